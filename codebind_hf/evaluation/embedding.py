@@ -1,0 +1,280 @@
+"""From rows to embeddings: every sense of every row through processor and model, in batches, without gradients."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from codebind_hf.model.modalities import Modality
+
+
+ON_ERROR = ("raise", "skip")
+
+
+@dataclass
+class EmbeddedSense:
+    """What the model makes of one sense of a set of rows.
+
+    Args:
+        positions (`Tensor` of shape `(items,)`): the rows that have this sense.
+        embeds, continuous_embeds (`Tensor` of shape `(items, shared_dim)`): shared part after and before quantization.
+        specific_embeds, continuous_specific_embeds (`Tensor` of shape `(items, specific_dim)`, *optional*): the
+            specific part likewise; `None` for a sense that has none, such as text.
+        shared_codes, specific_codes (`Tensor` of shape `(items, segments)`, *optional*): ids of the picked codes.
+    """
+
+    positions: Tensor
+    embeds: Tensor
+    continuous_embeds: Tensor
+    specific_embeds: Tensor | None = None
+    continuous_specific_embeds: Tensor | None = None
+    shared_codes: Tensor | None = None
+    specific_codes: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, items: Tensor) -> "EmbeddedSense":
+        """The chosen items (positions or a mask over the items of this sense), in that order."""
+        values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return EmbeddedSense(**{name: None if value is None else value[items] for name, value in values.items()})
+
+
+@dataclass
+class Failure:
+    """One item that could not be embedded: position of its row, its sense and why."""
+
+    position: int
+    modality: str
+    message: str
+
+
+@dataclass
+class EmbeddedSet:
+    """A set of rows after the model: one `EmbeddedSense` for each sense that any row has.
+
+    Args:
+        senses: by modality name.
+        ids, labels: of every row, `None` where a row has none.
+        attributes: of every row, an empty dictionary where a row has none.
+        failures: items left out because of `on_error="skip"`.
+    """
+
+    senses: dict[str, EmbeddedSense]
+    ids: list[str | None]
+    labels: list[str | None]
+    attributes: list[dict[str, str | int]]
+    failures: list[Failure] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def both(self, one: str, other: str) -> tuple[EmbeddedSense, EmbeddedSense]:
+        """The two senses, restricted to the rows that have both, in the same order."""
+        first, second = self.senses[one], self.senses[other]
+        shared = first.positions[torch.isin(first.positions, second.positions)]
+        return first.take(_find(first.positions, shared)), second.take(_find(second.positions, shared))
+
+    def only(self, rows: Tensor) -> "EmbeddedSet":
+        """The set restricted to some rows; positions keep naming the rows of the whole set."""
+        kept = {name: sense.take(torch.isin(sense.positions, rows)) for name, sense in self.senses.items()}
+        senses = {name: sense for name, sense in kept.items() if len(sense)}
+        return EmbeddedSet(senses, self.ids, self.labels, self.attributes, self.failures)
+
+
+class ClassEmbeds(NamedTuple):
+    """Class prototypes of shape `(classes, shared_dim)`, after and before quantization of the texts."""
+
+    embeds: Tensor
+    continuous_embeds: Tensor
+
+
+def embed_dataset(
+    model: Any,
+    processor: Any,
+    rows: Any,
+    batch_size: int = 64,
+    senses: Iterable[str] | None = None,
+    on_error: str = "raise",
+    progress: bool = True,
+) -> EmbeddedSet:
+    """Embed every sense of every row that the model can read.
+
+    The model runs in evaluation mode; each of its modules gets its training flag back.
+
+    Args:
+        model: a `CodeBindModel`.
+        processor: its `CodeBindProcessor`; not used for prepared rows.
+        rows: anything with `len` and integer positions that yields row dictionaries, or prepared rows with `tensors`.
+        batch_size: rows at a time.
+        senses: modality names to embed; by default every sense that the model has.
+        on_error: "raise" stops at the first item that cannot be processed; "skip" leaves it out and lists it in
+            `failures`.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no rows, an unknown sense, a wrong `on_error` or `batch_size`, or (with "raise") an item that the
+            processor refuses; the message names row and sense.
+        OSError: (with "raise") a file of a row cannot be read.
+    """
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error: got {on_error!r}; allowed: {', '.join(map(repr, ON_ERROR))}.")
+    if batch_size < 1 or len(rows) == 0:
+        raise ValueError(f"rows, batch_size: got {len(rows)} rows in batches of {batch_size}; both must be 1 or more.")
+    encoder = _Encoder(model, processor, _wanted(model, senses), on_error)
+    with evaluating(model), torch.inference_mode():
+        for start in tqdm(range(0, len(rows), batch_size), desc="Embedding", unit="batch", disable=not progress):
+            encoder.add(start, [rows[position] for position in range(start, min(start + batch_size, len(rows)))])
+    return encoder.result()
+
+
+def embed_texts(model: Any, processor: Any, texts: Sequence[str], batch_size: int = 64) -> EmbeddedSense:
+    """Embed texts; item i of the result is text i. Errors are those of `embed_dataset`."""
+    rows = [{"text": text} for text in texts]
+    return embed_dataset(model, processor, rows, batch_size, senses=("text",), progress=False).senses["text"]
+
+
+def class_embeddings(
+    model: Any, processor: Any, class_names: Sequence[str], templates: Sequence[str] = ("a photo of a {}",)
+) -> ClassEmbeds:
+    """Prototype of each class: mean over the templates of the unit text embeddings, of unit norm again.
+
+    Args:
+        class_names: what replaces `{}` in a template.
+        templates: texts with one `{}` each.
+
+    Raises:
+        ValueError: no class, no template, or a template without `{}`.
+    """
+    if not len(class_names) or not len(templates):
+        raise ValueError(
+            f"class_names, templates: got {len(class_names)} classes and {len(templates)} templates; give one or more."
+        )
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f"templates: got {template!r}; a template holds {{}} where the class name belongs.")
+    texts = [template.replace("{}", name) for name in class_names for template in templates]
+    embedded = embed_texts(model, processor, texts)
+    shape = (len(class_names), len(templates), -1)
+    return ClassEmbeds(*(_unit_mean(part.reshape(shape)) for part in (embedded.embeds, embedded.continuous_embeds)))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; after it every module has its own training flag back."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+def sense_inputs(processor: Any, modality: Modality, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Model inputs for one sense of rows that all have it; prepared rows are stacked, raw ones processed."""
+    if "tensors" not in rows[0]:
+        return dict(processor(**{modality.argument: [row[modality.name] for row in rows]}, return_tensors="pt"))
+    names = [name for name in (modality.tensor, "attention_mask") if name in rows[0]["tensors"]]
+    names = names if modality.name == "text" else [modality.tensor]
+    return {name: torch.stack([row["tensors"][name] for row in rows]) for name in names}
+
+
+def has_sense(row: Mapping[str, Any], modality: Modality) -> bool:
+    """Whether a raw or prepared row has this sense."""
+    if "tensors" in row:
+        return modality.tensor in row["tensors"]
+    return row.get(modality.name) is not None
+
+
+class _Encoder:
+    """Collects, batch by batch, what the model makes of each sense."""
+
+    def __init__(self, model: Any, processor: Any, modalities: Sequence[Modality], on_error: str) -> None:
+        self.model, self.processor, self.modalities, self.on_error = model, processor, modalities, on_error
+        self.parts: dict[str, list[EmbeddedSense]] = {}
+        self.rows: list[tuple[str | None, str | None, dict[str, str | int]]] = []
+        self.failures: list[Failure] = []
+
+    def add(self, start: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.rows += [(row.get("id"), row.get("label"), dict(row.get("attributes") or {})) for row in rows]
+        for modality in self.modalities:
+            present = [offset for offset, row in enumerate(rows) if has_sense(row, modality)]
+            if present:
+                self._add_sense(modality, [start + offset for offset in present], [rows[o] for o in present])
+
+    def _add_sense(self, modality: Modality, positions: list[int], rows: list[Mapping[str, Any]]) -> None:
+        try:
+            inputs = sense_inputs(self.processor, modality, rows)
+        except (ValueError, OSError) as error:
+            if len(rows) > 1:  # find the culprit: the others are still good
+                for position, row in zip(positions, rows, strict=True):
+                    self._add_sense(modality, [position], [row])
+                return
+            self._fail(modality, positions[0], rows[0], error)
+            return
+        output = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()})
+        self.parts.setdefault(modality.name, []).append(_sense_of(output, modality.name, positions))
+
+    def _fail(self, modality: Modality, position: int, row: Mapping[str, Any], error: ValueError | OSError) -> None:
+        name = f"row {position}" + (f" ({row['id']})" if row.get("id") else "")
+        if self.on_error == "raise":
+            kind = OSError if isinstance(error, OSError) else ValueError
+            raise kind(f"{name}, {modality.name}: {error}") from error
+        self.failures.append(Failure(position, modality.name, str(error)))
+
+    def result(self) -> EmbeddedSet:
+        ids, labels, attributes = (list(column) for column in zip(*self.rows, strict=True))
+        senses = {name: _joined(parts) for name, parts in self.parts.items()}
+        return EmbeddedSet(senses, ids, labels, attributes, self.failures)
+
+
+def _sense_of(output: Any, name: str, positions: list[int]) -> EmbeddedSense:
+    codes = (output.codes or {}).get(name)
+    return EmbeddedSense(
+        positions=torch.tensor(positions),
+        embeds=_kept(output.embeds[name]),
+        continuous_embeds=_kept(output.continuous_embeds[name]),
+        specific_embeds=_kept((output.specific_embeds or {}).get(name)),
+        continuous_specific_embeds=_kept((output.continuous_specific_embeds or {}).get(name)),
+        shared_codes=_kept(getattr(codes, "shared", None)),
+        specific_codes=_kept(getattr(codes, "specific", None)),
+    )
+
+
+def _kept(values: Tensor | None) -> Any:
+    if values is None:
+        return None
+    return values.float().cpu() if values.is_floating_point() else values.cpu()
+
+
+def _joined(parts: list[EmbeddedSense]) -> EmbeddedSense:
+    columns = {entry.name: [getattr(part, entry.name) for part in parts] for entry in fields(EmbeddedSense)}
+    order = torch.argsort(torch.cat(columns["positions"]))
+    joined: dict[str, Any] = {
+        name: None if values[0] is None else torch.cat(values)[order] for name, values in columns.items()
+    }
+    return EmbeddedSense(**joined)
+
+
+def _find(positions: Tensor, wanted: Tensor) -> Tensor:
+    order = torch.argsort(positions)
+    return order[torch.searchsorted(positions[order], wanted)]
+
+
+def _unit_mean(embeds: Tensor) -> Tensor:
+    unit = torch.nn.functional.normalize(embeds.double(), dim=-1)
+    return torch.nn.functional.normalize(unit.mean(dim=1), dim=-1).float()
+
+
+def _wanted(model: Any, senses: Iterable[str] | None) -> list[Modality]:
+    known = model.config.modalities
+    wanted = list(known) if senses is None else list(senses)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ValueError(f"senses: got {', '.join(map(repr, unknown))}; this model has {', '.join(known)}.")
+    return [known[name] for name in wanted]

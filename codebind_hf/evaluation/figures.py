@@ -1,0 +1,322 @@
+"""Pictures of an evaluation: the shared space, similarities, retrieval, accuracy, probes and codebooks."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from codebind_hf.evaluation.embedding import EmbeddedSet
+from codebind_hf.evaluation.figure_style import (
+    CHANCE,
+    CONTINUOUS,
+    INK,
+    QUANTIZED,
+    bare,
+    bare_spines,
+    color_of,
+    heading,
+    legend,
+    new_figure,
+    pretty,
+    quiet,
+)
+from codebind_hf.evaluation.health import code_counts
+from codebind_hf.evaluation.reconstruction_figure import reconstruction_figure
+from codebind_hf.evaluation.suite import Evaluation
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+_MOST_POINTS = 1400
+_MOST_CLASSES_NAMED = 30
+_PANELS_A_ROW = 4
+_POINT: dict[str, Any] = {"s": 12, "alpha": 0.75, "linewidths": 0}
+_TEXT_POINT: dict[str, Any] = {"s": 75, "marker": "*", "edgecolors": "white", "linewidths": 0.6}
+
+Report = dict[str, Any]
+
+
+def draw_figures(evaluation: Evaluation, report: Report, folder: str | os.PathLike) -> dict[str, Path]:
+    """Draw every picture that the report has data for, as `<name>.png` in `folder`.
+
+    Returns:
+        The files by name: `zero_shot`, `retrieval`, `shared_space`, `similarity`, `reconstructions`, `probes`,
+        `codebook_usage`.
+
+    Raises:
+        ImportError: matplotlib or scikit-learn is missing.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, draw in _FIGURES.items():
+        figure = draw(evaluation, report)
+        if figure is not None:
+            files[name] = target / f"{name}.png"
+            figure.savefig(files[name])
+    return files
+
+
+def zero_shot_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
+    """Bars of zero-shot accuracy by sense, quantized and continuous, over the chance level."""
+    entries = report.get("zero_shot")
+    if not entries:
+        return None
+    names = sorted(entries, key=lambda name: -entries[name]["accuracy"])
+    places = np.arange(len(names))
+    figure = new_figure(8.4, 3.2)
+    axes = figure.subplots()
+    for offset, key, color, label in (
+        (-0.2, "accuracy", QUANTIZED, "quantized"),
+        (0.2, "accuracy_continuous", CONTINUOUS, "continuous"),
+    ):
+        values = [100 * entries[name][key] for name in names]
+        bars = axes.bar(places + offset, values, width=0.38, color=color, label=label)
+        axes.bar_label(bars, fmt="%.0f", fontsize=8, color=INK, padding=2)
+    chance = 100 * next(iter(entries.values()))["chance"]
+    axes.axhline(chance, color=CHANCE, linewidth=1.4, linestyle=(0, (4, 2)), label=f"chance {chance:.1f} %")
+    axes.set_xticks(places, [pretty(name) for name in names])
+    axes.set_ylim(0, 106)
+    axes.set_yticks(range(0, 101, 25))
+    axes.set_ylabel("accuracy, %", fontsize=9, color=INK)
+    heading(axes, f"Zero-shot classification into {len(evaluation.classes)} classes")
+    quiet(axes, grid="y")
+    legend(axes, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
+    return figure
+
+
+def retrieval_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
+    """Map of recall@10, query senses down and gallery senses across; emergent pairs are framed."""
+    entries, emergent = report.get("retrieval"), set(report.get("emergent_pairs", ()))
+    if not entries:
+        return None
+    names = list(evaluation.embedded.senses)
+    size = max(4.4, 0.56 * len(names) + 1.7)
+    figure = new_figure(size, size * 0.97)
+    axes = figure.subplots()
+    table = np.full((len(names), len(names)), np.nan)
+    for row, query in enumerate(names):
+        for column, gallery in enumerate(names):
+            key = f"{query}_to_{gallery}"
+            if key in entries:
+                table[row, column] = 100 * entries[key]["recall_at_10"]
+                _cell(axes, row, column, table[row, column], framed=key in emergent)
+    axes.imshow(table, cmap="Blues", vmin=0, vmax=100)
+    axes.set_xticks(range(len(names)), [pretty(name) for name in names], rotation=35, ha="right")
+    axes.set_yticks(range(len(names)), [pretty(name) for name in names])
+    axes.set_xlabel("gallery", fontsize=9, color=INK)
+    axes.set_ylabel("query", fontsize=9, color=INK)
+    chance = 100 * np.mean([entry["chance_at_10"] for entry in entries.values()])
+    heading(axes, f"Recall@10 in %, chance {chance:.1f}\nframed: senses never trained together", size=9.5)
+    quiet(axes)
+    bare_spines(axes)
+    return figure
+
+
+def shared_space_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
+    """t-SNE of the quantized shared embeddings, coloured by category and by sense."""
+    points, senses, labels = _sampled(evaluation.embedded, evaluation.seed)
+    if len(points) < 10:
+        return None
+    places = _flattened(points, evaluation.seed)
+    labelled = evaluation.class_embeds is not None
+    figure = new_figure(10.4 if labelled else 5.6, 5.0)
+    panels = figure.subplots(1, 2 if labelled else 1, squeeze=False)[0]
+    if labelled:
+        _color_by_class(panels[0], places, labels, evaluation.classes)
+    for name in sorted(dict.fromkeys(senses), key=lambda sense: sense == "text"):
+        chosen = np.array([sense == name for sense in senses])
+        style = _TEXT_POINT if name == "text" else _POINT
+        panels[-1].scatter(*places[chosen].T, color=color_of(name), label=pretty(name), **style)
+    heading(panels[-1], "Shared space by sense")
+    legend(panels[-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for axes in panels:
+        bare(axes)
+    return figure
+
+
+def similarity_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
+    """For each sense a class-ordered map: mean cosine of a class's items (rows) to every class text (columns)."""
+    if evaluation.class_embeds is None or not report.get("zero_shot"):
+        return None
+    names = list(report["zero_shot"])
+    columns = min(_PANELS_A_ROW, len(names))
+    lines = -(-len(names) // columns)
+    figure = new_figure(2.35 * columns + 0.9, 2.5 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False)
+    tables = {name: _class_similarity(evaluation, name) for name in names}
+    limit = max(np.nanmax(np.abs(table)) for table in tables.values())
+    for axes in panels.flat:
+        axes.set_visible(False)
+    for axes, (name, table) in zip(panels.flat, tables.items(), strict=False):
+        axes.set_visible(True)
+        picture = axes.imshow(table, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        bare(axes)
+        heading(axes, f"{pretty(name)}, {100 * report['zero_shot'][name]['accuracy']:.0f} % right", size=9.5)
+    figure.supylabel("class of the item", fontsize=9, color=INK)
+    figure.supxlabel("class text", fontsize=9, color=INK)
+    bar = figure.colorbar(picture, ax=panels, shrink=0.7, pad=0.02)
+    bar.set_label("cosine minus its mean", fontsize=8.5, color=INK)
+    bar.ax.tick_params(labelsize=8, length=0)
+    return figure
+
+
+def probe_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
+    """What a linear probe finds of every private attribute in the shared and in the specific part."""
+    probes = report.get("probes", {})
+    rows = [(sense, name, entry) for sense, entries in probes.items() for name, entry in entries.items()]
+    rows = [row for row in rows if "specific" in row[2]]
+    if not rows:
+        return None
+    figure = new_figure(7.2, 0.27 * len(rows) + 1.1)
+    axes = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    values = {key: [100 * entry[key] for _, _, entry in rows] for key in ("shared", "specific", "chance")}
+    axes.hlines(places, values["shared"], values["specific"], color="#cfcfcf", linewidth=2.5, zorder=1)
+    axes.scatter(values["chance"], places, marker="|", s=70, color=CHANCE, label="chance", zorder=2)
+    axes.scatter(values["shared"], places, s=34, color=CONTINUOUS, label="shared part", zorder=3)
+    axes.scatter(values["specific"], places, s=34, color=QUANTIZED, label="specific part", zorder=3)
+    axes.set_yticks(places, [f"{pretty(sense)}: {pretty(name)}" for sense, name, _ in rows])
+    axes.set_xlim(0, 102)
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.set_xlabel("probe accuracy, %", fontsize=9, color=INK)
+    heading(axes, "Private attributes, read by a linear probe")
+    quiet(axes, grid="x")
+    legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0 + 0.6 / len(rows)), ncols=3)
+    return figure
+
+
+def codebook_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
+    """How often each code is picked, most used first: the shared book stacked by sense, then each specific book."""
+    books = report.get("codebooks")
+    if not books:
+        return None
+    lines = -(-(len(books) - ("shared" in books)) // _PANELS_A_ROW)
+    figure = new_figure(9.0, 2.4 + 1.5 * lines)
+    grid = figure.add_gridspec(1 + lines, _PANELS_A_ROW, height_ratios=[2.2] + [1.2] * lines)
+    if "shared" in books:
+        _shared_book(figure.add_subplot(grid[0, :]), evaluation, books["shared"])
+    for position, name in enumerate(book for book in books if book != "shared"):
+        row, column = divmod(position, _PANELS_A_ROW)
+        _specific_book(figure.add_subplot(grid[1 + row, column]), evaluation, name, books[name])
+    return figure
+
+
+def _cell(axes: "Axes", row: int, column: int, value: float, framed: bool) -> None:
+    color = "white" if value > 60 else INK
+    axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8.5, color=color)
+    if framed:
+        corner = (column - 0.46, row - 0.46)
+        from matplotlib.patches import Rectangle
+
+        axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="#f0a030", linewidth=1.3))
+
+
+def _sampled(embedded: EmbeddedSet, seed: int) -> tuple[np.ndarray, list[str], list[str | None]]:
+    """Quantized shared embeddings of a seeded sample of rows, all senses; equal texts once."""
+    most_rows = max(_MOST_POINTS // len(embedded.senses), 10)
+    kept = torch.from_numpy(np.random.default_rng(seed).permutation(len(embedded))[:most_rows])
+    points, senses, labels = [], [], []
+    for name, sense in embedded.only(kept).senses.items():
+        unique = np.unique(sense.embeds.numpy(), axis=0, return_index=True)[1] if name == "text" else ...
+        points.append(sense.embeds.numpy()[unique])
+        labels += [embedded.labels[row] for row in sense.positions.numpy()[unique]]
+        senses += [name] * len(points[-1])
+    return np.concatenate(points), senses, labels
+
+
+def _flattened(points: np.ndarray, seed: int) -> np.ndarray:
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise ImportError(
+            "the picture of the shared space needs scikit-learn; install it with `pip install codebind-hf[report]`."
+        ) from error
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(points)
+
+
+def _color_by_class(axes: "Axes", places: np.ndarray, labels: list[str | None], classes: list[str]) -> None:
+    from matplotlib import colormaps
+
+    colors = colormaps["hsv"](np.linspace(0, 1, len(classes), endpoint=False)) * [0.86, 0.86, 0.86, 1]
+    for position, label in enumerate(classes):
+        chosen = np.array([entry == label for entry in labels])
+        if not chosen.any():
+            continue
+        axes.scatter(*places[chosen].T, color=colors[position], **_POINT)
+        if len(classes) <= _MOST_CLASSES_NAMED:
+            across, up = np.median(places[chosen], axis=0)
+            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
+            axes.text(across, up, label, fontsize=7.5, ha="center", va="center", color=INK, bbox=box)
+    heading(axes, "Shared space by category")
+
+
+def _class_similarity(evaluation: Evaluation, name: str) -> np.ndarray:
+    sense, classes = evaluation.embedded.senses[name], evaluation.class_embeds
+    assert classes is not None
+    table = np.full((len(evaluation.classes), len(evaluation.classes)), np.nan)
+    labels = np.array([evaluation.embedded.labels[row] for row in sense.positions.tolist()], dtype=object)
+    cosine = (sense.embeds @ classes.embeds.T).numpy()
+    for position, label in enumerate(evaluation.classes):
+        if (labels == label).any():
+            table[position] = cosine[labels == label].mean(axis=0)
+    return table - np.nanmean(table)
+
+
+def _shared_book(axes: "Axes", evaluation: Evaluation, book: Report) -> None:
+    counts = {
+        name: code_counts(sense.shared_codes, book["num_codes"])
+        for name, sense in evaluation.training_set.senses.items()
+        if sense.shared_codes is not None
+    }
+    total = np.sum(list(counts.values()), axis=0)
+    order, bottom = np.argsort(-total, kind="stable"), np.zeros(book["num_codes"])
+    for name, values in counts.items():
+        height = 100 * values[order] / total.sum()
+        axes.bar(range(len(order)), height, width=1.0, bottom=bottom, color=color_of(name), label=pretty(name))
+        bottom = bottom + height
+    axes.set_xlim(-0.5, len(order) - 0.5)
+    axes.set_ylabel("picks, %", fontsize=9, color=INK)
+    heading(axes, f"Shared codebook: {_health_line(book)}")
+    quiet(axes)
+    legend(axes, loc="upper right", ncols=5)
+
+
+def _specific_book(axes: "Axes", evaluation: Evaluation, encoder: str, book: Report) -> None:
+    modalities = evaluation.model.config.modalities
+    senses = {
+        name: sense.specific_codes
+        for name, sense in evaluation.training_set.senses.items()
+        if modalities[name].encoder == encoder and sense.specific_codes is not None
+    }
+    counts = code_counts(torch.cat([ids.reshape(-1) for ids in senses.values()]), book["num_codes"])
+    axes.bar(
+        range(len(counts)), 100 * np.sort(counts)[::-1] / counts.sum(), width=1.0, color=color_of(next(iter(senses)))
+    )
+    axes.set_xlim(-0.5, len(counts) - 0.5)
+    heading(axes, f"{pretty(encoder)}: {100 * book['usage']:.0f} % used", size=9)
+    quiet(axes)
+    axes.set_xticks([])
+    axes.tick_params(labelsize=7.5)
+
+
+def _health_line(book: Report) -> str:
+    return f"{100 * book['usage']:.0f} % of {book['num_codes']} codes used, perplexity {book['perplexity']:.0f}"
+
+
+_FIGURES: dict[str, Callable[[Evaluation, Report], "Figure | None"]] = {
+    "zero_shot": zero_shot_figure,
+    "retrieval": retrieval_figure,
+    "shared_space": shared_space_figure,
+    "similarity": similarity_figure,
+    "reconstructions": reconstruction_figure,
+    "probes": probe_figure,
+    "codebook_usage": codebook_figure,
+}

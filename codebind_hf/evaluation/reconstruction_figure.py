@@ -1,0 +1,125 @@
+"""The picture of originals beside what the decoders rebuild from the codes, drawn as each sense is looked at."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codebind_hf.evaluation.figure_style import INK, bare, color_of, new_figure, pretty
+from codebind_hf.evaluation.reconstruction import reconstructions
+from codebind_hf.evaluation.suite import Evaluation
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+_EXAMPLES = 4
+_CELL = 1.05
+
+
+def reconstruction_figure(evaluation: Evaluation, report: dict[str, Any]) -> "Figure | None":
+    """A grid: two lines a sense, originals above reconstructions, for a few objects of different classes."""
+    if not report.get("reconstruction"):
+        return None
+    modalities = evaluation.model.config.modalities
+    pairs = {}
+    for name in report["reconstruction"]:
+        rows = [evaluation.rows[position] for position in _examples(evaluation, name)]
+        batches = list(reconstructions(evaluation.model, evaluation.processor, rows, modalities[name]))
+        if batches:
+            pairs[name] = tuple(torch.cat(column).float() for column in zip(*batches, strict=True))
+    return _grid(pairs) if pairs else None
+
+
+def _examples(evaluation: Evaluation, name: str) -> list[int]:
+    """Rows with this sense, of different classes while there are any."""
+    embedded = evaluation.embedded
+    positions = embedded.senses[name].positions.tolist()
+    first_of_class = {embedded.labels[row]: row for row in reversed(positions)}
+    chosen = list(dict.fromkeys([*sorted(first_of_class.values()), *positions]))
+    return chosen[:_EXAMPLES]
+
+
+def _grid(pairs: dict[str, tuple[Tensor, ...]]) -> "Figure":
+    """Two blocks of senses side by side, so that nine senses stay readable at the width of a page."""
+    blocks = 2 if len(pairs) > 3 else 1
+    lines = -(-len(pairs) // blocks)
+    width = _EXAMPLES + 0.45
+    figure = new_figure(_CELL * (width * blocks) + 0.6, _CELL * 2.12 * lines)
+    outer = figure.add_gridspec(lines, blocks, hspace=0.08, wspace=0.06)
+    for position, (name, (originals, answers)) in enumerate(pairs.items()):
+        inner = outer[position % lines, position // lines].subgridspec(2, _EXAMPLES, hspace=0.02, wspace=0.02)
+        for column in range(min(_EXAMPLES, len(originals))):
+            top, low = figure.add_subplot(inner[0, column]), figure.add_subplot(inner[1, column])
+            _DRAW.get(name, _draw_any)(top, low, originals[column].numpy(), answers[column].numpy(), color_of(name))
+            for axes in (top, low):
+                bare(axes)
+            if column == 0:
+                top.set_ylabel(pretty(name), fontsize=9, color=INK)
+                low.set_ylabel("rebuilt", fontsize=8, color="#808080")
+    return figure
+
+
+def _draw_picture(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
+    """Colour pictures (channels first; the middle frame of a video) or one channel in a colour map."""
+    pictures = [_last_picture(values) for values in (original, answer)]
+    low_end, high_end = np.quantile(pictures[0], [0.005, 0.995])
+    for axes, picture in zip((top, low), pictures, strict=True):
+        shown = np.clip((picture - low_end) / max(high_end - low_end, 1e-6), 0, 1)
+        axes.imshow(shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0], cmap=_MAPS.get(color, "gray"))
+
+
+def _draw_spectrogram(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
+    spectra = [values.reshape(-1, *values.shape[-2:])[0] for values in (original, answer)]
+    for axes, values in zip((top, low), spectra, strict=True):
+        axes.imshow(values, origin="lower", aspect="auto", cmap="magma", vmin=spectra[0].min(), vmax=spectra[0].max())
+
+
+def _draw_lines(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
+    """The first few channels, each on its own height."""
+    step = 1.2 * max(float(np.ptp(original[:4])), 1e-6) / 2
+    for axes, values in ((top, original), (low, answer)):
+        for channel, line in enumerate(values[:4]):
+            axes.plot(np.linspace(0, 1, len(line)), line - channel * step, color=color, linewidth=0.8)
+        axes.set_ylim(original[:4].min() - 3.4 * step, original[:4].max() + 0.4 * step)
+
+
+def _draw_points(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
+    """The cloud seen at a slant, near points darker."""
+    turn = np.array([[0.82, 0.0, -0.57], [-0.24, 0.91, -0.34], [0.52, 0.42, 0.75]])
+    reach = 1.1 * np.abs(original @ turn.T).max()
+    for axes, points in ((top, original), (low, answer)):
+        across, up, toward = (points @ turn.T).T
+        axes.scatter(across, up, c=toward, cmap="Greens", vmin=-1.6 * reach, vmax=reach, s=3, linewidths=0)
+        axes.set_xlim(-reach, reach)
+        axes.set_ylim(-reach, reach)
+        axes.set_aspect("equal")
+
+
+def _draw_any(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
+    draw = _draw_picture if original.ndim >= 3 else _draw_lines
+    draw(top, low, original, answer, color)
+
+
+def _last_picture(values: np.ndarray) -> np.ndarray:
+    """Channels, height and width of what may have clips and frames before them."""
+    pictures = values.reshape(-1, *values.shape[-3:])
+    return pictures[len(pictures) // 2]
+
+
+_MAPS = {color_of("depth"): "viridis", color_of("thermal"): "inferno"}
+_DRAW: dict[str, Callable[["Axes", "Axes", np.ndarray, np.ndarray, str], None]] = {
+    "image": _draw_picture,
+    "video": _draw_picture,
+    "depth": _draw_picture,
+    "thermal": _draw_picture,
+    "tactile": _draw_picture,
+    "audio": _draw_spectrogram,
+    "eeg": _draw_lines,
+    "imu": _draw_lines,
+    "point_cloud": _draw_points,
+}

@@ -1,0 +1,213 @@
+"""The parts of an evaluation report, each a pure function of embedded rows.
+
+Every score is given for both read-outs: `x` is the quantized one, `x_continuous` the one before quantization.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSense, EmbeddedSet
+from codebind_hf.evaluation.health import code_agreement, codebook_health, modality_usage
+from codebind_hf.evaluation.metrics import pool_recall, retrieval_recall, zero_shot_accuracy
+from codebind_hf.evaluation.probes import ProbeResult, linear_probe
+
+
+CUTS = (1, 10)
+BRIDGES = ("text", "image")
+READ_OUTS = (("", "embeds"), ("_continuous", "continuous_embeds"))
+_PROBED = (
+    ("shared", "embeds"),
+    ("shared_continuous", "continuous_embeds"),
+    ("specific", "specific_embeds"),
+    ("specific_continuous", "continuous_specific_embeds"),
+)
+_LEAST_PROBE_ITEMS = 10
+
+Section = dict[str, dict[str, Any]]
+
+
+def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: Sequence[str]) -> Section:
+    """Zero-shot accuracy of every sense but text: `{modality: {accuracy, accuracy_continuous, chance, n}}`.
+
+    Raises:
+        ValueError: a label is not among the class names.
+    """
+    index = {name: position for position, name in enumerate(class_names)}
+    unknown = sorted({label for label in embedded.labels if label is not None} - set(index))
+    if unknown:
+        raise ValueError(f"class_names: the rows are labelled {unknown[0]!r}, which is not among the class names.")
+    section = {}
+    for name, sense in embedded.senses.items():
+        labelled = sense.take(torch.tensor([embedded.labels[row] is not None for row in sense.positions.tolist()]))
+        if name == "text" or not len(labelled):
+            continue
+        labels = [index[str(embedded.labels[row])] for row in labelled.positions.tolist()]
+        scores = {
+            f"accuracy{suffix}": zero_shot_accuracy(getattr(labelled, part), getattr(classes, part), labels)
+            for suffix, part in READ_OUTS
+        }
+        section[name] = {**scores, "chance": 1 / len(class_names), "n": len(labels)}
+    return section
+
+
+def retrieval_section(embedded: EmbeddedSet) -> Section:
+    """Instance-level recall between every two senses, both ways: `{"<query>_to_<gallery>": {...}}`.
+
+    A row's match is the same row in the other sense; equal texts tie, so a text that names only a class finds its row
+    among the rows of that class by chance. Where all rows of a pair are labelled, `class_only_at_<k>` is the recall of
+    a model that knows the class and nothing else.
+    """
+    section = {}
+    for query in embedded.senses:
+        for gallery in embedded.senses:
+            one, other = embedded.both(query, gallery)
+            if query != gallery and len(one) > 1:
+                section[f"{query}_to_{gallery}"] = _pair_recall(one, other, embedded.labels)
+    return section
+
+
+def emergent_pairs(embedded: EmbeddedSet, trained_pairs: Iterable[tuple[str, str]] | None = None) -> list[str]:
+    """The retrieval pairs of senses never trained together; by default all that involve neither text nor image."""
+    trained = None if trained_pairs is None else {frozenset(pair) for pair in trained_pairs}
+    pairs = [(one, other) for one in embedded.senses for other in embedded.senses if one != other]
+    if trained is None:
+        emergent = [pair for pair in pairs if not set(pair) & set(BRIDGES)]
+    else:
+        emergent = [pair for pair in pairs if frozenset(pair) not in trained]
+    return [f"{one}_to_{other}" for one, other in emergent if len(embedded.both(one, other)[0]) > 1]
+
+
+def mixed_pool_section(embedded: EmbeddedSet) -> Section:
+    """Retrieval from one pool that holds every sense of every row, by the sense of the query.
+
+    The query itself is left out; any other sense of its row is right. `nearest_same_sense` is the share of queries
+    whose nearest item is of the query's own sense and so of another row: far above `same_sense_chance` it shows a gap
+    between the senses.
+    """
+    pooled = list(embedded.senses.values())
+    if len(pooled) < 2:
+        return {}
+    owners = torch.cat([sense.positions for sense in pooled])
+    kinds = torch.cat([torch.full((len(sense),), kind) for kind, sense in enumerate(pooled)])
+    columns = {}
+    for suffix, part in READ_OUTS:
+        embeds = torch.cat([getattr(sense, part) for sense in pooled])
+        found = pool_recall(embeds, owners, k=CUTS)
+        columns.update({f"{name}{suffix}": values for name, values in found.items()})
+        columns[f"nearest_same_sense{suffix}"] = pool_recall(embeds, kinds, k=(1,))["recall_at_1"]
+    columns["same_sense_chance"] = _same_owner_share(kinds)
+    section = {}
+    for kind, name in enumerate(embedded.senses):
+        mask = (kinds == kind).numpy() & ~np.isnan(columns["recall_at_1"])
+        if mask.any():
+            means = {column: _mean(values[mask]) for column, values in columns.items()}
+            section[name] = {**means, "n": int(mask.sum()), "pool": len(owners) - 1}
+    return section
+
+
+def codebook_section(embedded: EmbeddedSet, config: Any) -> Section:
+    """Health of the shared book (with `by_modality`) and of each encoder's own: `{"shared" | encoder: {...}}`."""
+    section: Section = {}
+    shared = {name: sense.shared_codes for name, sense in embedded.senses.items() if sense.shared_codes is not None}
+    if shared:
+        section["shared"] = _book_health(shared, config.num_shared_codes)
+    by_encoder: dict[str, dict[str, Tensor]] = {}
+    for name, sense in embedded.senses.items():
+        if sense.specific_codes is not None:
+            by_encoder.setdefault(config.modalities[name].encoder, {})[name] = sense.specific_codes
+    for encoder, ids in by_encoder.items():
+        section[encoder] = _book_health(ids, config.num_specific_codes_of(encoder))
+    return section
+
+
+def agreement_section(embedded: EmbeddedSet) -> Section:
+    """Share of segments in which two senses of one row pick the same shared code: `{"<one>_and_<other>": {...}}`."""
+    coded = [name for name, sense in embedded.senses.items() if sense.shared_codes is not None]
+    section = {}
+    for position, one in enumerate(coded):
+        for other in coded[position + 1 :]:
+            first, second = (sense.shared_codes for sense in embedded.both(one, other))
+            if first is not None and second is not None and len(first) > 1:
+                section[f"{one}_and_{other}"] = code_agreement(first, second)
+    return section
+
+
+def probe_section(train: EmbeddedSet, test: EmbeddedSet, seed: int = 0) -> dict[str, Section]:
+    """Linear probes of every attribute called "<modality>.<attribute>", on that modality's embeddings.
+
+    Returns:
+        `{modality: {attribute: {shared, shared_continuous, specific, specific_continuous, chance, n, ...}}}`;
+        `specific_minus_shared` and its `standard_error` compare the two quantized read-outs item by item. An attribute
+        with too few items, or with one value only, is left out.
+    """
+    section: dict[str, Section] = {}
+    for name in sorted({name for attributes in test.attributes for name in attributes}):
+        modality, _, attribute = name.partition(".")
+        if modality not in test.senses or modality not in train.senses or not attribute:
+            continue
+        one, one_labels = _attributed(train, modality, name)
+        two, two_labels = _attributed(test, modality, name)
+        if min(len(one), len(two)) >= _LEAST_PROBE_ITEMS and len(np.unique(one_labels)) > 1:
+            section.setdefault(modality, {})[attribute] = _probe_entry(one, one_labels, two, two_labels, seed)
+    return section
+
+
+def halves(embedded: EmbeddedSet, seed: int) -> tuple[EmbeddedSet, EmbeddedSet]:
+    """Two seeded halves of the rows: one to train probes on, one to test them on."""
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(embedded)))
+    return embedded.only(order[: len(order) // 2]), embedded.only(order[len(order) // 2 :])
+
+
+def _probe_entry(
+    train: EmbeddedSense, train_labels: np.ndarray, test: EmbeddedSense, test_labels: np.ndarray, seed: int
+) -> dict[str, Any]:
+    results: dict[str, ProbeResult] = {}
+    for name, part in _PROBED:
+        features = getattr(train, part), getattr(test, part)
+        if features[0] is not None and features[1] is not None:
+            results[name] = linear_probe(features[0], train_labels, features[1], test_labels, seed)
+    entry: dict[str, Any] = {name: result.accuracy for name, result in results.items()}
+    entry |= {"chance": results["shared"].chance, "n": len(test_labels), "n_train": len(train_labels)}
+    if "specific" in results:
+        gain = results["specific"].correct.astype(float) - results["shared"].correct.astype(float)
+        entry["specific_minus_shared"] = float(gain.mean())
+        entry["standard_error"] = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+    return entry
+
+
+def _attributed(embedded: EmbeddedSet, modality: str, name: str) -> tuple[EmbeddedSense, np.ndarray]:
+    sense = embedded.senses[modality]
+    rows = [embedded.attributes[row].get(name) for row in sense.positions.tolist()]
+    known = torch.tensor([value is not None for value in rows])
+    return sense.take(known), np.array([str(value) for value in rows if value is not None])
+
+
+def _pair_recall(one: EmbeddedSense, other: EmbeddedSense, labels: Sequence[str | None]) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for suffix, part in READ_OUTS:
+        found = retrieval_recall(getattr(one, part), getattr(other, part), k=CUTS)
+        entry |= {f"{name}{suffix}": value for name, value in found.items()}
+    entry |= {f"chance_at_{cut}": min(cut / len(one), 1.0) for cut in CUTS}
+    known = [labels[row] for row in one.positions.tolist()]
+    if None not in known:
+        _, inverse, counts = np.unique(np.array(known), return_inverse=True, return_counts=True)
+        entry |= {f"class_only_at_{cut}": _mean(np.minimum(cut / counts[inverse], 1.0)) for cut in CUTS}
+    return {**entry, "n": len(one)}
+
+
+def _book_health(ids: dict[str, Tensor], num_codes: int) -> dict[str, Any]:
+    every = torch.cat([picked.reshape(-1) for picked in ids.values()])
+    return {**codebook_health(every, num_codes), "by_modality": modality_usage(ids, num_codes)}
+
+
+def _same_owner_share(owners: Tensor) -> np.ndarray:
+    counts = torch.bincount(owners)[owners]
+    return ((counts - 1) / (len(owners) - 1)).numpy()
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values))

@@ -1,0 +1,246 @@
+"""One call that evaluates a model on rows: embed them once, then fill every section of the report."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSet, class_embeddings, embed_dataset
+from codebind_hf.evaluation.environment import environment
+from codebind_hf.evaluation.reconstruction import reconstruction_section
+from codebind_hf.evaluation.sections import (
+    agreement_section,
+    codebook_section,
+    emergent_pairs,
+    halves,
+    mixed_pool_section,
+    probe_section,
+    retrieval_section,
+    zero_shot_section,
+)
+
+
+_TIMES_CHANCE = 5
+
+
+@dataclass
+class Evaluation:
+    """A model and the rows to judge it on; everything derived from them is computed once, when first asked for.
+
+    Args:
+        model: a `CodeBindModel`.
+        processor: its `CodeBindProcessor`.
+        rows: rows or prepared rows of any subset of senses, with or without labels and attributes.
+        class_names: classes of zero-shot classification; by default the labels of the rows, sorted.
+        templates: texts with `{}` where the class name belongs.
+        probe_rows: rows to train the linear probes on; by default a seeded half of `rows`, tested on the other half.
+        training_rows: rows over which codebook usage is counted; by default `rows`.
+        seed: of everything random.
+        trained_pairs: pairs of senses that were trained together; by default every pair with text or image.
+        batch_size: rows at a time.
+        on_error: "raise" or "skip", as in `embed_dataset`.
+        progress: show progress bars.
+    """
+
+    model: Any
+    processor: Any
+    rows: Any
+    class_names: Sequence[str] | None = None
+    templates: Sequence[str] = ("a photo of a {}",)
+    probe_rows: Any = None
+    training_rows: Any = None
+    seed: int = 0
+    trained_pairs: Iterable[tuple[str, str]] | None = None
+    batch_size: int = 64
+    on_error: str = "raise"
+    progress: bool = True
+
+    @cached_property
+    def embedded(self) -> EmbeddedSet:
+        """The rows, embedded."""
+        embedded = self._embed(self.rows)
+        if not embedded.senses:
+            raise ValueError(
+                f"rows: no row has a sense that this model reads ({', '.join(self.model.config.modality_names)})."
+            )
+        return embedded
+
+    @cached_property
+    def training_set(self) -> EmbeddedSet:
+        return self.embedded if self.training_rows is None else self._embed(self.training_rows)
+
+    @cached_property
+    def probe_sets(self) -> tuple[EmbeddedSet, EmbeddedSet]:
+        """What the probes train on and what they are tested on."""
+        if self.probe_rows is None:
+            return halves(self.embedded, self.seed)
+        same = self.probe_rows is self.training_rows
+        return (self.training_set if same else self._embed(self.probe_rows)), self.embedded
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the classes; empty when there is nothing to classify."""
+        if self.class_names is not None:
+            return list(self.class_names)
+        return sorted({label for label in self.embedded.labels if label is not None})
+
+    @cached_property
+    def class_embeds(self) -> ClassEmbeds | None:
+        """Class prototypes, or `None` without a text encoder or without two classes."""
+        if len(self.classes) < 2 or "text" not in self.model.config.modality_names:
+            return None
+        return class_embeddings(self.model, self.processor, self.classes, self.templates)
+
+    def report(self) -> dict[str, Any]:
+        """The whole report: plain dictionaries, lists, strings and finite numbers, ready for JSON.
+
+        A section that does not apply (zero-shot without labels, probes without attributes) is absent.
+
+        Raises:
+            ValueError: as `embed_dataset`; a label outside `class_names`; no row with a sense that the model reads.
+        """
+        start = time.perf_counter()
+        report = {name: section for name, fill in _SECTIONS.items() if (section := fill(self)) != {}}
+        summary = {name: entry for name, fill in _SUMMARIES.items() if (entry := fill(report))}
+        about = {"seed": self.seed, "seconds": time.perf_counter() - start, "environment": environment()}
+        return as_json({"summary": summary, **report, **about})
+
+    def _embed(self, rows: Any) -> EmbeddedSet:
+        return embed_dataset(
+            self.model, self.processor, rows, self.batch_size, on_error=self.on_error, progress=self.progress
+        )
+
+
+def evaluate_model(
+    model: Any,
+    processor: Any,
+    rows: Any,
+    class_names: Sequence[str] | None = None,
+    templates: Sequence[str] = ("a photo of a {}",),
+    probe_rows: Any = None,
+    training_rows: Any = None,
+    seed: int = 0,
+    **options: Any,
+) -> dict[str, Any]:
+    """The report of a model on rows: zero-shot, retrieval, probes, codebooks, reconstruction, environment.
+
+    Arguments are those of `Evaluation` (`options` are its remaining fields); errors are those of
+    `Evaluation.report`.
+    """
+    evaluation = Evaluation(model, processor, rows, class_names, templates, probe_rows, training_rows, seed, **options)
+    return evaluation.report()
+
+
+def as_json(value: Any, path: str = "report") -> Any:
+    """`value` with numpy and torch scalars as plain ones.
+
+    Raises:
+        ValueError: a number is not finite; the message names its place.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): as_json(entry, f"{path}.{key}") for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(entry, f"{path}[{position}]") for position, entry in enumerate(value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path}: got {value}; a report holds finite numbers only.")
+    return value
+
+
+def _rows_section(evaluation: Evaluation) -> dict[str, Any]:
+    embedded = evaluation.embedded
+    return {
+        "n": len(embedded),
+        "senses": {name: len(sense) for name, sense in embedded.senses.items()},
+        "failures": [vars(failure) for failure in embedded.failures],
+    }
+
+
+def _zero_shot(evaluation: Evaluation) -> dict[str, Any]:
+    classes = evaluation.class_embeds
+    return {} if classes is None else zero_shot_section(evaluation.embedded, classes, evaluation.classes)
+
+
+def _codebook_rows(evaluation: Evaluation) -> dict[str, Any]:
+    source = "rows" if evaluation.training_rows is None else "training_rows"
+    return {"source": source, "n": len(evaluation.training_set)}
+
+
+def _reconstruction(evaluation: Evaluation) -> dict[str, Any]:
+    return reconstruction_section(evaluation.model, evaluation.processor, evaluation.rows, evaluation.batch_size)
+
+
+_SECTIONS: dict[str, Callable[[Evaluation], Any]] = {
+    "rows": _rows_section,
+    "class_names": lambda evaluation: evaluation.classes,
+    "templates": lambda evaluation: list(evaluation.templates),
+    "zero_shot": _zero_shot,
+    "retrieval": lambda evaluation: retrieval_section(evaluation.embedded),
+    "emergent_pairs": lambda evaluation: emergent_pairs(evaluation.embedded, evaluation.trained_pairs),
+    "mixed_pool": lambda evaluation: mixed_pool_section(evaluation.embedded),
+    "codebooks": lambda evaluation: codebook_section(evaluation.training_set, evaluation.model.config),
+    "codebook_rows": _codebook_rows,
+    "agreement": lambda evaluation: agreement_section(evaluation.embedded),
+    "probes": lambda evaluation: probe_section(*evaluation.probe_sets, evaluation.seed),
+    "reconstruction": _reconstruction,
+}
+
+
+def _zero_shot_summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    entries = report.get("zero_shot", {})
+    if not entries:
+        return {}
+    times = {name: entry["accuracy"] / entry["chance"] for name, entry in entries.items()}
+    return {
+        "mean_accuracy": _mean(entry["accuracy"] for entry in entries.values()),
+        "mean_accuracy_continuous": _mean(entry["accuracy_continuous"] for entry in entries.values()),
+        "least_times_chance": min(times.values()),
+        f"senses_at_{_TIMES_CHANCE}x_chance": sorted(name for name, ratio in times.items() if ratio >= _TIMES_CHANCE),
+    }
+
+
+def _retrieval_summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    emergent = set(report.get("emergent_pairs", ()))
+    groups: dict[str, list[Mapping[str, float]]] = {}
+    for name, entry in report.get("retrieval", {}).items():
+        groups.setdefault("emergent" if name in emergent else "trained", []).append(entry)
+    keys = ("recall_at_1", "recall_at_10", "recall_at_10_continuous", "chance_at_10")
+    return {
+        group: {"pairs": len(entries), **{key: _mean(entry[key] for entry in entries) for key in keys}}
+        for group, entries in groups.items()
+    }
+
+
+def _probe_summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """How often the specific part knows a private attribute better than the shared part does."""
+    gains = {
+        (modality, attribute): (entry["specific_minus_shared"], entry["standard_error"])
+        for modality, attributes in report.get("probes", {}).items()
+        for attribute, entry in attributes.items()
+        if "specific" in entry
+    }
+    if not gains:
+        return {}
+    better = [sense for (sense, _), (gain, _) in gains.items() if gain > 0]
+    return {
+        "attributes": len(gains),
+        "specific_beats_shared": len(better),
+        "by_two_standard_errors": sum(gain > 2 * error for gain, error in gains.values()),
+        "senses_with_two_or_more": sorted({sense for sense in better if better.count(sense) > 1}),
+    }
+
+
+_SUMMARIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "zero_shot": _zero_shot_summary,
+    "retrieval": _retrieval_summary,
+    "probes": _probe_summary,
+}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
