@@ -1,0 +1,106 @@
+"""Where are the points in a PLY file? Vertices of ascii and binary little-endian files; everything else is skipped."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+_NUMPY_TYPES = {
+    **dict.fromkeys(("char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "<i2"),
+    **dict.fromkeys(("ushort", "uint16"), "<u2"),
+    **dict.fromkeys(("int", "int32"), "<i4"),
+    **dict.fromkeys(("uint", "uint32"), "<u4"),
+    **dict.fromkeys(("float", "float32"), "<f4"),
+    **dict.fromkeys(("double", "float64"), "<f8"),
+}
+_AXES = ("x", "y", "z")
+
+
+@dataclass
+class _Element:
+    """One `element` of a header: how many, and its scalar properties as `(name, numpy type)`."""
+
+    name: str
+    count: int
+    properties: list[tuple[str, str]] = field(default_factory=list)
+    has_list: bool = False
+
+
+def read_ply(path: Path) -> np.ndarray:
+    """The vertices of a PLY file, float32 of shape `(points, 3)`; colours, normals and faces are left out.
+
+    Raises:
+        ValueError: not a PLY file, big-endian, without x, y, z, or cut short.
+    """
+    data = path.read_bytes()
+    encoding, elements, body = _header(data)
+    vertex = next((element for element in elements if element.name == "vertex"), None)
+    if vertex is None or not set(_AXES) <= {name for name, _ in vertex.properties}:
+        raise ValueError("no element `vertex` with properties x, y, z")
+    if vertex.count < 1:
+        raise ValueError("holds no vertex")
+    if vertex.has_list:
+        raise ValueError("vertices with list properties are not supported")
+    before = elements[: elements.index(vertex)]
+    read = _ascii_vertices if encoding == "ascii" else _binary_vertices
+    return read(data, body, before, vertex)
+
+
+def _header(data: bytes) -> tuple[str, list[_Element], int]:
+    """Encoding, elements in file order, and the offset at which the values begin."""
+    lines: list[list[str]] = []
+    offset = 0
+    while True:
+        end = data.find(b"\n", offset)
+        if end < 0 or len(lines) > 1000:
+            raise ValueError("no `end_header` line")
+        lines.append(data[offset:end].decode("ascii", errors="replace").split())
+        offset = end + 1
+        if lines[-1] == ["end_header"]:
+            break
+    if lines[0] != ["ply"]:
+        raise ValueError("does not begin with `ply`")
+    encoding = next((words[1] for words in lines if len(words) > 1 and words[0] == "format"), "missing")
+    if encoding not in ("ascii", "binary_little_endian"):
+        raise ValueError(f"format {encoding}; supported: ascii, binary_little_endian")
+    return encoding, _elements(lines), offset
+
+
+def _elements(lines: list[list[str]]) -> list[_Element]:
+    elements: list[_Element] = []
+    for words in lines:
+        if words[:1] == ["element"]:
+            elements.append(_Element(words[1], int(words[2])))
+        elif words[:1] == ["property"] and words[1] == "list":
+            elements[-1].has_list = True
+        elif words[:1] == ["property"]:
+            elements[-1].properties.append((words[2], _NUMPY_TYPES[words[1]]))
+    return elements
+
+
+def _columns(vertex: _Element) -> list[int]:
+    names = [name for name, _ in vertex.properties]
+    return [names.index(axis) for axis in _AXES]
+
+
+def _ascii_vertices(data: bytes, body: int, before: list[_Element], vertex: _Element) -> np.ndarray:
+    skipped = sum(element.count for element in before)
+    lines = [line for line in data[body:].splitlines() if line.strip()][skipped : skipped + vertex.count]
+    if len(lines) < vertex.count:
+        raise ValueError(f"cut short: {len(lines)} of {vertex.count} vertices")
+    values = np.array(b" ".join(lines).split(), dtype=np.float64).reshape(vertex.count, -1)
+    return values[:, _columns(vertex)].astype(np.float32)
+
+
+def _binary_vertices(data: bytes, body: int, before: list[_Element], vertex: _Element) -> np.ndarray:
+    if any(element.has_list for element in before):
+        raise ValueError("a binary list element stands before the vertices; write the vertices first")
+    types = [np.dtype([(f"{i}", kind) for i, (_, kind) in enumerate(e.properties)]) for e in [*before, vertex]]
+    offset = body + sum(element.count * kind.itemsize for element, kind in zip(before, types, strict=False))
+    if len(data) < offset + vertex.count * types[-1].itemsize:
+        raise ValueError(f"cut short: {len(data)} bytes for {vertex.count} vertices")
+    table = np.frombuffer(data, dtype=types[-1], count=vertex.count, offset=offset)
+    return np.stack([table[str(column)].astype(np.float32) for column in _columns(vertex)], axis=1)

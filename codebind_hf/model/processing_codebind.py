@@ -1,0 +1,374 @@
+"""One processor for all senses: which sub-processor reads which argument, and what a whole call gives."""
+
+import difflib
+import os
+import re
+from typing import Any, Self
+
+from transformers import BatchFeature, CLIPTokenizer, PreTrainedTokenizerBase, ProcessorMixin
+
+from .array_processing_codebind import CodeBindArrayFeatureExtractor
+from .feature_extraction_codebind import CodeBindAudioFeatureExtractor
+from .image_processing_codebind import (
+    CodeBindDepthImageProcessor,
+    CodeBindImageProcessor,
+    CodeBindTactileImageProcessor,
+    CodeBindThermalImageProcessor,
+)
+from .modalities import MODALITIES
+from .point_processing_codebind import CodeBindPointFeatureExtractor
+from .sense_processing import SenseProcessing, check_choice, check_number, check_tensor_type
+from .sense_values import describe, refuse, split_items
+from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
+from .video_processing_codebind import CodeBindVideoImageProcessor
+
+
+# Attribute and class of every sense's sub-processor. transformers finds sub-processors by the kind in their name.
+_PARTS: dict[str, tuple[str, type[SenseProcessing]]] = {
+    "image": ("image_processor", CodeBindImageProcessor),
+    "video": ("video_image_processor", CodeBindVideoImageProcessor),
+    "audio": ("feature_extractor", CodeBindAudioFeatureExtractor),
+    "depth": ("depth_image_processor", CodeBindDepthImageProcessor),
+    "thermal": ("thermal_image_processor", CodeBindThermalImageProcessor),
+    "tactile": ("tactile_image_processor", CodeBindTactileImageProcessor),
+    "point_cloud": ("point_feature_extractor", CodeBindPointFeatureExtractor),
+    "eeg": ("eeg_feature_extractor", CodeBindEegFeatureExtractor),
+    "imu": ("imu_feature_extractor", CodeBindImuFeatureExtractor),
+}
+_CLASSES: dict[str, type] = {cls.__name__: cls for _, cls in _PARTS.values()}
+_SENSE_OF = {modality.argument: modality.name for modality in MODALITIES.values()}
+# Keywords of a call that belong to one sense, beside `<argument>_kwargs` for everything else.
+_OPTIONS = {"sampling_rate": "audio", "depth_unit": "depth", "thermal_range": "thermal"}
+_PADDING = ("max_length", "longest")
+
+
+class CodeBindProcessor(ProcessorMixin):
+    """Turns any subset of senses into the tensors that `CodeBindModel` reads.
+
+    Args:
+        image_processor, video_image_processor, depth_image_processor, thermal_image_processor,
+            tactile_image_processor, feature_extractor (audio), eeg_feature_extractor, imu_feature_extractor,
+            point_feature_extractor: sub-processors; `None` makes one with its default parameters.
+        tokenizer: reads text; without one the processor knows no text.
+        modalities: senses that the checkpoint has; `None` is all of them (without a tokenizer: all but text).
+        max_text_length: tokens that a text is cut and padded to, begin and end included.
+        text_padding: "max_length" (every batch has the same width) or "longest" (of the batch).
+        added_modalities: parameters of `CodeBindArrayFeatureExtractor` by name of the added sense.
+    """
+
+    def __init__(
+        self,
+        image_processor: CodeBindImageProcessor | None = None,
+        feature_extractor: CodeBindAudioFeatureExtractor | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        video_image_processor: CodeBindVideoImageProcessor | None = None,
+        depth_image_processor: CodeBindDepthImageProcessor | None = None,
+        thermal_image_processor: CodeBindThermalImageProcessor | None = None,
+        tactile_image_processor: CodeBindTactileImageProcessor | None = None,
+        point_feature_extractor: CodeBindPointFeatureExtractor | None = None,
+        eeg_feature_extractor: CodeBindEegFeatureExtractor | None = None,
+        imu_feature_extractor: CodeBindImuFeatureExtractor | None = None,
+        modalities: list[str] | None = None,
+        max_text_length: int | None = None,
+        text_padding: str = "max_length",
+        added_modalities: dict[str, dict[str, Any]] | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        self.modalities = _checked_modalities(modalities, has_tokenizer=tokenizer is not None)
+        # transformers saves and loads a complete set, so a processor without text keeps an empty tokenizer.
+        tokenizer = CLIPTokenizer() if tokenizer is None else tokenizer
+        super().__init__(
+            image_processor or CodeBindImageProcessor(),
+            feature_extractor or CodeBindAudioFeatureExtractor(),
+            tokenizer,
+            video_image_processor or CodeBindVideoImageProcessor(),
+            depth_image_processor or CodeBindDepthImageProcessor(),
+            thermal_image_processor or CodeBindThermalImageProcessor(),
+            tactile_image_processor or CodeBindTactileImageProcessor(),
+            point_feature_extractor or CodeBindPointFeatureExtractor(),
+            eeg_feature_extractor or CodeBindEegFeatureExtractor(),
+            imu_feature_extractor or CodeBindImuFeatureExtractor(),
+            chat_template=chat_template,
+        )
+        if max_text_length is None:
+            # A tokenizer without a limit of its own says 10^30; CLIP's 77 is the width everyone else uses.
+            max_text_length = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 77
+        check_number("max_text_length", max_text_length, 3, whole=True)
+        check_choice("text_padding", text_padding, _PADDING)
+        self.max_text_length = max_text_length
+        self.text_padding = text_padding
+        self.added_modalities: dict[str, dict[str, Any]] = {}
+        for name, parameters in (added_modalities or {}).items():
+            self.add_modality(name, **{key: value for key, value in parameters.items() if key != "name"})
+
+    @classmethod
+    def from_model_config(
+        cls, config: Any, tokenizer: PreTrainedTokenizerBase | None, **overrides: dict[str, Any]
+    ) -> Self:
+        """A processor whose sizes are those of the encoders of a `CodeBindConfig`.
+
+        Args:
+            overrides: further parameters by argument, e.g. `audio={"clip_seconds": 2.0}`, `text={"max_length": 32}`.
+
+        Raises:
+            ValueError: the checkpoint reads text and no tokenizer was given, or an override is unknown.
+        """
+        modalities = _modalities_of(config)
+        if "text" in modalities and tokenizer is None:
+            fix = "`build_tokenizer(texts)` trains one, `CLIPTokenizer.from_pretrained(...)` loads one."
+            refuse("tokenizer", "got None, but the checkpoint has a text encoder", "a tokenizer", fix)
+        unknown = sorted(set(overrides) - set(_SENSE_OF))
+        if unknown:
+            refuse("overrides", f"got unknown argument {unknown[0]!r}", ", ".join(_SENSE_OF))
+        parts = {}
+        for name, (attribute, part) in _PARTS.items():
+            sizes = _size_parameters(name, getattr(config, f"{MODALITIES[name].encoder}_config", None))
+            parts[attribute] = part(**{**sizes, **overrides.get(MODALITIES[name].argument, {})})
+        text = dict(overrides.get("text", {}))
+        length = getattr(getattr(config, "text_config", None), "max_position_embeddings", None)
+        processor = cls(
+            tokenizer=tokenizer,
+            modalities=modalities,
+            max_text_length=text.pop("max_length", length),
+            text_padding=text.pop("padding", "max_length"),
+            **parts,  # type: ignore[arg-type]
+        )
+        if text:
+            refuse("overrides['text']", f"got unknown parameter {min(text)!r}", "max_length, padding")
+        for name, encoder in (getattr(config, "added_encoders", None) or {}).items():
+            processor.add_modality(name, **_added_sizes(encoder))
+        return processor
+
+    def add_modality(self, name: str, num_channels: int, input_size: list[int], **parameters: Any) -> None:
+        """Let `processor(<name>=...)` give `<name>_values`; saved with the processor.
+
+        Args:
+            parameters: of `CodeBindArrayFeatureExtractor`.
+
+        Raises:
+            ValueError: the name is taken or no identifier, or a parameter is wrong.
+        """
+        taken = {*_SENSE_OF, *MODALITIES, *self.added_modalities, *_OPTIONS, "return_tensors"}
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken:
+            refuse("name", f"got {name!r}", "a new lower-case identifier", f"taken: {', '.join(sorted(taken))}.")
+        part = CodeBindArrayFeatureExtractor(name=name, num_channels=num_channels, input_size=input_size, **parameters)
+        self.added_modalities[name] = part.parameters()
+
+    def __call__(  # type: ignore[override]
+        self,
+        images: Any = None,
+        text: Any = None,
+        videos: Any = None,
+        audio: Any = None,
+        depth: Any = None,
+        thermal: Any = None,
+        tactile: Any = None,
+        point_clouds: Any = None,
+        eeg: Any = None,
+        imu: Any = None,
+        return_tensors: str | None = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Process any subset of senses; each is one item or a list, and lists may differ in length.
+
+        Args:
+            text: `str` or list of them.
+            images, tactile: `PIL.Image`, uint8 `(height, width, 3)`, floats in [0, 1], or a path.
+            videos: uint8 `(frames, height, width, 3)`, a list of pictures, or a path.
+            audio: `{"array", "sampling_rate"}`, an array with `sampling_rate=`, or a path.
+            depth: `(height, width)` in metres, or with `depth_unit=`, or a path.
+            thermal: `(height, width)` levels, or with `thermal_range=`, or a path.
+            point_clouds: `(points, 3)`, or a path.
+            eeg, imu: `(channels, time)`, `{"array", "sampling_rate"}`, or a path.
+            return_tensors: "pt", "np" or `None` (lists of arrays).
+            kwargs: added senses by name; `sampling_rate` (audio), `depth_unit`, `thermal_range`; and
+                `<argument>_kwargs`, a dictionary of parameters of one sub-processor for this call.
+
+        Returns:
+            `BatchFeature` with the tensors of the senses passed, named as `CodeBindModel.forward` names them.
+
+        Raises:
+            ValueError: nothing passed, an unknown keyword, a sense this checkpoint lacks, or an unusable item.
+            OSError: a file that cannot be read.
+        """
+        check_tensor_type(return_tensors)
+        values = {
+            "text": text,
+            "images": images,
+            "videos": videos,
+            "audio": audio,
+            "depth": depth,
+            "thermal": thermal,
+            "tactile": tactile,
+            "point_clouds": point_clouds,
+            "eeg": eeg,
+            "imu": imu,
+            **{name: kwargs.pop(name, None) for name in self.added_modalities},
+        }
+        options = self._options(kwargs)
+        present = {argument: value for argument, value in values.items() if value is not None}
+        if not present:
+            refuse("processor", "got no input", f"at least one of {', '.join(values)}")
+        result: dict[str, Any] = {}
+        for argument, value in present.items():
+            self._check_present(argument)
+            call = self._text if argument == "text" else self._part(argument)
+            result.update(call(value, return_tensors=return_tensors, **options.get(argument, {})))
+        return BatchFeature(result)
+
+    def _options(self, kwargs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Keywords of the call by the argument that they belong to."""
+        arguments = [*_SENSE_OF, *self.added_modalities]
+        options: dict[str, dict[str, Any]] = {}
+        for key, value in kwargs.items():
+            argument = key.removesuffix("_kwargs")
+            if key in _OPTIONS:
+                options.setdefault(_OPTIONS[key], {})[key] = value
+            elif key.endswith("_kwargs") and argument in arguments:
+                if not isinstance(value, dict):
+                    refuse(key, f"got {describe(value)}", "a dictionary of parameters")
+                options.setdefault(argument, {}).update(value)
+            else:
+                self._refuse_keyword(key, arguments)
+        return options
+
+    def _refuse_keyword(self, key: str, arguments: list[str]) -> None:
+        allowed = [*arguments, *_OPTIONS, "return_tensors", *(f"{argument}_kwargs" for argument in arguments)]
+        meant = MODALITIES[key].argument if key in MODALITIES else None
+        close = [meant] if meant else difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
+        fix = f"did you mean `{close[0]}=`?" if close else "a new sense needs `processor.add_modality`."
+        refuse(key, "unknown keyword of the processor", ", ".join(allowed), fix)
+
+    def _check_present(self, argument: str) -> None:
+        name = _SENSE_OF.get(argument)
+        if name is None or name in self.modalities:
+            return
+        if name == "text":
+            fix = "load the checkpoint's tokenizer or build one with `build_tokenizer(texts)`."
+            refuse("text", "this processor has no tokenizer", self._known(), fix)
+        refuse(argument, f"this checkpoint has no encoder for {name}", self._known())
+
+    def _known(self) -> str:
+        return "senses " + ", ".join([*self.modalities, *self.added_modalities])
+
+    def _part(self, argument: str) -> Any:
+        """The sub-processor of a call's argument."""
+        if argument in self.added_modalities:
+            return CodeBindArrayFeatureExtractor(**self.added_modalities[argument])
+        return getattr(self, _PARTS[_SENSE_OF[argument]][0])
+
+    def _text(
+        self,
+        text: Any,
+        return_tensors: str | None,
+        max_length: int | None = None,
+        padding: str | None = None,
+        **unknown: Any,
+    ) -> dict[str, Any]:
+        if unknown:
+            refuse("text_kwargs", f"got unknown parameter {min(unknown)!r}", "max_length, padding")
+        if max_length is not None:
+            check_number("max_length", max_length, 3, whole=True)
+        padding = self.text_padding if padding is None else padding
+        check_choice("padding", padding, _PADDING)
+        items, labels = split_items(text, "text", None)
+        for item, label in zip(items, labels, strict=True):
+            if not isinstance(item, str):
+                refuse(label, f"got {describe(item)}", "str", "convert with `str(...)`; token ids go to the model.")
+        encoded = self.tokenizer(
+            items,
+            padding=padding,
+            truncation=True,
+            max_length=max_length or self.max_text_length,
+            return_tensors=return_tensors,
+            return_token_type_ids=False,
+        )
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of all tensors that a call can give, without duplicates."""
+        names = [MODALITIES[name].tensor for name in self.modalities]
+        if "text" in self.modalities:
+            names.insert(names.index("input_ids") + 1, "attention_mask")
+        return names + [f"{name}_values" for name in self.added_modalities]
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Save sub-processors and tokenizer; the tokenizer forgets the padding and truncation of its last call."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            # transformers writes them into tokenizer.json, and after loading they would cut every text.
+            backend.no_truncation()
+            backend.no_padding()
+        return super().save_pretrained(str(save_directory), push_to_hub=push_to_hub, **kwargs)
+
+    @classmethod
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: Any, processor_dict: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Sub-processors in the order of `__init__`, from the processor's own JSON; the tokenizer from its files.
+
+        The base class would look the first two up through the Auto classes, which do not know classes of this package
+        before it registers them, and the others by a registry that cannot hold them.
+        """
+        saved = processor_dict or {}
+        subfolder = kwargs.pop("subfolder", "")
+        has_text = "text" in (saved.get("modalities") or ["text"])
+        parts = []
+        for attribute in cls.get_attributes():
+            if attribute == "tokenizer":
+                load = cls._load_tokenizer_from_pretrained
+                tokenizer = load(attribute, pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+                parts.append(tokenizer if has_text else None)
+            elif isinstance(saved.get(attribute), dict):
+                fields = saved[attribute]
+                class_name = fields.get("image_processor_type") or fields.get("feature_extractor_type")
+                parts.append(cls.get_possibly_dynamic_module(class_name).from_dict(fields))
+            else:
+                file = os.path.join(str(pretrained_model_name_or_path), "processor_config.json")
+                raise OSError(f"{file}: holds no parameters for {attribute!r}. Fix: save the processor again.")
+        return parts
+
+    @staticmethod
+    def get_possibly_dynamic_module(module_name: str) -> Any:
+        """The class called `module_name`, of this package or of transformers."""
+        return _CLASSES.get(module_name) or ProcessorMixin.get_possibly_dynamic_module(module_name)
+
+
+def _checked_modalities(modalities: list[str] | None, has_tokenizer: bool) -> list[str]:
+    if modalities is None:
+        return [name for name in MODALITIES if has_tokenizer or name != "text"]
+    for name in modalities:
+        check_choice("modalities", name, tuple(MODALITIES))
+    if "text" in modalities and not has_tokenizer:
+        refuse("tokenizer", "got None, but 'text' is among the modalities", "a tokenizer", "drop 'text' or pass one.")
+    return [name for name in MODALITIES if name in modalities]
+
+
+def _modalities_of(config: Any) -> list[str]:
+    """Built-in senses whose encoder the configuration has."""
+    return [name for name, row in MODALITIES.items() if getattr(config, f"{row.encoder}_config", None) is not None]
+
+
+def _size_parameters(name: str, encoder: Any) -> dict[str, Any]:
+    """Parameters of a sense's sub-processor that follow from its encoder's sizes."""
+    if encoder is None:
+        return {}
+    size = [int(length) for length in encoder.input_size]
+    if name == "audio":
+        return {"num_mel_bins": size[0], "num_frames": size[1]}
+    if name == "point_cloud":
+        return {"num_points": size[0], "max_candidates": max(size[0], 32768)}
+    if name in ("eeg", "imu"):
+        return {"num_channels": encoder.num_channels, "num_samples": size[0]}
+    frames = {"frames_per_clip": max(encoder.tubelet_size, 1)} if name == "video" else {}
+    return {"size": size, "num_channels": encoder.num_channels, **frames}
+
+
+def _added_sizes(encoder: Any) -> dict[str, Any]:
+    """`num_channels` and `input_size` of an added encoder, a dictionary or a configuration."""
+    fields = encoder if isinstance(encoder, dict) else vars(encoder)
+    missing = [key for key in ("num_channels", "input_size") if key not in fields]
+    if missing:
+        refuse("added_encoders", f"got an encoder without {missing[0]!r}", "num_channels and input_size")
+    return {"num_channels": fields["num_channels"], "input_size": [int(length) for length in fields["input_size"]]}

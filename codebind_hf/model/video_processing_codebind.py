@@ -1,0 +1,113 @@
+"""Which frames of a video does the model see? Uniform clips of uniform frames, each handled like a picture."""
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .image_processing_codebind import GridImageProcessor
+from .picture_values import picture_or_grid
+from .sense_processing import check_number
+from .sense_values import as_array, describe, refuse
+
+
+class CodeBindVideoImageProcessor(GridImageProcessor):
+    """Videos: uint8 `(frames, height, width, 3)`, a list of pictures, or `{"array", "fps"}` -> `pixel_values_videos`.
+
+    Further parameters:
+        num_clips: clips spread uniformly over the video.
+        frames_per_clip: frames spread uniformly over a clip, its first and last among them.
+        clip_seconds: length of a clip, which needs the frame rate; `None` cuts the video into `num_clips` equal parts.
+    """
+
+    model_input_names = ["pixel_values_videos"]
+    modality = "video"
+    argument = "videos"
+    item_ndim = 4
+    defaults: ClassVar[dict[str, Any]] = {
+        **GridImageProcessor.defaults,
+        "num_clips": 1,
+        "frames_per_clip": 2,
+        "clip_seconds": None,
+    }
+    num_clips: int
+    frames_per_clip: int
+    clip_seconds: float | None
+
+    def check_parameters(self) -> None:
+        """As for pictures; also the counts."""
+        super().check_parameters()
+        check_number("num_clips", self.num_clips, 1, whole=True)
+        check_number("frames_per_clip", self.frames_per_clip, 1, whole=True)
+        if self.clip_seconds is not None:
+            check_number("clip_seconds", self.clip_seconds, 1e-3)
+
+    def items(self, values: Any) -> tuple[list[Any], list[str]]:
+        """As for every sense, but a list of pictures is one video."""
+        if isinstance(values, (list, tuple)) and values and all(_is_frame(value) for value in values):
+            return [list(values)], [self.argument]
+        return super().items(values)
+
+    def process_item(self, value: Any, label: str) -> np.ndarray:
+        """One video as `(clips, frames, channels, height, width)`."""
+        value, fps = _split_fps(value, label)
+        frames = _frames(value, label)
+        picks = self.frame_picks(len(frames), fps, label)
+        fitted = {
+            index: self.fit(picture_or_grid(frames[index], f"{label} frame {index}", self.num_channels))
+            for index in sorted({index for clip in picks for index in clip})
+        }
+        return np.stack([np.stack([fitted[index] for index in clip]) for clip in picks])
+
+    def frame_picks(self, num_frames: int, fps: float | None = None, label: str = "videos") -> list[list[int]]:
+        """Indices of the frames of every clip."""
+        picks = []
+        for start, stop in self._clip_bounds(num_frames, fps, label):
+            # Cut, not rounded, as pytorchvideo's UniformTemporalSubsample does.
+            picks.append([int(index) for index in np.linspace(start, stop - 1, self.frames_per_clip)])
+        return picks
+
+    def _clip_bounds(self, num_frames: int, fps: float | None, label: str) -> list[tuple[int, int]]:
+        if self.clip_seconds is None:
+            edges = [index * num_frames / self.num_clips for index in range(self.num_clips + 1)]
+            starts = [min(int(edge), num_frames - 1) for edge in edges[:-1]]
+            return [(s, max(s + 1, math.ceil(e))) for s, e in zip(starts, edges[1:], strict=True)]
+        if fps is None:
+            fix = "pass {'array': frames, 'fps': rate}, or set clip_seconds=None."
+            refuse(label, f"got no frame rate, but clip_seconds={self.clip_seconds}", "a video with its rate", fix)
+        free = max(num_frames / fps - self.clip_seconds, 0.0)
+        begins = [free * index / max(self.num_clips - 1, 1) for index in range(self.num_clips)]
+        starts = [min(math.ceil(fps * begin), num_frames - 1) for begin in begins]
+        stops = [min(math.ceil(fps * (begin + self.clip_seconds)), num_frames) for begin in begins]
+        return [(start, max(start + 1, stop)) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _is_frame(value: Any) -> bool:
+    return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim in (2, 3))
+
+
+def _split_fps(value: Any, label: str) -> tuple[Any, float | None]:
+    if not isinstance(value, dict):
+        return value, None
+    if "array" not in value or set(value) - {"array", "fps"}:
+        refuse(label, f"got a dictionary with keys {sorted(value)}", "the keys 'array' and 'fps'")
+    fps = value.get("fps")
+    if fps is not None and (not isinstance(fps, (int, float)) or not 0 < fps < math.inf):
+        refuse(label, f"got fps={fps!r}", "a number of frames per second above 0")
+    return value["array"], None if fps is None else float(fps)
+
+
+def _frames(value: Any, label: str) -> Any:
+    """A sequence of frames, each a picture or an array."""
+    if isinstance(value, (list, tuple)):
+        if not value:
+            refuse(label, "got a video without frames", "at least one frame")
+        if all(_is_frame(frame) for frame in value):
+            return value
+    array = value if isinstance(value, torch.Tensor) else as_array(value, label)
+    if array.ndim != 4:
+        fix = "a single picture belongs to `images=`; add a frame axis with `frames[None]`." if array.ndim == 3 else ""
+        refuse(label, f"got {describe(array)}", "(frames, height, width, channels), one frame or more", fix)
+    return array
