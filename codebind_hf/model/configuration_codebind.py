@@ -1,13 +1,17 @@
 """Configuration of CodeBind: one typed config per encoder, one for the decoders, one that holds them all."""
 
 import difflib
+import math
+from collections.abc import Iterable
+from functools import wraps
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .modalities import ENCODERS, MODALITIES, Modality, added_modality
+from .modalities import ENCODERS, MODALITIES, Modality, added_modality, modality_named
 from .presets import merge_fields, preset_fields
 
 
@@ -41,11 +45,25 @@ def _rate(config: PreTrainedConfig, names: str) -> None:
             raise ValueError(f"{name}: got {getattr(config, name)!r}; it must be in [0, 1).")
 
 
-@strict
+def _checked(cls: type) -> type:
+    """`strict`, with wrong values reported as the `ValueError` that callers of a constructor expect."""
+    cls = strict(cls)
+    strict_init = cls.__init__  # type: ignore[misc]
+
+    @wraps(strict_init)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            strict_init(self, *args, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(f"{type(self).__name__}: {error}") from error
+
+    cls.__init__ = init  # type: ignore[misc]
+    return cls
+
+
+@_checked
 class CodeBindBaseConfig(PreTrainedConfig):
     """What every CodeBind configuration shares: an unknown key is refused, with the nearest known one."""
-
-    initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
         unknown = sorted(set(kwargs) - _LIBRARY_KEYS)
@@ -57,7 +75,7 @@ class CodeBindBaseConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
 
-@strict
+@_checked
 class CodeBindBlockConfig(CodeBindBaseConfig):
     """A stack of transformer blocks: what towers and decoders have in common.
 
@@ -66,6 +84,7 @@ class CodeBindBlockConfig(CodeBindBaseConfig):
         intermediate_size: width of the MLP; `None` is four times `hidden_size`.
         dropout: on the output of every attention and MLP, while training.
         drop_path_rate: chance to skip a block for a sample while training, growing linearly with depth.
+        attention_bias: biases of the query, key and value projections.
         add_bias_kv: one learned key and value that every query may attend to (ImageBind's scarce towers).
     """
 
@@ -79,6 +98,7 @@ class CodeBindBlockConfig(CodeBindBaseConfig):
     dropout: float | int = 0.0
     drop_path_rate: float | int = 0.0
     is_causal: bool = False
+    attention_bias: bool = True
     add_bias_kv: bool = False
 
     def validate_architecture(self) -> None:
@@ -96,7 +116,7 @@ class CodeBindBlockConfig(CodeBindBaseConfig):
         return self.intermediate_size or 4 * self.hidden_size
 
 
-@strict
+@_checked
 class CodeBindEncoderConfig(CodeBindBlockConfig):
     """One encoder: stem (raw tensor -> tokens), optional lens, transformer, heads.
 
@@ -106,6 +126,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         input_size: its grid without channels: `[height, width]`, `[mel bins, frames]`, `[time]` or `[points]`.
         patch_size, patch_stride: one number per axis of `input_size`; `None` stride equals the size.
         tubelet_size: frames that one 3-D patch spans; an image is repeated to fill it.
+        stem_dim: width of the stem's tokens before a lens; `None` equals `hidden_size`.
         stem_bias, stem_norm: bias of the patch projection; LayerNorm on its output.
         stem_position: a position table of the stem's own, added before the lens (ViT-Lens).
         has_position: the tower's own position table (with one entry for the CLS token).
@@ -124,6 +145,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     patch_size: list[int] | tuple[int, ...] = (16, 16)
     patch_stride: list[int] | tuple[int, ...] | None = None
     tubelet_size: int = 1
+    stem_dim: int | None = None
     stem_bias: bool = False
     stem_norm: bool = False
     stem_position: bool = False
@@ -156,6 +178,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         _choice("stem", self.stem, _STEMS)
         _positive(self, "num_channels tubelet_size num_groups group_size vocab_size max_position_embeddings")
         _positive(self, "lens_num_latents specific_dim num_specific_codes", 0)
+        if not self.lens_num_latents and self.stem_dim not in (None, self.hidden_size):
+            raise ValueError(f"stem_dim: got {self.stem_dim}; without a lens it must equal hidden_size or be None.")
         if self.stem == "patches":
             self._validate_patches()
         if self.stem == "points" and not max(self.num_groups, self.group_size) <= self.input_size[0]:
@@ -171,9 +195,13 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         for name in ("patch_size", "patch_stride"):
             value = getattr(self, name)
             if value is not None and (len(value) != axes or min(value) < 1):
-                raise ValueError(f"{name}: got {list(value)}; it needs {axes} positive numbers, one per axis of input.")
+                raise ValueError(
+                    f"{name}: got {list(value)}; it needs {axes} positive numbers, one per axis of input."
+                )
         if any(patch > size for patch, size in zip(self.patch_size, self.input_size, strict=True)):
-            raise ValueError(f"patch_size: got {list(self.patch_size)}, larger than input_size={list(self.input_size)}.")
+            raise ValueError(
+                f"patch_size: got {list(self.patch_size)}, larger than input_size={list(self.input_size)}."
+            )
         if self.tubelet_size > 1 and axes != 2:
             raise ValueError(f"tubelet_size: got {self.tubelet_size}; only a two-axis input can have frames.")
 
@@ -182,13 +210,25 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         return tuple(self.patch_stride or self.patch_size)
 
     @property
+    def num_stem_tokens(self) -> int:
+        """Tokens that the stem yields, without CLS."""
+        if self.stem == "patches":
+            return math.prod(self.grid_size)
+        return self.num_groups if self.stem == "points" else self.max_position_embeddings
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the transformer: the stem's or the lens's, and CLS for every stem but text."""
+        return (self.lens_num_latents or self.num_stem_tokens) + (self.stem != "tokens")
+
+    @property
     def grid_size(self) -> tuple[int, ...]:
         """Patches along each axis."""
         sizes = zip(self.input_size, self.patch_size, self.strides, strict=True)
         return tuple((size - patch) // stride + 1 for size, patch, stride in sizes)
 
 
-@strict
+@_checked
 class CodeBindTextConfig(CodeBindEncoderConfig):
     """The text encoder: causal, pooled at the first end-of-text token."""
 
@@ -206,7 +246,7 @@ class CodeBindTextConfig(CodeBindEncoderConfig):
             raise ValueError("eos_token_id: got None; text is pooled at this token, so it must be the tokenizer's.")
 
 
-@strict
+@_checked
 class CodeBindVisionConfig(CodeBindEncoderConfig):
     """The vision encoder, for images and video."""
 
@@ -214,7 +254,7 @@ class CodeBindVisionConfig(CodeBindEncoderConfig):
     base_config_key = "vision_config"
 
 
-@strict
+@_checked
 class CodeBindAudioConfig(CodeBindEncoderConfig):
     """The audio encoder, on log-mel spectrograms `(mel bins, frames)`."""
 
@@ -225,7 +265,7 @@ class CodeBindAudioConfig(CodeBindEncoderConfig):
     patch_stride: list[int] | tuple[int, ...] | None = (10, 10)
 
 
-@strict
+@_checked
 class CodeBindDepthConfig(CodeBindEncoderConfig):
     """The depth encoder."""
 
@@ -234,7 +274,7 @@ class CodeBindDepthConfig(CodeBindEncoderConfig):
     num_channels: int = 1
 
 
-@strict
+@_checked
 class CodeBindThermalConfig(CodeBindEncoderConfig):
     """The thermal encoder."""
 
@@ -243,7 +283,7 @@ class CodeBindThermalConfig(CodeBindEncoderConfig):
     num_channels: int = 1
 
 
-@strict
+@_checked
 class CodeBindTactileConfig(CodeBindEncoderConfig):
     """The tactile encoder, on the colour image of a gel sensor."""
 
@@ -251,7 +291,7 @@ class CodeBindTactileConfig(CodeBindEncoderConfig):
     base_config_key = "tactile_config"
 
 
-@strict
+@_checked
 class CodeBindPointConfig(CodeBindEncoderConfig):
     """The point cloud encoder."""
 
@@ -261,7 +301,7 @@ class CodeBindPointConfig(CodeBindEncoderConfig):
     input_size: list[int] | tuple[int, ...] = (8192,)
 
 
-@strict
+@_checked
 class CodeBindEegConfig(CodeBindEncoderConfig):
     """The EEG encoder, on `(electrodes, time)`."""
 
@@ -272,7 +312,7 @@ class CodeBindEegConfig(CodeBindEncoderConfig):
     patch_size: list[int] | tuple[int, ...] = (1,)
 
 
-@strict
+@_checked
 class CodeBindImuConfig(CodeBindEncoderConfig):
     """The IMU encoder, on `(3 accelerometer + 3 gyroscope axes, time)`."""
 
@@ -283,18 +323,23 @@ class CodeBindImuConfig(CodeBindEncoderConfig):
     patch_size: list[int] | tuple[int, ...] = (8,)
 
 
-@strict
+@_checked
 class CodeBindDecoderConfig(CodeBindBlockConfig):
-    """The decoders that reconstruct every sense but text while training (paper section 3.2; sizes of its code)."""
+    """The decoders that reconstruct every sense but text while training (paper section 3.2; sizes of its code).
+
+    Args:
+        has_position: a learned position table on the decoder's tokens, which codes alone do not carry.
+    """
 
     model_type = "codebind_decoder"
     base_config_key = "decoder_config"
     hidden_size: int = 512
     num_hidden_layers: int = 8
     num_attention_heads: int = 8
+    has_position: bool = True
 
 
-@strict
+@_checked
 class CodeBindConfig(CodeBindBaseConfig):
     """CodeBind: encoders, shared and specific embedding, codebooks, losses.
 
@@ -310,6 +355,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         quantize_specific: `False` leaves specific embeddings and the decoders' input continuous.
         decoder_inputs: "codes" (the paper) or "codes+tokens" (what the released weights were trained with).
         normalize_codes: keep codes on the unit sphere; `False` for converted weights with norms of their own.
+        initializer_range: standard deviation of fresh weights.
         logit_scale_init_value: log of the initial scale of the cosine; `max_logit_scale` caps the scale itself.
         loss_weights: weight by term; a term that is not named is off, except `align`, whose weight is 1.
         pair_weights: weights of the pairs (image, target), (text, target) and the bridge (image, text) in `align`.
@@ -357,6 +403,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     quantize_specific: bool = True
     decoder_inputs: str = "codes"
 
+    initializer_range: float | int = 0.02
     logit_scale_init_value: float | int = 2.6592
     max_logit_scale: float | int = 100.0
     loss_weights: dict[str, float | int] | None = None
@@ -382,11 +429,13 @@ class CodeBindConfig(CodeBindBaseConfig):
         if not self.code_temperature > 0 or not self.max_logit_scale > 0:
             raise ValueError("code_temperature, max_logit_scale: both must be greater than 0.")
         if self.align_on == "codes" and not self.num_shared_codes:
-            raise ValueError('align_on: "codes" needs num_shared_codes of 1 or more; use "continuous" without codebook.')
+            raise ValueError(
+                'align_on: "codes" needs num_shared_codes of 1 or more; use "continuous" without codebook.'
+            )
         self._validate_weights("loss_weights", LOSS_TERMS)
         self._validate_weights("pair_weights", PAIRS)
-        for name, encoder in self.encoder_configs.items():
-            self._validate_segments(name, encoder)
+        for name in self.encoder_configs:
+            self._validate_encoder(name)
 
     def _validate_weights(self, name: str, allowed: tuple[str, ...]) -> None:
         for key, value in (getattr(self, name) or {}).items():
@@ -394,7 +443,13 @@ class CodeBindConfig(CodeBindBaseConfig):
             if not value >= 0:
                 raise ValueError(f"{name}[{key!r}]: got {value!r}; a weight is 0 or more.")
 
-    def _validate_segments(self, name: str, encoder: CodeBindEncoderConfig) -> None:
+    def _validate_encoder(self, name: str) -> None:
+        own = self.specific_dim_of(name)
+        if self.loss_weight("orth") and own not in (0, self.shared_dim):
+            raise ValueError(
+                f"loss_weights['orth']: needs specific_dim equal to shared_dim={self.shared_dim}, got {own} for {name}; "
+                "set its weight to 0 or the sizes equal."
+            )
         for part, dim in (("shared_dim", self.shared_dim), ("specific_dim", self.specific_dim_of(name))):
             if dim % self.code_dim:
                 raise ValueError(f"{part}: got {dim} for {name}, not a multiple of code_dim={self.code_dim}.")
@@ -421,6 +476,26 @@ class CodeBindConfig(CodeBindBaseConfig):
     @property
     def modality_names(self) -> tuple[str, ...]:
         return tuple(self.modalities)
+
+    def restricted_to(self, modalities: Iterable[str]) -> "CodeBindConfig":
+        """A copy without the encoders that these modalities do not need.
+
+        Raises:
+            ValueError: a modality that does not exist or is not in this checkpoint.
+        """
+        names = list(modalities)
+        known = self.modalities
+        for name in names:
+            if name not in known:
+                modality_named(name, tuple(self.added_encoders or {}))
+                raise ValueError(f"modalities: {name!r} is not in this checkpoint, which has {', '.join(known)}.")
+        if not names:
+            raise ValueError(f"modalities: got an empty list; choose from {', '.join(known)}.")
+        kept = {known[name].encoder for name in names}
+        fields = self.to_dict()
+        fields.update({f"{encoder}_config": None for encoder in ENCODERS if encoder not in kept})
+        added = {name: config for name, config in (self.added_encoders or {}).items() if name in kept}
+        return type(self)(**{**fields, "added_encoders": added or None})
 
     def specific_dim_of(self, encoder: str) -> int:
         """Size of the encoder's specific embedding; text has none."""

@@ -10,7 +10,6 @@ _TINY_TOWER: dict[str, Any] = {
     "num_attention_heads": 4,
     "intermediate_size": 192,
     "layer_norm_eps": 1e-6,
-    "initializer_range": 0.06,
     "pre_norm": True,
 }
 
@@ -29,12 +28,13 @@ _TINY: dict[str, Any] = {
     "num_specific_codes": 128,
     "align_on": "continuous",
     "quantize_specific": True,
+    "initializer_range": 0.08,
     "logit_scale_init_value": 2.0,
     "loss_weights": {"recon": 0.3, "seg": 0.5, "orth": 0.1, "uni": 0.1, "commit": 0.5},
     "pair_weights": {"image": 1.5, "text": 1.0, "bridge": 1.0},
     "text_config": _tiny(vocab_size=1024, max_position_embeddings=64),
     "vision_config": _tiny(input_size=[32, 32], patch_size=[8, 8], tubelet_size=2, num_channels=3),
-    "audio_config": _tiny(input_size=[64, 64], patch_size=[16, 8], num_channels=1),
+    "audio_config": _tiny(input_size=[64, 64], patch_size=[16, 8], patch_stride=[16, 8], num_channels=1),
     "depth_config": _tiny(input_size=[32, 32], patch_size=[8, 8], num_channels=1),
     "thermal_config": _tiny(input_size=[32, 32], patch_size=[8, 8], num_channels=1),
     "tactile_config": _tiny(input_size=[32, 32], patch_size=[8, 8], num_channels=3),
@@ -48,7 +48,6 @@ _TINY: dict[str, Any] = {
         "num_hidden_layers": 1,
         "num_attention_heads": 4,
         "intermediate_size": 192,
-        "initializer_range": 0.06,
     },
 }
 

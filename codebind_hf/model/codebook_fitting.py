@@ -1,0 +1,42 @@
+"""Fitting codebooks to a model's embeddings by k-means, before or after training."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .codebooks import Codebook, spherical_kmeans, unit_segments
+
+
+@torch.no_grad()
+def pooled_segments(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Tensor]]:
+    """Unit segments `(vectors, code_dim)` of the pooled embeddings in `batches`, by `(part, encoder)`.
+
+    The model is in evaluation mode meanwhile: no codebook moves.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    was_training, width = model.training, model.config.code_dim  # type: ignore[union-attr]
+    model.eval()
+    segments: dict[tuple[str, str], list[Tensor]] = {}
+    for batch in batches:
+        tensors = {key: value for key, value in batch.items() if key not in ("rows", "return_loss")}
+        output = model(**tensors)
+        for part, embeds in (
+            ("shared", output.continuous_embeds),
+            ("specific", output.continuous_specific_embeds),
+        ):
+            for name, values in embeds.items():
+                encoder = model.config.modalities[name].encoder  # type: ignore[union-attr]
+                segments.setdefault((part, encoder), []).append(unit_segments(values, width).flatten(0, 1))
+    model.train(was_training)
+    if not segments:
+        raise ValueError("batches: got none; give at least one batch of model inputs.")
+    return segments
+
+
+def fit_codebook(book: Codebook, vectors: Tensor, seed: int) -> None:
+    """Replace the codes of `book` by k-means centres of `vectors`, `(vectors, code_dim)`."""
+    book.reset(spherical_kmeans(vectors, book.num_codes, seed=seed))

@@ -1,0 +1,101 @@
+"""Decoders: quantized tokens back to the input, while training only.
+
+Axes in this file: B batch, N tokens, H width.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool1d, interpolate
+
+from .blocks import block_stack
+from .configuration_codebind import CodeBindDecoderConfig, CodeBindEncoderConfig
+
+
+class GridHead(nn.Module):
+    """One transposed convolution from the patch grid to the input at half resolution, in 1-D, 2-D or 3-D."""
+
+    def __init__(self, width: int, config: CodeBindEncoderConfig) -> None:
+        super().__init__()
+        self.grid_size = (1, *config.grid_size) if config.tubelet_size > 1 else config.grid_size
+        tube = [config.tubelet_size] if config.tubelet_size > 1 else []
+        kernel = [*tube, *(max(1, size // 2) for size in config.patch_size)]
+        stride = [*tube, *(max(1, size // 2) for size in config.strides)]
+        convolution = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[len(kernel)]
+        self.deconv = convolution(width, config.num_channels, kernel, stride)
+
+    def forward(self, tokens_BNH: Tensor) -> Tensor:
+        return self.deconv(tokens_BNH.transpose(1, 2).unflatten(2, self.grid_size))
+
+
+class PointHead(nn.Module):
+    """Every token places an equal share of the points of a cloud of half as many points."""
+
+    def __init__(self, width: int, config: CodeBindEncoderConfig) -> None:
+        super().__init__()
+        tokens = config.lens_num_latents or config.num_groups
+        self.num_channels = config.num_channels
+        self.projection = nn.Linear(width, config.num_channels * math.ceil(config.input_size[0] / 2 / tokens))
+
+    def forward(self, tokens_BNH: Tensor) -> Tensor:
+        return self.projection(tokens_BNH).unflatten(-1, (-1, self.num_channels)).flatten(1, 2)
+
+
+class Decoder(nn.Module):
+    """Transformer on the concatenated shared and specific parts of CLS and patch tokens, then a head for the sense.
+
+    Source: paper section 3.2, eq. 2. `takes_tokens` adds the encoder's own continuous tokens, which the released
+    weights were trained with.
+    """
+
+    def __init__(
+        self, config: CodeBindDecoderConfig, encoder: CodeBindEncoderConfig, embedding_dim: int, takes_tokens: bool
+    ) -> None:
+        super().__init__()
+        if encoder.decoder_hidden_size is not None:
+            config = type(config)(**{**config.to_dict(), "hidden_size": encoder.decoder_hidden_size})
+        width = config.hidden_size
+        self.config = config
+        self.input_projection = nn.Linear(embedding_dim, encoder.hidden_size)
+        self.token_norm = nn.LayerNorm(encoder.hidden_size, eps=config.layer_norm_eps) if takes_tokens else None
+        self.embed = nn.Linear(encoder.hidden_size, width)
+        self.position = nn.Parameter(torch.zeros(encoder.num_tokens, width)) if config.has_position else None
+        self.layers = block_stack(config)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.head = (PointHead if encoder.stem == "points" else GridHead)(width, encoder)
+
+    def forward(self, embedding_BNC: Tensor, tokens_BNH: Tensor | None = None) -> Tensor:
+        """Reconstruction from embeddings of CLS and patches `(batch, tokens, dim)`, in the shape of the head."""
+        x_BNH = self.input_projection(embedding_BNC.to(self.input_projection.weight.dtype))
+        if self.token_norm is not None and tokens_BNH is not None:
+            x_BNH = x_BNH + self.token_norm(tokens_BNH)
+        x_BNH = self.embed(x_BNH)
+        if self.position is not None:
+            x_BNH = x_BNH + self.position.to(x_BNH.dtype)
+        for layer in self.layers:
+            x_BNH = layer(x_BNH)
+        return self.head(self.norm(x_BNH)[:, 1:])
+
+
+def reconstruction_target(values: Tensor, output: Tensor, is_points: bool) -> Tensor:
+    """The input at the size of a decoder's output; a cloud stays as it is.
+
+    Args:
+        values: the model's input with clips averaged, `(batch, channels, ...)` or `(batch, points, 3)`.
+        output: what the decoder gave, `(batch, channels, ...)` or `(batch, fewer points, 3)`.
+    """
+    values = values.float()
+    if is_points:
+        return values
+    if output.ndim == 3:
+        return adaptive_avg_pool1d(values, output.shape[-1])
+    if output.ndim == 4:
+        return _resized(values, output)
+    if values.ndim == 4:
+        values = values.unsqueeze(2).expand(-1, -1, output.shape[2], -1, -1)
+    return _resized(values.transpose(1, 2).flatten(0, 1), output).unflatten(0, (len(values), -1)).transpose(1, 2)
+
+
+def _resized(pictures: Tensor, output: Tensor) -> Tensor:
+    return interpolate(pictures, output.shape[-2:], mode="bilinear", antialias=True)

@@ -1,0 +1,153 @@
+"""Checks of what `CodeBindModel.forward` is given, and clips folded into the batch."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .configuration_codebind import CodeBindConfig, CodeBindEncoderConfig
+from .modalities import Modality
+
+
+# What tokenizers, the Trainer and pipelines pass along and no encoder needs.
+IGNORED_KEYWORDS = frozenset({"token_type_ids", "num_items_in_batch", "return_dict"})
+
+
+class ModalityInput(NamedTuple):
+    """Values of one modality, ready for its encoder.
+
+    Args:
+        modality: which one.
+        values: `(batch * clips, ...)`.
+        clips: clips in every sample.
+        attention_mask: of text.
+    """
+
+    modality: Modality
+    values: Tensor
+    clips: int
+    attention_mask: Tensor | None
+
+
+def model_inputs(
+    config: CodeBindConfig, tensors: dict[str, Tensor | None], attention_mask: Tensor | None
+) -> dict[str, ModalityInput]:
+    """The given tensors by modality name, checked.
+
+    Raises:
+        ValueError: an unknown keyword, a modality this checkpoint lacks, a wrong shape or dtype, or no input at all.
+    """
+    by_tensor = {modality.tensor: modality for modality in config.modalities.values()}
+    given = {name: tensor for name, tensor in tensors.items() if tensor is not None and name not in IGNORED_KEYWORDS}
+    for name in given:
+        if name not in by_tensor:
+            raise ValueError(
+                f"{name}: this checkpoint does not take it; it takes {', '.join(by_tensor)} (for the modalities "
+                f"{', '.join(config.modality_names)})."
+            )
+    if not given:
+        raise ValueError(f"forward: got no input; give at least one of {', '.join(by_tensor)}.")
+    encoders = config.encoder_configs
+    inputs = {}
+    for name, tensor in given.items():
+        modality = by_tensor[name]
+        mask = attention_mask if modality.encoder == "text" else None
+        inputs[modality.name] = model_input(modality, encoders[modality.encoder], tensor, mask)
+    return inputs
+
+
+def model_input(
+    modality: Modality, config: CodeBindEncoderConfig, values: Tensor, attention_mask: Tensor | None = None
+) -> ModalityInput:
+    """One modality's values, checked and with clips folded into the batch axis."""
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{modality.tensor}: got {type(values).__name__}; expected a torch.Tensor.")
+    if config.stem == "tokens":
+        return _text_input(modality, config, values, attention_mask)
+    if not values.is_floating_point():
+        raise ValueError(f"{modality.tensor}: got dtype {values.dtype}; expected floating point, as processors give.")
+    clips = 1
+    if modality.name == "video":
+        values, clips = _video_clips(modality, config, values)
+    elif modality.axes[0] == "clips":
+        _check_shape(modality, values, values.shape[1:2] + _expected(config)[1:])
+        values, clips = values.flatten(0, 1).unsqueeze(1), values.shape[1]
+    else:
+        _check_shape(modality, values, _expected(config))
+    if not clips or not len(values):
+        raise ValueError(f"{modality.tensor}: got shape {tuple(values.shape)}; batch and clips must be 1 or more.")
+    return ModalityInput(modality, values, clips, None)
+
+
+def _expected(config: CodeBindEncoderConfig) -> torch.Size:
+    shape = (*config.input_size, config.num_channels) if config.stem == "points" else None
+    return torch.Size(shape or (config.num_channels, *config.input_size))
+
+
+def _check_shape(modality: Modality, values: Tensor, expected: torch.Size) -> None:
+    if values.shape[1:] != expected or values.ndim != len(expected) + 1:
+        axes = ", ".join(["batch", *modality.axes])
+        raise ValueError(
+            f"{modality.tensor}: got shape {tuple(values.shape)}; expected (batch, "
+            f"{', '.join(map(str, expected))}) = ({axes}). CodeBindProcessor makes it from raw data."
+        )
+
+
+def _video_clips(modality: Modality, config: CodeBindEncoderConfig, values: Tensor) -> tuple[Tensor, int]:
+    """`(batch, clips, frames, channels, H, W)` to one tubelet a row; more frames than a tubelet are more clips."""
+    if values.ndim != 6 or not values.shape[2] or values.shape[2] % config.tubelet_size:
+        raise ValueError(
+            f"{modality.tensor}: got shape {tuple(values.shape)}; expected (batch, clips, frames, channels, height, "
+            f"width) with a multiple of {config.tubelet_size} frames."
+        )
+    _check_shape(modality, values, values.shape[1:3] + _expected(config))
+    tubes = values.unflatten(2, (-1, config.tubelet_size)).flatten(0, 2)
+    clips = len(tubes) // max(len(values), 1)
+    return (tubes.transpose(1, 2) if config.tubelet_size > 1 else tubes.squeeze(1)), clips
+
+
+def _text_input(
+    modality: Modality, config: CodeBindEncoderConfig, ids: Tensor, attention_mask: Tensor | None
+) -> ModalityInput:
+    longest = config.max_position_embeddings
+    if ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
+        raise ValueError(f"input_ids: got {ids.dtype} of shape {tuple(ids.shape)}; expected integers (batch, tokens).")
+    if not 1 <= ids.shape[1] <= longest:
+        raise ValueError(f"input_ids: got {ids.shape[1]} tokens; allowed are 1 to {longest}. Truncate the text.")
+    # On an accelerator this look at the values would wait for the device.
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= config.vocab_size:
+            raise ValueError(
+                f"input_ids: got ids from {low} to {high}; this checkpoint has {config.vocab_size} tokens. Use its "
+                "own tokenizer."
+            )
+    if attention_mask is not None and attention_mask.shape != ids.shape:
+        raise ValueError(
+            f"attention_mask: got shape {tuple(attention_mask.shape)}; expected that of input_ids, {tuple(ids.shape)}."
+        )
+    return ModalityInput(modality, ids.long(), 1, attention_mask)
+
+
+def paired_rows(sizes: dict[str, int], rows: dict[str, Tensor] | None, device: torch.device) -> dict[str, Tensor]:
+    """Which row of the batch every sample of every modality belongs to.
+
+    Args:
+        sizes: samples of each modality.
+        rows: from the collator when senses are missing in some rows; `None` when every modality has every row.
+
+    Raises:
+        ValueError: sizes differ without `rows`, or `rows` does not fit the sizes.
+    """
+    if rows is None:
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                f"return_loss: the modalities have different batch sizes {sizes}; give the same number of samples of "
+                "each, or `rows={modality: positions}` (CodeBindCollator makes it)."
+            )
+        return {name: torch.arange(size, device=device) for name, size in sizes.items()}
+    for name, size in sizes.items():
+        if name not in rows or len(rows[name]) != size:
+            got = len(rows[name]) if name in rows else "none"
+            raise ValueError(f"rows: got {got} positions for {name}, which has {size} samples.")
+    return rows

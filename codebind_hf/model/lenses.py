@@ -1,0 +1,88 @@
+"""Lens: resamples any number of stem tokens to the number a pretrained transformer expects (Perceiver; ViT-Lens).
+
+Axes in this file: B batch, N stem tokens, L latents, H width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import attend
+from .configuration_codebind import CodeBindEncoderConfig
+
+
+class LensAttention(nn.Module):
+    """Attention from latents to a context; only the output projection has a bias."""
+
+    def __init__(self, config: CodeBindEncoderConfig, context_dim: int, num_heads: int, head_dim: int) -> None:
+        super().__init__()
+        inner = num_heads * head_dim
+        self.config = config
+        self.num_heads = num_heads
+        self.is_causal = False
+        self.q_proj = nn.Linear(config.hidden_size, inner, bias=False)
+        self.k_proj = nn.Linear(context_dim, inner, bias=False)
+        self.v_proj = nn.Linear(context_dim, inner, bias=False)
+        self.out_proj = nn.Linear(inner, config.hidden_size)
+
+    def forward(self, latents_BLH: Tensor, context_BNH: Tensor) -> Tensor:
+        projected = self.q_proj(latents_BLH), self.k_proj(context_BNH), self.v_proj(context_BNH)
+        query, key, value = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected)
+        return self.out_proj(attend(self, query, key, value, None, 0.0))
+
+
+class GatedMLP(nn.Module):
+    """Linear to 8 x width, one half gated by the GELU of the other, Linear back."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 8 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x_BLH: Tensor) -> Tensor:
+        value, gate = self.fc1(x_BLH).chunk(2, dim=-1)
+        return self.fc2(value * nn.functional.gelu(gate))
+
+
+class LensBlock(nn.Module):
+    """Pre-norm attention and MLP; with `context_dim` it attends to a context, otherwise to the latents."""
+
+    def __init__(self, config: CodeBindEncoderConfig, context_dim: int | None = None) -> None:
+        super().__init__()
+        width = config.hidden_size
+        heads, head_dim = config.lens_num_heads, config.lens_head_dim
+        if context_dim is not None:
+            heads, head_dim = 1, config.lens_cross_head_dim
+        # perceiver-pytorch, which trained the weights this lens loads, normalizes with PyTorch's default epsilon.
+        self.norm1 = nn.LayerNorm(width)
+        self.context_norm = nn.LayerNorm(context_dim) if context_dim is not None else None
+        self.attention = LensAttention(config, context_dim or width, heads, head_dim)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = GatedMLP(width)
+
+    def forward(self, latents_BLH: Tensor, context_BNH: Tensor) -> Tensor:
+        query = self.norm1(latents_BLH)
+        context = query if self.context_norm is None else self.context_norm(context_BNH)
+        latents_BLH = latents_BLH + self.attention(query, context)
+        return latents_BLH + self.mlp(self.norm2(latents_BLH))
+
+
+class Lens(nn.Module):
+    """`lens_depth` stages of one cross-attention block and `lens_self_blocks` self-attention blocks, untied."""
+
+    def __init__(self, config: CodeBindEncoderConfig) -> None:
+        super().__init__()
+        context_dim = config.stem_dim or config.hidden_size
+        self.latents = nn.Parameter(torch.zeros(config.lens_num_latents, config.hidden_size))
+        self.stages = nn.ModuleList(
+            nn.ModuleList(
+                [LensBlock(config, context_dim), *(LensBlock(config) for _ in range(config.lens_self_blocks))]
+            )
+            for _ in range(config.lens_depth)
+        )
+
+    def forward(self, tokens_BNH: Tensor) -> Tensor:
+        latents = self.latents.to(tokens_BNH.dtype).expand(len(tokens_BNH), -1, -1)
+        for stage in self.stages:
+            for block in stage:  # type: ignore[attr-defined]
+                latents = block(latents, tokens_BNH)
+        return latents

@@ -1,0 +1,487 @@
+"""CodeBind: encoders, shared and specific embeddings, codebooks and losses in one model."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from .blocks import Attention
+from .codebook_fitting import fit_codebook, pooled_segments
+from .codebooks import Codebook, Quantized, SharedSpecificCodebook
+from .configuration_codebind import CodeBindConfig, CodeBindEncoderConfig
+from .decoders import Decoder, reconstruction_target
+from .encoding import encode_items
+from .heads import Encoded, Encoder
+from .inputs import ModalityInput, model_input, model_inputs, paired_rows
+from .lenses import Lens
+from .modalities import ENCODERS, MODALITIES, modality_named
+from .objective import Objective, SenseState
+from .outputs import CodeBindOutput, CodeIds
+from .stems import PatchStem
+from .towers import Tower
+
+
+class LogitScale(nn.Module):
+    """The learned scale of the cosine: `exp(log_scale)`, at most `max_logit_scale`."""
+
+    def __init__(self, config: CodeBindConfig) -> None:
+        super().__init__()
+        self.maximum = float(config.max_logit_scale)
+        self.initial = float(config.logit_scale_init_value)
+        # Shape (1,): FSDP2 cannot shard a scalar.
+        self.log_scale = nn.Parameter(torch.full((1,), self.initial))
+
+    def forward(self) -> Tensor:
+        return self.log_scale.float().exp().clamp(max=self.maximum)
+
+
+class CodeBindPreTrainedModel(PreTrainedModel):
+    """Initialization and the library's hooks."""
+
+    config: CodeBindConfig
+    base_model_prefix = "codebind"
+    main_input_name = "pixel_values"
+    input_modalities = ("text", "image", "video", "audio")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _no_split_modules = ["Block", "LensBlock"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Set every parameter and every buffer that `module` owns itself."""
+        std = float(self.config.initializer_range)
+        if isinstance(module, Codebook):
+            for name, value in module.initial_state().items():
+                init.copy_(getattr(module, name), value)
+        elif isinstance(module, nn.BatchNorm1d):
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, LogitScale):
+            init.constant_(module.log_scale, module.initial)
+        elif isinstance(module, Lens):
+            init.normal_(module.latents)
+        elif isinstance(module, (Tower, PatchStem, Decoder, Attention)):
+            for parameter in module.parameters(recurse=False):
+                init.normal_(parameter, std=std)
+        elif getattr(module, "weight", None) is not None:
+            init.normal_(module.weight, std=std)
+            if getattr(module, "bias", None) is not None:
+                init.zeros_(module.bias)
+
+
+class CodeBindModel(CodeBindPreTrainedModel):
+    """Nine kinds of sensor data (and IMU) in one embedding space.
+
+    Every input becomes a shared embedding, comparable across modalities and quantized with one codebook for all, and
+    (text apart) a specific embedding, quantized with a codebook of its encoder's own.
+    """
+
+    def __init__(self, config: CodeBindConfig) -> None:
+        super().__init__(config)
+        self._inherit_attention()
+        self.encoders = nn.ModuleDict()
+        self.decoders = nn.ModuleDict()
+        for name, encoder in config.encoder_configs.items():
+            self._build_encoder(name, encoder)
+        self.codebooks = SharedSpecificCodebook(config)
+        self.logit_scale = LogitScale(config)
+        absent = [name for name in ENCODERS if name not in self.encoders]
+        if absent:
+            pattern = rf"^(encoders|decoders|codebooks\.specific)\.({'|'.join(absent)})\."
+            self._keys_to_ignore_on_load_unexpected = [pattern]
+        self.post_init()
+
+    def _build_encoder(self, name: str, encoder: CodeBindEncoderConfig) -> None:
+        config = self.config
+        specific_dim = config.specific_dim_of(name)
+        self.encoders[name] = Encoder(encoder, config.shared_dim, specific_dim)
+        if config.decoder_config is not None and encoder.stem != "tokens":
+            takes_tokens = config.decoder_inputs == "codes+tokens"
+            decoder = Decoder(config.decoder_config, encoder, config.shared_dim + specific_dim, takes_tokens)
+            self.decoders[name] = decoder
+
+    def _inherit_attention(self) -> None:
+        """Sub-configurations that name no attention implementation of their own take the model's."""
+        for name in self.config.sub_configs:
+            part = getattr(self.config, name)
+            if part is not None and part._attn_implementation is None:
+                part._attn_implementation_internal = self.config._attn_implementation
+
+    def set_attn_implementation(self, attn_implementation: str | dict, **kwargs: Any) -> None:
+        """Like the library's, for all encoders: they are plain modules, which the library does not look into."""
+        wanted = attn_implementation if isinstance(attn_implementation, dict) else {"": attn_implementation}
+        super().set_attn_implementation({"": wanted.get("", self.config._attn_implementation)}, **kwargs)
+        for name in self.config.sub_configs:
+            if (part := getattr(self.config, name)) is not None:
+                part._attn_implementation = wanted.get(name, self.config._attn_implementation)
+        for name in self.config.added_encoders or {}:
+            self.encoders[name].config._attn_implementation = self.config._attn_implementation  # type: ignore[union-attr]
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: Any,
+        *model_args: Any,
+        modalities: Iterable[str] | None = None,
+        **kwargs: Any,
+    ) -> "CodeBindModel":
+        """Load a checkpoint; `modalities=["text", "image"]` loads only the encoders that these need.
+
+        Raises:
+            ValueError: a modality that the checkpoint lacks.
+        """
+        if modalities is not None:
+            config = kwargs.pop("config", None)
+            if config is None:
+                hub = ("cache_dir", "revision", "token", "local_files_only", "subfolder", "force_download")
+                options = {key: kwargs[key] for key in hub if key in kwargs}
+                config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **options)  # type: ignore[union-attr]
+            kwargs["config"] = config.restricted_to(modalities)
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding of the text encoder.
+
+        Raises:
+            NotImplementedError: this checkpoint has no text encoder; what the library's callers expect.
+        """
+        if "text" not in self.encoders:
+            return super().get_input_embeddings()
+        return self.encoders["text"].tower.stem.embedding  # type: ignore[union-attr, return-value]
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoders["text"].tower.stem.embedding = value  # type: ignore[union-attr]
+
+    def train(self, mode: bool = True) -> "CodeBindModel":
+        """Training mode, except for frozen encoders: without learning, dropout would only add noise to them."""
+        super().train(mode)
+        for name, encoder in self.encoders.items():
+            if mode and not self._is_trained(name):
+                encoder.eval()
+        return self
+
+    def _is_trained(self, encoder: str) -> bool:
+        return any(parameter.requires_grad for parameter in self.encoders[encoder].parameters())
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        input_features: Tensor | None = None,
+        depth_values: Tensor | None = None,
+        thermal_values: Tensor | None = None,
+        tactile_values: Tensor | None = None,
+        point_values: Tensor | None = None,
+        eeg_values: Tensor | None = None,
+        imu_values: Tensor | None = None,
+        rows: dict[str, Tensor] | None = None,
+        quantize: bool = True,
+        return_loss: bool | None = None,
+        output_reconstructions: bool = False,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **added: Any,
+    ) -> CodeBindOutput | tuple:
+        """Embed any subset of modalities.
+
+        Args:
+            input_ids, attention_mask (`torch.LongTensor` of shape `(batch, tokens)`): text, with an end token.
+            pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`): images.
+            pixel_values_videos (`torch.Tensor` of shape `(batch, clips, frames, 3, height, width)`): video.
+            input_features (`torch.Tensor` of shape `(batch, clips, mel, frames)`): log-mel spectrograms of audio.
+            depth_values, thermal_values (`torch.Tensor` of shape `(batch, 1, height, width)`).
+            tactile_values (`torch.Tensor` of shape `(batch, 3, height, width)`): colour images of a gel sensor.
+            point_values (`torch.Tensor` of shape `(batch, points, 3)`): point clouds.
+            eeg_values (`torch.Tensor` of shape `(batch, channels, time)`), imu_values likewise with 6 channels.
+            rows (`dict[str, torch.LongTensor]`, *optional*): with `return_loss`, which row of the batch each sample of
+                a modality belongs to, when some rows lack some senses.
+            quantize (`bool`): `False` gives continuous shared and specific embeddings.
+            return_loss (`bool`, *optional*): also compute the loss; in training mode this moves the codebooks.
+            output_reconstructions (`bool`): also run the decoders.
+            added: `<name>_values` of modalities that `add_modality` added.
+
+        Raises:
+            ValueError: no input, a modality that this checkpoint lacks, or a wrong shape or dtype.
+        """
+        tensors = {
+            "input_ids": input_ids,
+            "pixel_values": pixel_values,
+            "pixel_values_videos": pixel_values_videos,
+            "input_features": input_features,
+            "depth_values": depth_values,
+            "thermal_values": thermal_values,
+            "tactile_values": tactile_values,
+            "point_values": point_values,
+            "eeg_values": eeg_values,
+            "imu_values": imu_values,
+            **added,
+        }
+        inputs = model_inputs(self.config, tensors, attention_mask)
+        if rows is not None or return_loss:
+            sizes = {name: len(value.values) // value.clips for name, value in inputs.items()}
+            rows = paired_rows(sizes, rows, self.device)
+        learns = bool(return_loss) and self.config.loss_weight("recon") > 0
+        states, hidden = {}, {}
+        for name, value in inputs.items():
+            decode = output_reconstructions or (learns and self._is_trained(value.modality.encoder))
+            states[name], hidden[name] = self._sense(value, decode and value.modality.encoder in self.decoders)
+        output = self._output(states, quantize)
+        if return_loss:
+            output.loss, output.loss_terms = self._loss(states, rows or {})
+        if output_reconstructions:
+            decoded = {name: state for name, state in states.items() if state.reconstruction is not None}
+            output.reconstructions = {name: state.reconstruction for name, state in decoded.items()}  # type: ignore[misc]
+            output.reconstruction_targets = {name: state.target for name, state in decoded.items()}  # type: ignore[misc]
+        if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
+            output.hidden_states = hidden
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()
+
+    def _encode(self, value: ModalityInput, all_tokens: bool, specific: bool = True) -> Encoded:
+        encoder = self.encoders[value.modality.encoder]
+        return encoder(value.values, value.attention_mask, value.clips, all_tokens, specific)
+
+    def _sense(self, value: ModalityInput, decode: bool) -> tuple[SenseState, tuple[Tensor, ...]]:
+        """Encode, quantize and, when asked, decode one modality."""
+        modality, encoder = value.modality, value.modality.encoder
+        encoded = self._encode(value, all_tokens=decode)
+        shared = self.codebooks.quantize("shared", encoder, encoded.shared)
+        specific = None
+        if encoded.specific is not None:
+            specific = self.codebooks.quantize("specific", encoder, encoded.specific)
+        state = SenseState(modality, _pooled(shared), None if specific is None else _pooled(specific))
+        if decode:
+            state.shared_tokens, state.specific_tokens = shared, specific
+            state.is_points = self.encoders[encoder].config.stem == "points"  # type: ignore[union-attr]
+            self._decode(state, value, encoded.hidden_states[-1])
+        return state, encoded.hidden_states
+
+    def _decode(self, state: SenseState, value: ModalityInput, tokens: Tensor) -> None:
+        parts = [state.shared_tokens.embedding]  # type: ignore[union-attr]
+        if state.specific_tokens is not None:
+            own = state.specific_tokens
+            parts.append(own.embedding if self.config.quantize_specific else own.continuous)
+        tokens = tokens.unflatten(0, (-1, value.clips)).mean(1)
+        values = value.values.unflatten(0, (-1, value.clips)).mean(1)
+        state.reconstruction = self.decoders[value.modality.encoder](torch.cat(parts, dim=-1), tokens)
+        state.target = reconstruction_target(values, state.reconstruction, state.is_points)
+
+    def _output(self, states: dict[str, SenseState], quantize: bool) -> CodeBindOutput:
+        own = {name: state.specific for name, state in states.items() if state.specific is not None}
+        keep = quantize and self.config.quantize_specific
+        embeds = {name: _read(state.shared, quantize) for name, state in states.items()}
+        output = CodeBindOutput(
+            embeds=embeds,
+            continuous_embeds={name: state.shared.continuous for name, state in states.items()},
+            specific_embeds={name: _read(part, keep) for name, part in own.items()},
+            continuous_specific_embeds={name: part.continuous for name, part in own.items()},
+            codes={
+                name: CodeIds(state.shared.ids, None if state.specific is None else state.specific.ids)
+                for name, state in states.items()
+            },
+        )
+        if "text" in embeds and len(embeds) > 1:
+            scaled = self.logit_scale() * embeds["text"]
+            output.logits = {name: x @ scaled.T for name, x in embeds.items() if name != "text"}
+            for name, logits in output.logits.items():
+                if name in MODALITIES:
+                    output[f"logits_per_{name}"] = logits
+        return output
+
+    def _loss(self, states: dict[str, SenseState], rows: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        trained = frozenset(
+            name for name, modality in self.config.modalities.items() if self._is_trained(modality.encoder)
+        )
+        objective = Objective(self.config, self.codebooks, self.logit_scale(), states, rows, trained)
+        terms = objective.terms()
+        if self.training:
+            self.codebooks.update(chosen for state in states.values() for chosen in state.quantized())
+        return torch.stack([self.config.loss_weight(name) * term for name, term in terms.items()]).sum(), terms
+
+    def get_features(
+        self,
+        modality: str,
+        values: Tensor,
+        attention_mask: Tensor | None = None,
+        quantize: bool = True,
+        output_hidden_states: bool = False,
+    ) -> BaseModelOutputWithPooling:
+        """Shared embedding of one modality, built-in or added; nothing else is computed.
+
+        Returns:
+            `last_hidden_state` of the tower, `(batch * clips, tokens, hidden_size)`, and `pooler_output`,
+            `(batch, shared_dim)`: the unit shared embedding, quantized unless `quantize=False`.
+        """
+        chosen = modality_named(modality, tuple(self.config.added_encoders or {}))
+        if chosen.encoder not in self.encoders:
+            known = ", ".join(self.config.modality_names)
+            raise ValueError(f"modality: {modality!r} is not in this checkpoint, which has {known}.")
+        config = self.encoders[chosen.encoder].config
+        value = model_input(chosen, config, values, attention_mask)  # type: ignore[arg-type]
+        encoded = self._encode(value, all_tokens=False, specific=False)
+        pooled = normalize(encoded.shared[:, 0], dim=-1)
+        if quantize:
+            pooled = self.codebooks.quantize("shared", chosen.encoder, encoded.shared[:, 0]).embedding
+        return BaseModelOutputWithPooling(
+            last_hidden_state=encoded.hidden_states[-1],
+            pooler_output=pooled,
+            hidden_states=encoded.hidden_states if output_hidden_states else None,
+        )
+
+    def get_text_features(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """`get_features` of text, `(batch, tokens)`."""
+        kwargs.pop("token_type_ids", None)
+        return self.get_features("text", input_ids, attention_mask, **kwargs)
+
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of images, `(batch, 3, height, width)`."""
+        return self.get_features("image", pixel_values, **kwargs)
+
+    def get_video_features(self, pixel_values_videos: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of video, `(batch, clips, frames, 3, height, width)`."""
+        return self.get_features("video", pixel_values_videos, **kwargs)
+
+    def get_audio_features(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of audio, `(batch, clips, mel, frames)`."""
+        return self.get_features("audio", input_features, **kwargs)
+
+    def get_depth_features(self, depth_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of depth, `(batch, 1, height, width)`."""
+        return self.get_features("depth", depth_values, **kwargs)
+
+    def get_thermal_features(self, thermal_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of thermal images, `(batch, 1, height, width)`."""
+        return self.get_features("thermal", thermal_values, **kwargs)
+
+    def get_tactile_features(self, tactile_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of tactile images, `(batch, 3, height, width)`."""
+        return self.get_features("tactile", tactile_values, **kwargs)
+
+    def get_point_cloud_features(self, point_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of point clouds, `(batch, points, 3)`."""
+        return self.get_features("point_cloud", point_values, **kwargs)
+
+    def get_eeg_features(self, eeg_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of EEG, `(batch, channels, time)`."""
+        return self.get_features("eeg", eeg_values, **kwargs)
+
+    def get_imu_features(self, imu_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of IMU, `(batch, 6, time)`."""
+        return self.get_features("imu", imu_values, **kwargs)
+
+    def codes_to_embeds(self, ids: Tensor, modality: str, part: str = "shared") -> Tensor:
+        """Unit embeddings `(batch, dim)` of code ids `(batch, segments)`: the exact inverse of quantization.
+
+        Raises:
+            ValueError: unknown modality or part, a wrong number of segments, an id out of range, or no codebook.
+        """
+        encoder = modality_named(modality, tuple(self.config.added_encoders or {})).encoder
+        if part not in ("shared", "specific"):
+            raise ValueError(f"part: got {part!r}; allowed: 'shared', 'specific'.")
+        dim = self.config.shared_dim if part == "shared" else self.config.specific_dim_of(encoder)
+        segments = dim // self.config.code_dim
+        if ids.ndim < 1 or ids.shape[-1] != segments or ids.is_floating_point():
+            raise ValueError(
+                f"ids: got {ids.dtype} of shape {tuple(ids.shape)}; expected integers with {segments} segments last."
+            )
+        return self.codebooks.embeds(part, encoder, ids.to(self.device).long())
+
+    def encode(
+        self, items: Any, processor: Any, batch_size: int = 32, quantize: bool = True, output: str = "numpy"
+    ) -> Any:
+        """Embed raw data: `{"image": pictures, "text": texts}` or one list of `{"image": picture}` items and texts.
+
+        Args:
+            items: lists by modality, or one list of mixed items; a string is text, a dictionary names its modality.
+            processor: the `CodeBindProcessor` of this checkpoint.
+            batch_size: samples of one modality that are embedded at once.
+            quantize: `False` gives continuous embeddings.
+            output: "numpy", "torch" or "codes" (shared code ids).
+
+        Returns:
+            A dictionary of `(items, shared_dim)` arrays, or for a mixed list one array in its order.
+        """
+        return encode_items(self, items, processor, batch_size, quantize, output)
+
+    def add_modality(self, name: str, config: CodeBindEncoderConfig | Mapping[str, Any]) -> None:
+        """Add a sense with its own encoder, specific codebook and decoder; the rest of the model is untouched.
+
+        Args:
+            name: a new name, such as `radar`; `forward` then takes `radar_values`.
+            config: of its encoder.
+
+        Raises:
+            ValueError: the name is taken or no identifier, or the encoder does not fit this model.
+        """
+        taken = {*MODALITIES, *ENCODERS, *(self.config.added_encoders or {})}
+        if name in taken or not name.isidentifier():
+            raise ValueError(f"name: got {name!r}; it must be an identifier other than {', '.join(sorted(taken))}.")
+        fields = dict(config) if isinstance(config, Mapping) else _plain_fields(config)
+        before = self.config.added_encoders
+        self.config.added_encoders = {**(before or {}), name: fields}
+        try:
+            self.config.validate()  # type: ignore[attr-defined]
+        except Exception as error:
+            self.config.added_encoders = before
+            raise ValueError(f"config: {error}") from error
+        self._build_encoder(name, self.config.encoder_configs[name])
+        self.codebooks.add_encoder(name, self.config)
+        for part in (self.encoders, self.decoders, self.codebooks.specific):
+            if name in part:
+                part[name].apply(self._init_weights).to(self.device, self.dtype)
+
+    def init_codebooks(self, batches: Iterable[Mapping[str, Any]], seed: int = 0) -> None:
+        """k-means start before training: shared from text segments, specific from each encoder's own (paper A.2).
+
+        Args:
+            batches: keyword arguments of `forward`, as `CodeBindCollator` gives them.
+            seed: of the k-means starts.
+        """
+        segments = pooled_segments(self, batches)
+        shared = segments.get(("shared", "text")) or [x for key, x in segments.items() if key[0] == "shared"][0]
+        self._fit({("shared", "text"): shared} | {k: v for k, v in segments.items() if k[0] == "specific"}, seed)
+
+    def fit_codebooks(self, batches: Iterable[Mapping[str, Any]], seed: int = 0) -> None:
+        """Fit every codebook to a finished model: product quantization after the fact, on all modalities."""
+        segments = pooled_segments(self, batches)
+        shared = [x for key, parts in segments.items() if key[0] == "shared" for x in parts]
+        self._fit({("shared", "text"): shared} | {k: v for k, v in segments.items() if k[0] == "specific"}, seed)
+
+    def _fit(self, segments: dict[tuple[str, str], list[Tensor]], seed: int) -> None:
+        for (part, encoder), parts in segments.items():
+            book = self.codebooks.book(part, encoder)
+            if book is not None and parts:
+                fit_codebook(book, torch.cat(parts), seed)
+
+
+def _pooled(tokens: Quantized) -> Quantized:
+    """Token 0 of quantized tokens."""
+    return Quantized(*(None if x is None else x[:, 0] for x in tokens))  # type: ignore[arg-type]
+
+
+def _read(part: Quantized, quantize: bool) -> Tensor:
+    return part.embedding if quantize else part.continuous
+
+
+def _plain_fields(config: CodeBindEncoderConfig) -> dict[str, Any]:
+    """The fields of an encoder configuration that differ from the defaults, as JSON values."""
+    return {key: value for key, value in config.to_diff_dict().items() if key in type(config).__dataclass_fields__}

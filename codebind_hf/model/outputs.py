@@ -1,0 +1,56 @@
+"""What the model returns."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+class CodeIds(NamedTuple):
+    """Code ids of a batch of one modality, `(batch, segments)` int64 each; `None` where there is no codebook."""
+
+    shared: Tensor | None
+    specific: Tensor | None
+
+
+@dataclass
+class CodeBindOutput(ModelOutput):
+    """Output of `CodeBindModel`; every dictionary is keyed by modality name.
+
+    Args:
+        loss (`torch.Tensor` of shape `()`, *optional*, with `return_loss=True`): weighted sum of `loss_terms`.
+        loss_terms (`dict[str, torch.Tensor]`, *optional*): every active term, before its weight.
+        embeds (`dict[str, torch.Tensor]`): `(batch, shared_dim)` unit shared embeddings, quantized unless
+            `quantize=False`.
+        continuous_embeds (`dict[str, torch.Tensor]`): the same before quantization.
+        specific_embeds (`dict[str, torch.Tensor]`): `(batch, specific_dim)` unit specific embeddings; none for text.
+        continuous_specific_embeds (`dict[str, torch.Tensor]`): the same before quantization.
+        codes (`dict[str, CodeIds]`): `.shared` and `.specific` code ids.
+        logits (`dict[str, torch.Tensor]`, when text is among the inputs): `(batch, texts)` scale * cosine of every
+            other modality, also as `logits_per_<modality>` for the built-in ones.
+        reconstructions, reconstruction_targets (`dict[str, torch.Tensor]`, with `output_reconstructions=True`):
+            what the decoders gave, and the input at the same size.
+        hidden_states (`dict[str, tuple[torch.Tensor]]`, with `output_hidden_states=True`): of every tower.
+    """
+
+    loss: Tensor | None = None
+    loss_terms: dict[str, Tensor] | None = None
+    embeds: dict[str, Tensor] | None = None
+    continuous_embeds: dict[str, Tensor] | None = None
+    specific_embeds: dict[str, Tensor] | None = None
+    continuous_specific_embeds: dict[str, Tensor] | None = None
+    codes: dict[str, CodeIds] | None = None
+    logits: dict[str, Tensor] | None = None
+    logits_per_image: Tensor | None = None
+    logits_per_video: Tensor | None = None
+    logits_per_audio: Tensor | None = None
+    logits_per_depth: Tensor | None = None
+    logits_per_thermal: Tensor | None = None
+    logits_per_tactile: Tensor | None = None
+    logits_per_point_cloud: Tensor | None = None
+    logits_per_eeg: Tensor | None = None
+    logits_per_imu: Tensor | None = None
+    reconstructions: dict[str, Tensor] | None = None
+    reconstruction_targets: dict[str, Tensor] | None = None
+    hidden_states: dict[str, tuple[Tensor, ...]] | None = None

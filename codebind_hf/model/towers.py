@@ -1,0 +1,62 @@
+"""The one tower: stem, optional lens, CLS token, positions, pre-norm transformer.
+
+Axes in this file: B batch, N tokens, H width.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers.masking_utils import create_causal_mask
+
+from .blocks import block_stack
+from .configuration_codebind import CodeBindEncoderConfig
+from .lenses import Lens
+from .stems import build_stem
+
+
+class Tower(nn.Module):
+    """Raw tensor to tokens; serves ImageBind, OpenCLIP and ViT-Lens shapes through its configuration."""
+
+    def __init__(self, config: CodeBindEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        has_cls = config.stem != "tokens"
+        self.stem = build_stem(config)
+        self.lens = Lens(config) if config.lens_num_latents else None
+        self.cls_token = nn.Parameter(torch.zeros(config.hidden_size)) if has_cls else None
+        self.position = (
+            nn.Parameter(torch.zeros(config.num_tokens, config.hidden_size)) if config.has_position else None
+        )
+        self.pre_norm = (
+            nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.pre_norm else nn.Identity()
+        )
+        self.layers = block_stack(config)
+
+    def embed(self, values: Tensor) -> Tensor:
+        """Tokens before the first block, `(B, N, H)`."""
+        tokens = self.stem(values)
+        if self.lens is not None:
+            tokens = self.lens(tokens)
+        if self.cls_token is not None:
+            tokens = torch.cat([self.cls_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
+        if self.position is not None:
+            tokens = tokens + self.position[: tokens.shape[1]].to(tokens.dtype)
+        return self.pre_norm(tokens)
+
+    def forward(self, values: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """All hidden states: the tokens before the first block and after every block, each `(B, N, H)`."""
+        tokens = self.embed(values)
+        mask = None
+        if self.config.is_causal:
+            mask = create_causal_mask(
+                config=self.config, inputs_embeds=tokens, attention_mask=attention_mask, past_key_values=None
+            )
+        states = [tokens]
+        for layer in self.layers:
+            states.append(layer(states[-1], mask))
+        return tuple(states)
+
+    def pooled_index(self, values: Tensor) -> Tensor:
+        """Which token stands for the sample, `(B,)`: the first end-of-text token, or CLS at 0."""
+        if self.config.stem == "tokens":
+            return (values == self.config.eos_token_id).int().argmax(-1)
+        return torch.zeros(len(values), dtype=torch.long, device=values.device)
