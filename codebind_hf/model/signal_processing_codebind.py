@@ -80,7 +80,8 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         array = as_float_array(value, label)
         allowed = f"(channels, time) with 1 to {self.num_channels} channels"
         if array.ndim != 2:
-            fix = "add the channel axis with `array[None]`." if array.ndim == 1 else "pass recordings as a list."
+            one = "a list is a batch: make one recording an array, with its channel axis (`array[None]` adds it)."
+            fix = one if array.ndim == 1 else "pass several recordings as a list."
             refuse(label, f"got shape {array.shape}", allowed, fix)
         if array.shape[0] > self.num_channels:
             transposed = array.shape[1] <= self.num_channels
