@@ -3,16 +3,26 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from codebind_hf.model.modalities import Modality
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.processing_codebind import CodeBindProcessor
 
 
 ON_ERROR = ("raise", "skip")
+
+
+class Rows(Protocol):
+    """What rows may come in: a list, a `datasets.Dataset`, a manifest, prepared rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int, /) -> Any: ...
 
 
 @dataclass
@@ -40,8 +50,9 @@ class EmbeddedSense:
 
     def take(self, items: Tensor) -> "EmbeddedSense":
         """The chosen items (positions or a mask over the items of this sense), in that order."""
-        values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return EmbeddedSense(**{name: None if value is None else value[items] for name, value in values.items()})
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        taken: dict[str, Any] = {name: None if value is None else value[items] for name, value in values.items()}
+        return EmbeddedSense(**taken)
 
 
 @dataclass
@@ -94,9 +105,9 @@ class ClassEmbeds(NamedTuple):
 
 
 def embed_dataset(
-    model: Any,
-    processor: Any,
-    rows: Any,
+    model: CodeBindModel,
+    processor: CodeBindProcessor | None,
+    rows: Rows,
     batch_size: int = 64,
     senses: Iterable[str] | None = None,
     on_error: str = "raise",
@@ -132,14 +143,19 @@ def embed_dataset(
     return encoder.result()
 
 
-def embed_texts(model: Any, processor: Any, texts: Sequence[str], batch_size: int = 64) -> EmbeddedSense:
+def embed_texts(
+    model: CodeBindModel, processor: CodeBindProcessor | None, texts: Sequence[str], batch_size: int = 64
+) -> EmbeddedSense:
     """Embed texts; item i of the result is text i. Errors are those of `embed_dataset`."""
     rows = [{"text": text} for text in texts]
     return embed_dataset(model, processor, rows, batch_size, senses=("text",), progress=False).senses["text"]
 
 
 def class_embeddings(
-    model: Any, processor: Any, class_names: Sequence[str], templates: Sequence[str] = ("a photo of a {}",)
+    model: CodeBindModel,
+    processor: CodeBindProcessor | None,
+    class_names: Sequence[str],
+    templates: Sequence[str] = ("a photo of a {}",),
 ) -> ClassEmbeds:
     """Prototype of each class: mean over the templates of the unit text embeddings, of unit norm again.
 
@@ -175,9 +191,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
-def sense_inputs(processor: Any, modality: Modality, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+def sense_inputs(
+    processor: CodeBindProcessor | None, modality: Modality, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Tensor]:
     """Model inputs for one sense of rows that all have it; prepared rows are stacked, raw ones processed."""
     if "tensors" not in rows[0]:
+        if processor is None:
+            raise ValueError("processor: got None; raw rows need the model's processor (prepared rows do not).")
         return dict(processor(**{modality.argument: [row[modality.name] for row in rows]}, return_tensors="pt"))
     names = [name for name in (modality.tensor, "attention_mask") if name in rows[0]["tensors"]]
     names = names if modality.name == "text" else [modality.tensor]
@@ -194,7 +214,9 @@ def has_sense(row: Mapping[str, Any], modality: Modality) -> bool:
 class _Encoder:
     """Collects, batch by batch, what the model makes of each sense."""
 
-    def __init__(self, model: Any, processor: Any, modalities: Sequence[Modality], on_error: str) -> None:
+    def __init__(
+        self, model: CodeBindModel, processor: CodeBindProcessor | None, modalities: Sequence[Modality], on_error: str
+    ) -> None:
         self.model, self.processor, self.modalities, self.on_error = model, processor, modalities, on_error
         self.parts: dict[str, list[EmbeddedSense]] = {}
         self.rows: list[tuple[str | None, str | None, dict[str, str | int]]] = []
@@ -271,7 +293,7 @@ def _unit_mean(embeds: Tensor) -> Tensor:
     return torch.nn.functional.normalize(unit.mean(dim=1), dim=-1).float()
 
 
-def _wanted(model: Any, senses: Iterable[str] | None) -> list[Modality]:
+def _wanted(model: CodeBindModel, senses: Iterable[str] | None) -> list[Modality]:
     known = model.config.modalities
     wanted = list(known) if senses is None else list(senses)
     unknown = [name for name in wanted if name not in known]

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codebind_hf.evaluation.embedding import evaluating, has_sense, sense_inputs
+from codebind_hf.evaluation.embedding import Rows, evaluating, has_sense, sense_inputs
 from codebind_hf.model.losses import chamfer_distance
 from codebind_hf.model.modalities import Modality
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.processing_codebind import CodeBindProcessor
 
 
 MOST_ROWS = 256
@@ -17,7 +19,11 @@ _CLOUDS = 32
 
 
 def reconstruction_section(
-    model: Any, processor: Any, rows: Any, batch_size: int = 64, most_rows: int = MOST_ROWS
+    model: CodeBindModel,
+    processor: CodeBindProcessor | None,
+    rows: Rows,
+    batch_size: int = 64,
+    most_rows: int = MOST_ROWS,
 ) -> dict[str, dict[str, Any]]:
     """Reconstruction error of every sense that has a decoder, over the first `most_rows` rows.
 
@@ -39,7 +45,12 @@ def reconstruction_section(
 
 
 def reconstructions(
-    model: Any, processor: Any, rows: Any, modality: Modality, batch_size: int = 64, most_rows: int = MOST_ROWS
+    model: CodeBindModel,
+    processor: CodeBindProcessor | None,
+    rows: Rows,
+    modality: Modality,
+    batch_size: int = 64,
+    most_rows: int = MOST_ROWS,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of (target, reconstruction) of one sense, in the processor's value space; none without a decoder."""
     for start in range(0, min(len(rows), most_rows), batch_size):

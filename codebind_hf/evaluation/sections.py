@@ -14,6 +14,7 @@ from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSense, Embedde
 from codebind_hf.evaluation.health import code_agreement, codebook_health, modality_usage
 from codebind_hf.evaluation.metrics import pool_recall, retrieval_recall, zero_shot_accuracy
 from codebind_hf.evaluation.probes import ProbeResult, linear_probe
+from codebind_hf.model.configuration_codebind import CodeBindConfig
 
 
 CUTS = (1, 10)
@@ -109,7 +110,7 @@ def mixed_pool_section(embedded: EmbeddedSet) -> Section:
     return section
 
 
-def codebook_section(embedded: EmbeddedSet, config: Any) -> Section:
+def codebook_section(embedded: EmbeddedSet, config: CodeBindConfig) -> Section:
     """Health of the shared book (with `by_modality`) and of each encoder's own: `{"shared" | encoder: {...}}`."""
     section: Section = {}
     shared = {name: sense.shared_codes for name, sense in embedded.senses.items() if sense.shared_codes is not None}

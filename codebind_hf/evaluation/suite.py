@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSet, class_embeddings, embed_dataset
+from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSet, Rows, class_embeddings, embed_dataset
 from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.reconstruction import reconstruction_section
 from codebind_hf.evaluation.sections import (
@@ -22,6 +22,8 @@ from codebind_hf.evaluation.sections import (
     retrieval_section,
     zero_shot_section,
 )
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.processing_codebind import CodeBindProcessor
 
 
 _TIMES_CHANCE = 5
@@ -46,13 +48,13 @@ class Evaluation:
         progress: show progress bars.
     """
 
-    model: Any
-    processor: Any
-    rows: Any
+    model: CodeBindModel
+    processor: CodeBindProcessor
+    rows: Rows
     class_names: Sequence[str] | None = None
     templates: Sequence[str] = ("a photo of a {}",)
-    probe_rows: Any = None
-    training_rows: Any = None
+    probe_rows: Rows | None = None
+    training_rows: Rows | None = None
     seed: int = 0
     trained_pairs: Iterable[tuple[str, str]] | None = None
     batch_size: int = 64
@@ -109,20 +111,20 @@ class Evaluation:
         about = {"seed": self.seed, "seconds": time.perf_counter() - start, "environment": environment()}
         return as_json({"summary": summary, **report, **about})
 
-    def _embed(self, rows: Any) -> EmbeddedSet:
+    def _embed(self, rows: Rows) -> EmbeddedSet:
         return embed_dataset(
             self.model, self.processor, rows, self.batch_size, on_error=self.on_error, progress=self.progress
         )
 
 
 def evaluate_model(
-    model: Any,
-    processor: Any,
-    rows: Any,
+    model: CodeBindModel,
+    processor: CodeBindProcessor,
+    rows: Rows,
     class_names: Sequence[str] | None = None,
     templates: Sequence[str] = ("a photo of a {}",),
-    probe_rows: Any = None,
-    training_rows: Any = None,
+    probe_rows: Rows | None = None,
+    training_rows: Rows | None = None,
     seed: int = 0,
     **options: Any,
 ) -> dict[str, Any]:

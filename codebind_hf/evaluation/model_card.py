@@ -1,0 +1,160 @@
+"""The model card: what goes in, what comes out, what it is for, and results copied from a report."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from codebind_hf.evaluation.figure_style import pretty
+from codebind_hf.evaluation.report import (
+    Report,
+    codebook_table,
+    markdown_table,
+    retrieval_table,
+    zero_shot_table,
+)
+from codebind_hf.model.configuration_codebind import CodeBindConfig
+
+
+_TAGS = ("codebind", "multimodal", "embeddings", "vector-quantization", "retrieval")
+_USE = """```python
+from codebind_hf import CodeBindModel, CodeBindProcessor
+
+model = CodeBindModel.from_pretrained("{repo}")
+processor = CodeBindProcessor.from_pretrained("{repo}")
+embeds = model.encode({{{example}}}, processor=processor)
+```"""
+
+
+def write_model_card(
+    folder: str | os.PathLike,
+    report: Report,
+    config: CodeBindConfig,
+    name: str = "codebind",
+    dataset: str = "NineSenses",
+    training: str = "",
+    limits: str = "",
+    license: str = "apache-2.0",
+    tags: Sequence[str] = (),
+    figures: Mapping[str, str | os.PathLike] | None = None,
+) -> Path:
+    """Write `README.md` into a checkpoint's folder, every number of it taken from `report` or `config`.
+
+    Args:
+        report: from `evaluate_model`.
+        config: of the model.
+        name: of the model; in code examples, the repository to load.
+        dataset: what the report was measured on.
+        training, limits: paragraphs on the training data and on what the model is not good for.
+        license: of the weights. Weights derived from others carry the licence of those.
+        tags: beside the usual ones.
+        figures: picture files by name; `zero_shot` and `shared_space` are shown.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    header = _header(report, name, dataset, license, [*_TAGS, *tags])
+    links = {key: os.path.relpath(path, target).replace(os.sep, "/") for key, path in (figures or {}).items()}
+    pictures = [f"![{pretty(key)}]({links[key]})" for key in ("zero_shot", "shared_space") if key in links]
+    sections = [
+        f"---\n{header}\n---",
+        f"# {name}",
+        f"CodeBind embeds {_listed(config.modality_names)} in one space of {config.shared_dim} numbers.",
+        "## What goes in",
+        _inputs(config),
+        "## What comes out",
+        _outputs(config),
+        "## Use",
+        _USE.format(repo=name, example=_example(config)),
+        *_titled("Limits", limits),
+        *_titled("Training data", training),
+        f"## Results on {dataset}",
+        *filter(None, [zero_shot_table(report), *pictures, retrieval_table(report, _bridge_pairs(report))]),
+        *_titled("Codebooks", codebook_table(report)),
+        _origin(report),
+    ]
+    file = target / "README.md"
+    file.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    return file
+
+
+def _header(report: Report, name: str, dataset: str, license: str, tags: Sequence[str]) -> str:
+    results = [
+        EvalResult(
+            task_type="zero-shot-classification",
+            task_name=f"Zero-shot {pretty(sense)} classification",
+            dataset_type=dataset.lower().replace(" ", "-"),
+            dataset_name=dataset,
+            metric_type="accuracy",
+            metric_name=f"accuracy ({read_out})",
+            metric_value=round(entry[key], 4),
+        )
+        for sense, entry in report.get("zero_shot", {}).items()
+        for read_out, key in (("quantized", "accuracy"), ("continuous", "accuracy_continuous"))
+    ]
+    data = ModelCardData(
+        license=license,
+        library_name="transformers",
+        pipeline_tag="feature-extraction",
+        tags=list(dict.fromkeys(tags)),
+        model_name=name,
+        eval_results=results or None,
+    )
+    return data.to_yaml().strip()
+
+
+def _inputs(config: CodeBindConfig) -> str:
+    rows = []
+    for name, modality in config.modalities.items():
+        encoder = config.encoder_configs[modality.encoder]
+        if encoder.stem == "tokens":
+            size = f"up to {encoder.max_position_embeddings} tokens"
+        elif encoder.stem == "points":
+            size = f"{encoder.input_size[0]} x {encoder.num_channels}"
+        else:
+            size = " x ".join(map(str, (encoder.num_channels, *encoder.input_size)))
+        rows.append([pretty(name), f"`{modality.argument}=`", f"`{modality.tensor}`", size, modality.encoder])
+    return markdown_table(["sense", "processor argument", "model keyword", "size of one sample", "encoder"], rows)
+
+
+def _outputs(config: CodeBindConfig) -> str:
+    segments = config.shared_dim // config.code_dim
+    rows = [["`embeds[sense]`", config.shared_dim, "shared part, quantized, unit norm"]]
+    rows.append(["`continuous_embeds[sense]`", config.shared_dim, "shared part before quantization"])
+    if config.specific_dim:
+        rows.append(["`specific_embeds[sense]`", config.specific_dim, "specific part; every sense but text"])
+    if config.num_shared_codes:
+        codes = f"ids of the shared codes, one of {config.num_shared_codes} for each {config.code_dim} numbers"
+        rows.append(["`codes[sense].shared`", segments, codes])
+    return markdown_table(["output", "numbers", "meaning"], rows)
+
+
+def _example(config: CodeBindConfig) -> str:
+    values = {"text": '["a bell"]', "image": '["bell.png"]', "audio": '["bell.wav"]', "eeg": '["bell.npy"]'}
+    known = [name for name in values if name in config.modality_names] or [config.modality_names[0]]
+    return ", ".join(f'"{name}": {values.get(name, "[...]")}' for name in known)
+
+
+def _bridge_pairs(report: Report) -> list[str]:
+    return [name for name in report.get("retrieval", {}) if name.startswith("image_to_") or name.endswith("_to_image")]
+
+
+def _origin(report: Report) -> str:
+    about = report.get("environment", {})
+    versions = ", ".join(f"{key} {about[key]}" for key in ("torch", "transformers", "python") if key in about)
+    return (
+        f"Measured {about.get('date', '')[:10]} with seed {report.get('seed')} ({versions}); ties count as expected."
+    )
+
+
+def _titled(title: str, body: str) -> list[str]:
+    return [f"## {title}", body] if body else []
+
+
+def _listed(names: Sequence[Any]) -> str:
+    words = [pretty(str(name)) for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,209 @@
+"""The report as files: JSON for programs, Markdown with pictures for people."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from codebind_hf.evaluation.figure_style import pretty
+from codebind_hf.evaluation.suite import as_json
+
+
+Report = Mapping[str, Any]
+
+_RECALLS = ("recall_at_1", "recall_at_10", "recall_at_1_continuous", "recall_at_10_continuous")
+
+
+def write_report(
+    report: Report,
+    folder: str | os.PathLike,
+    figures: Mapping[str, str | os.PathLike] | None = None,
+    name: str = "report",
+) -> Path:
+    """Write `<name>.json` and `<name>.md` into `folder`; a reader never sees a half-written file.
+
+    Args:
+        report: from `evaluate_model`; entries of your own are kept in the JSON.
+        figures: picture files by name, as `draw_figures` returns them; the Markdown links them relatively.
+        name: of the two files, without suffix.
+
+    Returns:
+        The JSON file.
+
+    Raises:
+        ValueError: a number in the report is not finite.
+        OSError: the folder cannot be written.
+    """
+    target = Path(folder)
+    text = json.dumps(as_json(report), indent=1, allow_nan=False) + "\n"
+    target.mkdir(parents=True, exist_ok=True)
+    _write(target / f"{name}.md", markdown_report(report, figures, target))
+    return _write(target / f"{name}.json", text)
+
+
+def markdown_report(
+    report: Report, figures: Mapping[str, str | os.PathLike] | None = None, folder: str | os.PathLike = "."
+) -> str:
+    """The report as Markdown; a section that the report lacks is left out.
+
+    Args:
+        folder: where the Markdown will lie, so that the links to `figures` are relative to it.
+    """
+    pictures = {name: os.path.relpath(path, folder).replace(os.sep, "/") for name, path in (figures or {}).items()}
+    parts = ["# Evaluation", _SCOPE]
+    for title, write, wanted in _CHAPTERS:
+        body = write(report)
+        shown = [f"![{pretty(name)}]({pictures[name]})" for name in wanted if name in pictures]
+        if body or shown:
+            parts += [f"## {title}", *filter(None, [body]), *shown]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A Markdown table; the first column is text, the others are right-aligned."""
+    names = list(header)
+    lines = [names, ["---", *["---:"] * (len(names) - 1)], *[[str(cell) for cell in row] for row in rows]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage with one decimal; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def zero_shot_table(report: Report) -> str:
+    """Zero-shot accuracy of every sense, in percent; empty when the report has none."""
+    entries = report.get("zero_shot", {})
+    keys = ("accuracy", "accuracy_continuous", "chance")
+    rows = [[pretty(name), *(percent(entry[key]) for key in keys), entry["n"]] for name, entry in entries.items()]
+    return markdown_table(["sense", "quantized", "continuous", "chance", "n"], rows) if rows else ""
+
+
+def retrieval_table(report: Report, names: Iterable[str] | None = None) -> str:
+    """Recall of retrieval pairs, in percent; by default of all that the report has."""
+    entries = report.get("retrieval", {})
+    chosen = entries if names is None else [name for name in names if name in entries]
+    keys = (*_RECALLS, "chance_at_10", "class_only_at_10")
+    header = ["query to gallery", "R@1", "R@10", "R@1 cont.", "R@10 cont.", "chance R@10", "class-only R@10", "n"]
+    rows = [
+        [name.replace("_", " "), *(percent(entries[name].get(key)) for key in keys), entries[name]["n"]]
+        for name in chosen
+    ]
+    return markdown_table(header, rows) if rows else ""
+
+
+def codebook_table(report: Report) -> str:
+    """Health of every codebook; empty when the report has none."""
+    rows = [
+        [name, percent(book["usage"]), f"{book['perplexity']:.1f}", book["num_codes"], book["dead"]]
+        for name, book in report.get("codebooks", {}).items()
+    ]
+    return markdown_table(["codebook", "usage, %", "perplexity", "codes", "dead"], rows) if rows else ""
+
+
+def _trained_table(report: Report) -> str:
+    emergent = set(report.get("emergent_pairs", ()))
+    return retrieval_table(report, [name for name in report.get("retrieval", {}) if name not in emergent])
+
+
+def _emergent_table(report: Report) -> str:
+    return retrieval_table(report, report.get("emergent_pairs", ()))
+
+
+def _pool_table(report: Report) -> str:
+    keys = (*_RECALLS, "nearest_same_sense", "same_sense_chance")
+    rows = [
+        [pretty(name), *(percent(entry[key]) for key in keys), entry["pool"]]
+        for name, entry in report.get("mixed_pool", {}).items()
+    ]
+    header = ["query", "R@1", "R@10", "R@1 cont.", "R@10 cont.", "nearest is own sense", "by chance", "pool"]
+    return markdown_table(header, rows) if rows else ""
+
+
+def _probe_table(report: Report) -> str:
+    keys = ("shared", "specific", "shared_continuous", "specific_continuous", "chance")
+    rows = [
+        [f"{pretty(sense)}: {pretty(name)}", *(percent(entry.get(key)) for key in keys), _gain(entry), entry["n"]]
+        for sense, attributes in report.get("probes", {}).items()
+        for name, entry in attributes.items()
+    ]
+    if not rows:
+        return ""
+    summary = report.get("summary", {}).get("probes", {})
+    header = ["attribute", "shared", "specific", "shared cont.", "specific cont.", "chance", "gain", "n"]
+    if not summary:
+        return markdown_table(header, rows)
+    counts = (
+        f"The specific part beats the shared part on {summary['specific_beats_shared']} of {summary['attributes']} "
+        f"attributes, by more than two standard errors on {summary['by_two_standard_errors']}; senses with two or "
+        f"more: {', '.join(map(pretty, summary['senses_with_two_or_more'])) or 'none'}."
+    )
+    return f"{markdown_table(header, rows)}\n\n{counts}"
+
+
+def _gain(entry: Report) -> str:
+    if "specific_minus_shared" not in entry:
+        return "-"
+    return f"{100 * entry['specific_minus_shared']:+.1f} ± {100 * entry['standard_error']:.1f}"
+
+
+def _codebook_chapter(report: Report) -> str:
+    table, rows = codebook_table(report), report.get("codebook_rows", {})
+    counted = f"Counted over {rows['n']} {rows['source'].replace('_', ' ')}." if table and rows else ""
+    agreement = [
+        [name.replace("_and_", " and ").replace("_", " "), percent(entry["agreement"]), percent(entry["chance"])]
+        for name, entry in report.get("agreement", {}).items()
+    ]
+    shared = (
+        markdown_table(["same code for the same object, %", "agreement", "chance"], agreement) if agreement else ""
+    )
+    return "\n\n".join(filter(None, [table, counted, shared]))
+
+
+def _reconstruction_table(report: Report) -> str:
+    rows = [
+        [
+            pretty(name),
+            f"{entry['mse']:.4g}",
+            f"{entry['mse_of_mean']:.4g}",
+            f"{entry['relative_mse']:.3f}",
+            entry["n"],
+        ]
+        for name, entry in report.get("reconstruction", {}).items()
+    ]
+    return markdown_table(["sense", "error", "error of the mean", "ratio", "n"], rows) if rows else ""
+
+
+def _about(report: Report) -> str:
+    rows = [["rows", report.get("rows", {}).get("n", "-")], ["seed", report.get("seed", "-")]]
+    rows += [[name.replace("_", " "), value] for name, value in report.get("environment", {}).items()]
+    failures = report.get("rows", {}).get("failures", [])
+    skipped = [f"- row {entry['position']}, {entry['modality']}: {entry['message']}" for entry in failures]
+    listed = ["Items that could not be read:\n\n" + "\n".join(skipped)] if skipped else []
+    return "\n\n".join([markdown_table(["", "value"], rows), *listed])
+
+
+def _write(file: Path, text: str) -> Path:
+    draft = file.with_name(f".{file.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, file)
+    return file
+
+
+_SCOPE = (
+    "Scores are percentages. *Quantized* is read after the codebook, *continuous* (cont.) before it. Ties count as "
+    "their expected value. *Chance* is a random answer; *class-only* is a model that knows every item's class and "
+    "nothing else about it."
+)
+_CHAPTERS: tuple[tuple[str, Callable[[Report], str], tuple[str, ...]], ...] = (
+    ("Zero-shot classification", zero_shot_table, ("zero_shot", "similarity")),
+    ("Shared space", lambda report: "", ("shared_space",)),
+    ("Retrieval of the same object", _trained_table, ("retrieval",)),
+    ("Emergent pairs: senses never trained together", _emergent_table, ()),
+    ("Mixed pool: every sense of every object in one gallery", _pool_table, ()),
+    ("Private attributes: linear probes", _probe_table, ("probes",)),
+    ("Codebooks", _codebook_chapter, ("codebook_usage",)),
+    ("Reconstruction", _reconstruction_table, ("reconstructions",)),
+    ("Seed and environment", _about, ()),
+)

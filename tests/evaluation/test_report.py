@@ -1,0 +1,52 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from codebind_hf.evaluation import evaluate_model, markdown_report, write_report
+from codebind_hf.evaluation.report import markdown_table
+
+
+def test_the_json_file_reads_back_equal(fake: SimpleNamespace, tmp_path: Path) -> None:
+    report = evaluate_model(fake.model, fake.processor, fake.rows(30), progress=False)
+    file = write_report(report, tmp_path / "new" / "folder")
+    assert file == tmp_path / "new" / "folder" / "report.json"
+    assert json.loads(file.read_text()) == report
+    assert sorted(path.name for path in file.parent.iterdir()) == ["report.json", "report.md"]
+
+
+def test_the_markdown_holds_the_numbers_and_links_pictures_relatively(fake: SimpleNamespace, tmp_path: Path) -> None:
+    report = evaluate_model(fake.model, fake.processor, fake.rows(30), progress=False)
+    picture = tmp_path / "pictures" / "zero_shot.png"
+    write_report(report, tmp_path / "out", figures={"zero_shot": picture})
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "![zero shot](../pictures/zero_shot.png)" in text
+    assert str(tmp_path) not in text
+    accuracy = f"{100 * report['zero_shot']['point_cloud']['accuracy']:.1f}"
+    assert f"| point cloud | {accuracy} |" in text
+    for chapter in ("Emergent pairs", "Mixed pool", "Private attributes", "Codebooks", "Seed and environment"):
+        assert f"## {chapter}" in text
+    assert f"| torch | {report['environment']['torch']} |" in text
+
+
+def test_a_report_with_few_sections_is_still_markdown() -> None:
+    text = markdown_report({"seed": 1})
+    assert "## Seed and environment" in text
+    assert "## Zero-shot" not in text
+
+
+def test_nothing_is_written_for_numbers_that_are_no_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        write_report({"seed": float("inf")}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_old_report_is_replaced(tmp_path: Path) -> None:
+    write_report({"seed": 1}, tmp_path)
+    write_report({"seed": 2}, tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text()) == {"seed": 2}
+
+
+def test_a_table_has_one_line_a_row() -> None:
+    assert markdown_table(["a", "b"], [["x", 1], ["y", 2]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n| y | 2 |"

@@ -1,0 +1,155 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from codebind_hf.evaluation import Evaluation, evaluate_model
+from codebind_hf.evaluation.suite import as_json
+
+
+ZERO_SHOT = {"accuracy", "accuracy_continuous", "chance", "n"}
+RETRIEVAL = {
+    "recall_at_1",
+    "recall_at_10",
+    "recall_at_1_continuous",
+    "recall_at_10_continuous",
+    "chance_at_1",
+    "chance_at_10",
+    "n",
+}
+BOOK = {"usage", "perplexity", "num_codes", "dead"}
+PROBE = {"shared", "shared_continuous", "specific", "specific_continuous", "chance", "n"}
+SENSES = ("image", "video", "audio", "thermal", "point_cloud", "eeg")
+
+
+def report_of(fake: SimpleNamespace, rows: list, **options: object) -> dict:
+    return evaluate_model(fake.model, fake.processor, rows, progress=False, **options)
+
+
+def test_the_report_has_every_promised_number(fake: SimpleNamespace) -> None:
+    report = report_of(fake, fake.rows(60), class_names=fake.classes)
+    assert set(report["zero_shot"]) == set(SENSES)
+    for entry in report["zero_shot"].values():
+        assert set(entry) >= ZERO_SHOT
+        assert entry["chance"] == 1 / len(fake.classes)
+    names = [f"{one}_to_{two}" for one in ("text", *SENSES) for two in ("text", *SENSES) if one != two]
+    assert set(report["retrieval"]) == set(names)
+    assert all(set(entry) >= RETRIEVAL for entry in report["retrieval"].values())
+    assert len(report["emergent_pairs"]) == 5 * 4
+    assert set(report["codebooks"]) == {"shared", "vision", "audio", "thermal", "point", "eeg"}
+    assert all(set(book) >= BOOK for book in report["codebooks"].values())
+    assert set(report["probes"]["audio"]) == {"mark", "coin"}
+    assert set(report["probes"]["audio"]["mark"]) >= PROBE
+    assert report["seed"] == 0
+    wanted = {"python", "torch", "transformers", "platform", "cpu_count", "threads", "date"}
+    assert set(report["environment"]) >= wanted
+    assert report["codebook_rows"] == {"source": "rows", "n": 60}
+
+
+def test_the_report_is_json_and_repeats_itself(fake: SimpleNamespace) -> None:
+    rows = fake.rows(40)
+    one, two = report_of(fake, rows, seed=3), report_of(fake, rows, seed=3)
+    assert json.loads(json.dumps(one, allow_nan=False)) == one
+    for varying in ("seconds", "environment"):
+        del one[varying], two[varying]
+    assert one == two
+
+
+def test_the_order_of_the_rows_does_not_change_the_scores(fake: SimpleNamespace) -> None:
+    rows = fake.rows(40)
+    straight, shuffled = (
+        report_of(fake, rows),
+        report_of(fake, [rows[i] for i in np.random.default_rng(0).permutation(40)]),
+    )
+    for name, entry in straight["zero_shot"].items():
+        assert shuffled["zero_shot"][name] == pytest.approx(entry)
+    for name, entry in straight["retrieval"].items():
+        assert shuffled["retrieval"][name] == pytest.approx(entry)
+
+
+def test_the_summary_counts_what_the_specific_part_knows_better(fake: SimpleNamespace) -> None:
+    report = report_of(fake, fake.rows(100))
+    entries = [entry for attributes in report["probes"].values() for entry in attributes.values()]
+    summary = report["summary"]["probes"]
+    assert summary["attributes"] == len(entries) == 12
+    assert summary["specific_beats_shared"] == sum(entry["specific"] > entry["shared"] for entry in entries)
+    assert summary["by_two_standard_errors"] <= summary["specific_beats_shared"]
+    assert summary["senses_with_two_or_more"] == sorted(
+        sense
+        for sense, attributes in report["probes"].items()
+        if sum(entry["specific"] > entry["shared"] for entry in attributes.values()) > 1
+    )
+
+
+def test_probes_train_on_the_rows_given_for_it(fake: SimpleNamespace) -> None:
+    report = report_of(fake, fake.rows(30), probe_rows=fake.rows(50, seed=1))
+    entry = report["probes"]["image"]["mark"]
+    assert (entry["n"], entry["n_train"]) == (30, 50)
+
+
+def test_codebook_usage_is_counted_over_the_training_rows(fake: SimpleNamespace) -> None:
+    few = report_of(fake, fake.rows(4))
+    many = report_of(fake, fake.rows(4), training_rows=fake.rows(80, seed=1))
+    assert many["codebook_rows"] == {"source": "training_rows", "n": 80}
+    assert many["codebooks"]["shared"]["usage"] > few["codebooks"]["shared"]["usage"]
+
+
+def test_rows_without_labels_or_attributes_have_no_zero_shot_and_no_probes(fake: SimpleNamespace) -> None:
+    rows = [{"image": row["image"], "audio": row["audio"]} for row in fake.rows(20)]
+    report = report_of(fake, rows)
+    assert "zero_shot" not in report
+    assert "probes" not in report
+    assert set(report["retrieval"]) == {"image_to_audio", "audio_to_image"}
+
+
+def test_labels_without_attributes_have_zero_shot_only(fake: SimpleNamespace) -> None:
+    rows = [{"eeg": row["eeg"], "label": row["label"]} for row in fake.rows(20)]
+    report = report_of(fake, rows)
+    assert set(report["zero_shot"]) == {"eeg"}
+    assert "probes" not in report
+    assert "retrieval" not in report
+
+
+def test_a_model_without_text_has_no_zero_shot(fake: SimpleNamespace) -> None:
+    report = evaluate_model(fake.FakeModel(("image", "audio")), fake.processor, fake.rows(20), progress=False)
+    assert "zero_shot" not in report
+    assert set(report["retrieval"]) == {"image_to_audio", "audio_to_image"}
+
+
+def test_a_model_with_decoders_reports_reconstruction(fake: SimpleNamespace) -> None:
+    report = evaluate_model(fake.FakeModel(has_decoders=True), fake.processor, fake.rows(20), progress=False)
+    assert set(report["reconstruction"]) == set(SENSES)
+    for name, entry in report["reconstruction"].items():
+        assert entry["mse"] == pytest.approx(0.0, abs=1e-9)
+        assert entry["mse_of_mean"] > 1e-3
+        assert entry["measure"] == ("chamfer" if name == "point_cloud" else "mse")
+
+
+def test_skipped_items_are_listed_in_the_report(fake: SimpleNamespace) -> None:
+    rows = fake.rows(12)
+    rows[5]["audio"] = "broken"
+    report = report_of(fake, rows, on_error="skip")
+    assert [(entry["position"], entry["modality"]) for entry in report["rows"]["failures"]] == [(5, "audio")]
+    assert report["rows"]["senses"]["audio"] == 11
+
+
+def test_named_pairs_decide_what_is_emergent(fake: SimpleNamespace) -> None:
+    rows = fake.rows(10, senses=("text", "image", "audio"))
+    report = report_of(fake, rows, trained_pairs=[("text", "image"), ("text", "audio")])
+    assert report["emergent_pairs"] == ["image_to_audio", "audio_to_image"]
+
+
+def test_rows_that_the_model_cannot_read_are_refused(fake: SimpleNamespace) -> None:
+    with pytest.raises(ValueError, match="no row has a sense"):
+        report_of(fake, [{"label": "ball"}])
+
+
+def test_embeddings_are_computed_once(fake: SimpleNamespace) -> None:
+    evaluation = Evaluation(fake.model, fake.processor, fake.rows(10), progress=False)
+    assert evaluation.embedded is evaluation.embedded is evaluation.training_set
+
+
+def test_a_number_that_is_not_finite_is_refused_with_its_place() -> None:
+    with pytest.raises(ValueError, match=r"report\.zero_shot\.audio\[1\]"):
+        as_json({"zero_shot": {"audio": [1.0, float("nan")]}})
