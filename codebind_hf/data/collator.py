@@ -1,0 +1,141 @@
+"""How do rows with different senses become one batch? Tensors per sense, and which rows they belong to."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codebind_hf.data.columns import EXTRA_COLUMNS, present_senses
+from codebind_hf.model.modalities import MODALITIES, Modality, added_modality
+
+
+ATTENTION_MASK = "attention_mask"
+_INPUT_IDS = "input_ids"
+
+
+def sense_names(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Senses of a raw or prepared row, the built-in ones first and in their order."""
+    if "tensors" in row:
+        names = {_modality_of_tensor(name).name for name in row["tensors"] if name != ATTENTION_MASK}
+    else:
+        names = {name for name in row if name not in EXTRA_COLUMNS}
+        names = set(present_senses(row, names))
+    return (*(name for name in MODALITIES if name in names), *sorted(names - set(MODALITIES)))
+
+
+def _modality_of_tensor(tensor: str) -> Modality:
+    for modality in MODALITIES.values():
+        if modality.tensor == tensor:
+            return modality
+    return added_modality(tensor.removesuffix("_values"))
+
+
+def modality_for(sense: str) -> Modality:
+    """The built-in modality `sense`, or the one a user added under this name."""
+    return MODALITIES.get(sense) or added_modality(sense)
+
+
+class CodeBindCollator:
+    """Batches raw or prepared rows, each with any subset of senses, for `CodeBindModel.forward`.
+
+    The result holds, per sense that any row has, its tensor stacked over the rows that have it (text with
+    `attention_mask`, as wide as the longest in the batch), `"rows"`: for every such sense the positions of these rows
+    in the batch, and `"return_loss": True`.
+
+    Args:
+        processor (`CodeBindProcessor`, *optional*): needed for raw rows; prepared rows (`PreparedDataset`) need none,
+            unless their texts differ in length: then its tokenizer says how to pad.
+        return_loss: what `"return_loss"` is.
+    """
+
+    def __init__(self, processor: Any = None, return_loss: bool = True) -> None:
+        self.processor = processor
+        self.return_loss = return_loss
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """One batch of `rows`.
+
+        Raises:
+            ValueError: no rows, a row without any sense, raw rows without a processor, raw and prepared rows mixed, or
+                items of one sense whose tensors differ in shape.
+        """
+        if not len(rows):
+            raise ValueError("rows: got an empty batch; allowed: one row or more.")
+        are_prepared = {"tensors" in row for row in rows}
+        if len(are_prepared) > 1:
+            raise ValueError("rows: got raw and prepared rows in one batch; allowed: all of one kind.")
+        positions = _positions(rows)
+        tensors = self._stacked(rows, positions) if are_prepared.pop() else self._processed(rows, positions)
+        index = {sense: torch.tensor(places, dtype=torch.long) for sense, places in positions.items()}
+        return {**tensors, "rows": index, "return_loss": self.return_loss}
+
+    def _processed(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Tensor]:
+        if self.processor is None:
+            raise ValueError("processor: got None, but the rows are raw. Fix: CodeBindCollator(processor).")
+        values = {
+            modality_for(sense).argument: [rows[i][sense] for i in places] for sense, places in positions.items()
+        }
+        return _trimmed(dict(self.processor(**values, return_tensors="pt")))
+
+    def _stacked(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {}
+        for sense, places in positions.items():
+            name = modality_for(sense).tensor
+            items = [rows[i]["tensors"] for i in places]
+            if name == _INPUT_IDS:
+                tensors |= _trimmed(self._padded(items))
+            else:
+                tensors[name] = _stack([item[name] for item in items], sense, rows, places)
+        return tensors
+
+    def _padded(self, items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Token ids and attention masks, padded on the right where lengths differ."""
+        ids = [item[_INPUT_IDS] for item in items]
+        masks = [item.get(ATTENTION_MASK, torch.ones_like(item[_INPUT_IDS])) for item in items]
+        longest = max(len(one) for one in ids)
+        pad_id = self._pad_id() if any(len(one) < longest for one in ids) else 0
+        padded = torch.full((len(ids), longest), pad_id, dtype=torch.long)
+        mask = torch.zeros((len(ids), longest), dtype=torch.long)
+        for row, (one, own) in enumerate(zip(ids, masks, strict=True)):
+            padded[row, : len(one)] = one
+            mask[row, : len(own)] = own
+        return {_INPUT_IDS: padded, ATTENTION_MASK: mask}
+
+    def _pad_id(self) -> int:
+        tokenizer = getattr(self.processor, "tokenizer", None)
+        if tokenizer is None or tokenizer.pad_token_id is None:
+            fix = "pass the processor whose tokenizer made them, and give that a pad token"
+            raise ValueError(f"processor: texts of different lengths need a pad token. Fix: {fix}.")
+        return int(tokenizer.pad_token_id)
+
+
+def _trimmed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Cut the columns on the right that are padding in every text of the batch."""
+    mask = tensors.get(ATTENTION_MASK)
+    if mask is None:
+        return tensors
+    used = int(mask.any(0).nonzero().max()) + 1 if bool(mask.any()) else mask.shape[1]
+    cut = {name: tensors[name][:, :used] for name in (_INPUT_IDS, ATTENTION_MASK)}
+    return {**tensors, **cut}
+
+
+def _positions(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Sense -> places in the batch of the rows that have it."""
+    found: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        senses = sense_names(row)
+        if not senses:
+            raise ValueError(f"rows: row {place} (id {row.get('id')!r}) has no sense; every row needs at least one.")
+        for sense in senses:
+            found.setdefault(sense, []).append(place)
+    order = [name for name in MODALITIES if name in found]
+    return {name: found[name] for name in [*order, *sorted(set(found) - set(order))]}
+
+
+def _stack(values: Sequence[Tensor], sense: str, rows: Sequence[Mapping[str, Any]], places: Sequence[int]) -> Tensor:
+    for value, place in zip(values, places, strict=True):
+        if value.shape != values[0].shape:
+            shapes = f"{tuple(value.shape)}, but {rows[places[0]].get('id')!r} has {tuple(values[0].shape)}"
+            raise ValueError(f"{sense}: row {rows[place].get('id')!r} has shape {shapes}; one batch has one shape.")
+    return torch.stack(list(values))

@@ -1,0 +1,66 @@
+"""Which keys may a row have? The names that manifests, data sets and the collator agree on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from codebind_hf.model.modalities import MODALITIES
+
+
+EXTRA_COLUMNS = ("id", "label", "attributes")
+
+
+def sense_columns(modalities: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names of the senses a row may have: the built-in ones and those a user added.
+
+    Raises:
+        ValueError: an added name that is taken, or that no keyword of the model could have.
+    """
+    if isinstance(modalities, str):
+        raise ValueError(f"modalities: got the string {modalities!r}; allowed: a list of names, as [{modalities!r}].")
+    added = [name for name in modalities if name not in MODALITIES]
+    for name in added:
+        if not isinstance(name, str) or not name.isidentifier() or name in EXTRA_COLUMNS:
+            raise ValueError(
+                f"modalities: got {name!r}; allowed: an identifier other than {', '.join(EXTRA_COLUMNS)}."
+            )
+    return (*MODALITIES, *added)
+
+
+def present_senses(row: Mapping[str, Any], senses: Iterable[str]) -> tuple[str, ...]:
+    """The senses that `row` has; a missing sense is absent or `None`."""
+    return tuple(sense for sense in senses if row.get(sense) is not None)
+
+
+def renamed_columns(names: Sequence[str], columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
+    """Column of the source -> key of the row, for all `names`.
+
+    Args:
+        columns: what the user renames, for example `{"img": "image"}`.
+        source: what to call the source in messages.
+
+    Raises:
+        ValueError: a renamed column that the source does not have, or two columns for one key.
+    """
+    renames = dict(columns or {})
+    missing = [name for name in renames if name not in names]
+    if missing:
+        raise ValueError(f"columns: {source} has no column {missing[0]!r}; its columns: {', '.join(names)}.")
+    keys = {name: renames.get(name, name) for name in names}
+    for key in keys.values():
+        origins = [name for name in names if keys[name] == key]
+        if len(origins) > 1:
+            raise ValueError(f"columns: {' and '.join(map(repr, origins))} of {source} would both be {key!r}.")
+    return keys
+
+
+def check_columns(keys: Iterable[str], senses: Sequence[str], source: str) -> None:
+    """Refuse keys that are neither a sense nor an extra.
+
+    Raises:
+        ValueError: naming the unknown keys, the allowed ones and the fix.
+    """
+    unknown = [key for key in keys if key not in senses and key not in EXTRA_COLUMNS]
+    if unknown:
+        allowed = ", ".join([*senses, *EXTRA_COLUMNS])
+        fix = "rename it with `columns={...}`, name an added sense with `modalities=[...]`, or drop it"
+        raise ValueError(f"{source}: unknown column {unknown[0]!r}; allowed: {allowed}. Fix: {fix}.")

@@ -1,0 +1,89 @@
+"""How is every row processed just once? Tensors kept in memory, with every bad row named."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from codebind_hf.data.collator import modality_for, sense_names
+
+
+ON_ERROR = ("raise", "skip")
+_MAX_NAMED = 20
+
+
+class PreparedDataset(Sequence[dict[str, Any]], Dataset):
+    """Rows as tensors: each row goes through the processor once, here, with a progress bar.
+
+    Items are `{"tensors": {name: tensor}, "id", "label", "attributes"}`, without a batch axis, for `CodeBindCollator`.
+
+    Args:
+        rows: raw rows: `NineSenses`, `Manifest`, `rows_from_dataset(...)` or a list of dictionaries.
+        processor (`CodeBindProcessor`): turns values or file names into tensors.
+        on_error: "raise" reports ALL bad rows in one `ValueError` after the last row was tried; "skip" leaves them out
+            and keeps their names and reasons in `skipped`.
+
+    Raises:
+        ValueError: a bad row with `on_error="raise"`, or an unknown `on_error`.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], processor: Any, on_error: str = "raise") -> None:
+        if on_error not in ON_ERROR:
+            raise ValueError(f"on_error: got {on_error!r}; allowed: {', '.join(ON_ERROR)}.")
+        self.skipped: dict[str, str] = {}
+        self.items: list[dict[str, Any]] = []
+        for index in tqdm(range(len(rows)), desc="Preparing rows", unit="row"):
+            self._add(rows, index, processor)
+        if self.skipped and on_error == "raise":
+            raise ValueError(_report(self.skipped, len(rows)))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.items)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Labels in the order of their first appearance."""
+        return list(dict.fromkeys(item["label"] for item in self.items if item["label"] is not None))
+
+    def _add(self, rows: Sequence[Mapping[str, Any]], index: int, processor: Any) -> None:
+        name = f"row {index}"
+        try:
+            row = rows[index]
+            name = str(row.get("id") or name)
+            self.items.append(prepare_row(row, processor, default_id=name))
+        except (ValueError, OSError) as error:
+            self.skipped[name] = str(error)
+
+
+def prepare_row(row: Mapping[str, Any], processor: Any, default_id: str = "") -> dict[str, Any]:
+    """One raw row as tensors without a batch axis.
+
+    Raises:
+        ValueError: the row has no sense, or the processor refuses a value.
+        OSError: a file cannot be read.
+    """
+    senses = sense_names(row)
+    if not senses:
+        raise ValueError("the row has no sense; allowed: one or more.")
+    batch = processor(**{modality_for(sense).argument: [row[sense]] for sense in senses}, return_tensors="pt")
+    tensors: dict[str, Tensor] = {name: torch.as_tensor(value)[0] for name, value in batch.items()}
+    extras = {"id": row.get("id") or default_id, "label": row.get("label"), "attributes": row.get("attributes") or {}}
+    return {"tensors": tensors, **extras}
+
+
+def _report(skipped: Mapping[str, str], total: int) -> str:
+    lines = [f"  {name}: {reason}" for name, reason in list(skipped.items())[:_MAX_NAMED]]
+    if len(skipped) > _MAX_NAMED:
+        rest = list(skipped)[_MAX_NAMED:]
+        lines.append(f"  and {len(rest)} more: {', '.join(rest)}")
+    head = f"rows: {len(skipped)} of {total} rows cannot be prepared. Fix them, or pass on_error='skip'."
+    return "\n".join([head, *lines])

@@ -1,0 +1,102 @@
+"""How far, how warm? Renderers of depth maps, thermal pictures and point clouds."""
+
+import numpy as np
+
+from codebind_hf.data.surfaces import (
+    grain_relief,
+    outline_radius,
+    pixel_grid,
+    profile_height,
+    surface,
+    to_picture,
+)
+from codebind_hf.data.world import KNOTS, SceneObject
+
+
+SIZE = 32
+NUM_POINTS = 256
+_NUM_STAND = 32
+_NUM_CANDIDATES = 1024
+_STAND_RADIUS = 1.2
+_STAND_ANGLES = np.arange(_NUM_STAND) * 2 * np.pi / _NUM_STAND
+_TURNTABLE = np.stack(
+    [_STAND_RADIUS * np.cos(_STAND_ANGLES), _STAND_RADIUS * np.sin(_STAND_ANGLES), np.zeros(_NUM_STAND)], -1
+)
+
+
+def _blurred(picture: np.ndarray) -> np.ndarray:
+    """A 3 x 3 binomial filter."""
+    padded = np.pad(picture, 1, mode="edge")
+    rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16
+
+
+def _direction(turn: float) -> tuple[np.float32, np.float32]:
+    return np.float32(np.cos(2 * np.pi * turn)), np.float32(np.sin(2 * np.pi * turn))
+
+
+def render_depth(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Depth in metres, whole millimetres as float32 `(32, 32)`.
+
+    Private: direction in which the background tilts, distance of the camera.
+    """
+    levels = thing.difficulty
+    x, y = pixel_grid(SIZE)
+    seen = surface(thing, x, y, SIZE, relief=0.05)
+    across, down = _direction(private[0])
+    background = 1.3 + 0.9 * private[1] * levels.private + 0.16 * levels.private * (across * x + down * y)
+    metres = background - 0.9 * seen.height - 0.1 * seen.mask
+    # As with time-of-flight cameras, the noise grows with the distance.
+    metres = metres + 0.05 * levels.noise * metres * rng.standard_normal(metres.shape, dtype=np.float32)
+    return (np.round(np.maximum(metres, 0.2) * 1000) / 1000).astype(np.float32)
+
+
+def render_thermal(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Thermal picture, uint8 `(32, 32)`. Private: ambient temperature, azimuth of a hot spot."""
+    levels = thing.difficulty
+    x, y = pixel_grid(SIZE)
+    seen = surface(thing, x, y, SIZE)
+    heat = np.interp(seen.rho, KNOTS, thing.body.heat).astype(np.float32)
+    contrast = np.float32(0.34 * (1 + 0.35 * thing.factors[3]))
+    ambient = 0.25 + 0.18 * levels.private * (private[0] - 0.5) * 2
+    across, down = _direction(private[1])
+    spot = np.exp(-((x - 0.55 * across) ** 2 + (y - 0.55 * down) ** 2) / 0.045)
+    warmth = ambient + seen.mask * (0.1 + contrast * heat) + 0.3 * levels.private * spot
+    warmth = _blurred(warmth.astype(np.float32))
+    warmth = warmth + 0.055 * levels.noise * rng.standard_normal(warmth.shape, dtype=np.float32)
+    return (np.clip(warmth, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _surface_points(thing: SceneObject, bias: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`(count, 3)` points on the body, denser toward the azimuth `bias` (turns)."""
+    draws = rng.random((2, _NUM_CANDIDATES))
+    direction = np.exp(2j * np.pi * draws[0]).astype(np.complex64)
+    hole = thing.body.hole
+    rho = np.sqrt(hole**2 + (1 - hole**2) * draws[1]).astype(np.float32)
+    radius = outline_radius(thing, direction)
+    place = rho * radius * direction
+    x, y = to_picture(thing, place)
+    across, down = _direction(bias)
+    side = (across * x + down * y) / thing.radius
+    # Area of the piece of body behind each candidate, times how often the scanner looks there.
+    weight = radius**2 * np.exp(0.9 * thing.difficulty.private * side)
+    chance = np.cumsum(weight)
+    picks = np.searchsorted(chance, (np.arange(count) + rng.random(count)) * (chance[-1] / count))
+    picks = np.minimum(picks, _NUM_CANDIDATES - 1)
+    z = profile_height(thing, rho) + 0.04 * grain_relief(thing, place, np.abs(place))
+    return np.stack([x[picks], y[picks], 1.6 * z[picks] + 0.1], -1)
+
+
+def render_point_cloud(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Scan on a turntable of fixed size (so that scale survives normalization), float32 `(256, 3)`.
+
+    Private: side from which the scanner sees more, share of outliers.
+    """
+    levels = thing.difficulty
+    num_outliers = round(4 + 56 * min(1.0, levels.private) * private[1])
+    count = NUM_POINTS - _NUM_STAND - num_outliers
+    body = _surface_points(thing, private[0], count, rng)
+    outliers = rng.uniform(-1, 1, (num_outliers, 3)) * [1.1, 1.1, 0.6] + [0, 0, 0.6]
+    points = np.concatenate([_TURNTABLE, body, outliers])
+    points = points + 0.025 * levels.noise * rng.standard_normal(points.shape)
+    return points[rng.permutation(NUM_POINTS)].astype(np.float32)

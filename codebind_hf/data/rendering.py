@@ -1,0 +1,79 @@
+"""What does one sense record of one object? The table of renderers and of what each sense alone knows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from codebind_hf.data.ranging_senses import render_depth, render_point_cloud, render_thermal
+from codebind_hf.data.visual_senses import render_image, render_tactile, render_video
+from codebind_hf.data.waveform_senses import AUDIO_RATE, render_audio, render_eeg
+from codebind_hf.data.world import CLASS_NAMES, SceneObject, World, random_generator
+
+
+TEMPLATES = (
+    "a {}",
+    "this is a {}",
+    "there is a {} here",
+    "one {} on the table",
+    "a recording of a {}",
+    "somebody holds a {}",
+    "it must be a {}",
+    "what we sense is a {}",
+)
+NUM_VALUES = 4
+# What a sense knows alone, in the order in which its renderer reads it; each is one of NUM_VALUES ranges of a uniform.
+PRIVATE_ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "image": ("hue", "light"),
+    "video": ("direction", "speed", "hue"),
+    "audio": ("reverberation", "hum"),
+    "depth": ("tilt", "distance"),
+    "thermal": ("ambient", "hot_spot"),
+    "tactile": ("wave", "press"),
+    "point_cloud": ("bias", "outliers"),
+    "eeg": ("subject", "alpha"),
+}
+SENSES = ("text", *PRIVATE_ATTRIBUTES)
+
+Renderer = Callable[[SceneObject, np.ndarray, np.random.Generator], np.ndarray]
+_RENDERERS: dict[str, Renderer] = {
+    "image": render_image,
+    "video": render_video,
+    "audio": render_audio,
+    "depth": render_depth,
+    "thermal": render_thermal,
+    "tactile": render_tactile,
+    "point_cloud": render_point_cloud,
+    "eeg": render_eeg,
+}
+
+
+def _sense_generator(world: World, number: int, sense: str) -> np.random.Generator:
+    return random_generator(world.seed, number, 1 + SENSES.index(sense))
+
+
+def _render_text(world: World, number: int, label: int) -> str:
+    rng = _sense_generator(world, number, "text")
+    return TEMPLATES[rng.integers(len(TEMPLATES))].format(CLASS_NAMES[label])
+
+
+def render_senses(
+    world: World, number: int, thing: SceneObject, senses: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Values and private attributes of object `number` for the named senses.
+
+    Every sense has a random stream of its own, so that its bits do not depend on which others are rendered.
+    """
+    values: dict[str, Any] = {}
+    attributes: dict[str, int] = {}
+    for sense in senses:
+        if sense == "text":
+            values["text"] = _render_text(world, number, thing.label)
+            continue
+        rng = _sense_generator(world, number, sense)
+        private = rng.random(len(PRIVATE_ATTRIBUTES[sense]))
+        value = _RENDERERS[sense](thing, private, rng)
+        values[sense] = {"array": value, "sampling_rate": AUDIO_RATE} if sense == "audio" else value
+        for name, number_in_unit in zip(PRIVATE_ATTRIBUTES[sense], private, strict=True):
+            attributes[f"{sense}.{name}"] = int(number_in_unit * NUM_VALUES)
+    return values, attributes
