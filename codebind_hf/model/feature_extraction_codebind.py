@@ -138,7 +138,7 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         missing = self.num_frames - features.shape[1]
         if missing:
             features = np.pad(features, ((0, 0), (0, missing)), constant_values=self.pad_value)
-        return ((features - np.float32(self.mean)) / np.float32(self.std)).astype(np.float32)
+        return np.ascontiguousarray((features - np.float32(self.mean)) / np.float32(self.std), dtype=np.float32)
 
     @property
     def _hop(self) -> int:

@@ -159,7 +159,8 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         depth_unit: unit of the values passed in: "m", "cm", "mm", a number (metres per unit), or "disparity" (already
             what `encoding="disparity"` makes). `None`: floats are metres, integers are refused.
         depth_range: metres below and above are cut off; `None` cuts nothing.
-        encoding: "metres", or "disparity" = `baseline` (metres) * `focal_length` (pixels) / metres.
+        encoding: "inverse" = 1 / metres (bounded for rooms and streets alike), "metres", or "disparity" = `baseline`
+            (metres) * `focal_length` (pixels) / metres.
         value_range: encoded values are cut to it and divided by its upper end, which gives the [0, 1] that mean and
             std apply to.
     """
@@ -173,14 +174,14 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         "num_channels": 1,
         "resize_on": "tensor",
         "interpolation": "bilinear",
-        "mean": [0.5],
-        "std": [0.25],
+        "mean": [0.25],
+        "std": [0.1],
         "depth_unit": None,
         "depth_range": None,
-        "encoding": "metres",
+        "encoding": "inverse",
         "baseline": None,
         "focal_length": None,
-        "value_range": [0.0, 10.0],
+        "value_range": [0.0, 2.0],
     }
     depth_unit: str | float | None
     depth_range: list[float] | None
@@ -196,7 +197,7 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
             check_choice("depth_unit", self.depth_unit, (None, *_METRES, "disparity"))
         else:
             check_number("depth_unit", self.depth_unit, 1e-12)
-        check_choice("encoding", self.encoding, ("metres", "disparity"))
+        check_choice("encoding", self.encoding, ("inverse", "metres", "disparity"))
         for name in ("depth_range", "value_range"):
             if name == "value_range" or self.depth_range is not None:
                 check_pair(name, getattr(self, name))
@@ -220,7 +221,8 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
             metres = metres.clip(self.depth_range[0], self.depth_range[1])
         if self.encoding == "metres":
             return metres
-        return self.baseline * self.focal_length / np.maximum(metres, 1e-6)  # type: ignore[operator]
+        scale = 1.0 if self.encoding == "inverse" else self.baseline * self.focal_length  # type: ignore[operator]
+        return scale / np.maximum(metres, 1e-6)
 
     def _metres(self, grid: np.ndarray, label: str) -> np.ndarray:
         unit = self.depth_unit
