@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from codebind_hf.data.collator import ATTENTION_MASK, CodeBindCollator
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.processing_codebind import CodeBindProcessor
@@ -195,13 +196,8 @@ def sense_inputs(
     processor: CodeBindProcessor | None, modality: Modality, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Tensor]:
     """Model inputs for one sense of rows that all have it; prepared rows are stacked, raw ones processed."""
-    if "tensors" not in rows[0]:
-        if processor is None:
-            raise ValueError("processor: got None; raw rows need the model's processor (prepared rows do not).")
-        return dict(processor(**{modality.argument: [row[modality.name] for row in rows]}, return_tensors="pt"))
-    names = [name for name in (modality.tensor, "attention_mask") if name in rows[0]["tensors"]]
-    names = names if modality.name == "text" else [modality.tensor]
-    return {name: torch.stack([row["tensors"][name] for row in rows]) for name in names}
+    batch = CodeBindCollator(processor)([_only(row, modality) for row in rows])
+    return {name: batch[name] for name in (modality.tensor, ATTENTION_MASK) if name in batch}
 
 
 def has_sense(row: Mapping[str, Any], modality: Modality) -> bool:
@@ -253,6 +249,14 @@ class _Encoder:
         ids, labels, attributes = (list(column) for column in zip(*self.rows, strict=True))
         senses = {name: _joined(parts) for name, parts in self.parts.items()}
         return EmbeddedSet(senses, ids, labels, attributes, self.failures)
+
+
+def _only(row: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
+    """A raw or prepared row with no sense but one."""
+    if "tensors" not in row:
+        return {"id": row.get("id"), modality.name: row[modality.name]}
+    names = (modality.tensor, ATTENTION_MASK) if modality.name == "text" else (modality.tensor,)
+    return {"id": row.get("id"), "tensors": {name: row["tensors"][name] for name in names if name in row["tensors"]}}
 
 
 def _sense_of(output: Any, name: str, positions: list[int]) -> EmbeddedSense:

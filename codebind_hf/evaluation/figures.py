@@ -82,8 +82,8 @@ def zero_shot_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     chance = 100 * next(iter(entries.values()))["chance"]
     axes.axhline(chance, color=CHANCE, linewidth=1.4, linestyle=(0, (4, 2)), label=f"chance {chance:.1f} %")
     axes.set_xticks(places, [pretty(name) for name in names])
-    axes.set_ylim(0, 106)
-    axes.set_yticks(range(0, 101, 25))
+    highest = 100 * max(max(entry["accuracy"], entry["accuracy_continuous"]) for entry in entries.values())
+    axes.set_ylim(0, max(1.12 * highest, 1.5 * chance))
     axes.set_ylabel("accuracy, %", fontsize=9, color=INK)
     heading(axes, f"Zero-shot classification into {len(evaluation.classes)} classes")
     quiet(axes, grid="y")
@@ -101,13 +101,14 @@ def retrieval_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     figure = new_figure(size, size * 0.97)
     axes = figure.subplots()
     table = np.full((len(names), len(names)), np.nan)
+    top = 100 * max(entry["recall_at_10"] for entry in entries.values())
     for row, query in enumerate(names):
         for column, gallery in enumerate(names):
             key = f"{query}_to_{gallery}"
             if key in entries:
                 table[row, column] = 100 * entries[key]["recall_at_10"]
-                _cell(axes, row, column, table[row, column], framed=key in emergent)
-    axes.imshow(table, cmap="Blues", vmin=0, vmax=100)
+                _cell(axes, row, column, table[row, column], top, framed=key in emergent)
+    axes.imshow(table, cmap="Blues", vmin=0, vmax=top)
     axes.set_xticks(range(len(names)), [pretty(name) for name in names], rotation=35, ha="right")
     axes.set_yticks(range(len(names)), [pretty(name) for name in names])
     axes.set_xlabel("gallery", fontsize=9, color=INK)
@@ -126,7 +127,7 @@ def shared_space_figure(evaluation: Evaluation, report: Report) -> "Figure | Non
         return None
     places = _flattened(points, evaluation.seed)
     labelled = evaluation.class_embeds is not None
-    figure = new_figure(10.4 if labelled else 5.6, 5.0)
+    figure = new_figure(10.0 if labelled else 5.0, 5.6)
     panels = figure.subplots(1, 2 if labelled else 1, squeeze=False)[0]
     if labelled:
         _color_by_class(panels[0], places, labels, evaluation.classes)
@@ -135,7 +136,7 @@ def shared_space_figure(evaluation: Evaluation, report: Report) -> "Figure | Non
         style = _TEXT_POINT if name == "text" else _POINT
         panels[-1].scatter(*places[chosen].T, color=color_of(name), label=pretty(name), **style)
     heading(panels[-1], "Shared space by sense")
-    legend(panels[-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend(panels[-1], loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5, columnspacing=1.0, handletextpad=0.1)
     for axes in panels:
         bare(axes)
     return figure
@@ -208,8 +209,8 @@ def codebook_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     return figure
 
 
-def _cell(axes: "Axes", row: int, column: int, value: float, framed: bool) -> None:
-    color = "white" if value > 60 else INK
+def _cell(axes: "Axes", row: int, column: int, value: float, top: float, framed: bool) -> None:
+    color = "white" if value > 0.6 * top else INK
     axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8.5, color=color)
     if framed:
         corner = (column - 0.46, row - 0.46)
@@ -243,19 +244,20 @@ def _flattened(points: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _color_by_class(axes: "Axes", places: np.ndarray, labels: list[str | None], classes: list[str]) -> None:
+    for label, color in zip(classes, _class_colors(len(classes)), strict=True):
+        chosen = np.array([entry == label for entry in labels])
+        axes.scatter(*places[chosen].T, color=color, label=label, **_POINT)
+    heading(axes, "Shared space by category")
+    if len(classes) <= _MOST_CLASSES_NAMED:
+        legend(axes, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, columnspacing=1.0, handletextpad=0.1)
+
+
+def _class_colors(number: int) -> np.ndarray:
     from matplotlib import colormaps
 
-    colors = colormaps["hsv"](np.linspace(0, 1, len(classes), endpoint=False)) * [0.86, 0.86, 0.86, 1]
-    for position, label in enumerate(classes):
-        chosen = np.array([entry == label for entry in labels])
-        if not chosen.any():
-            continue
-        axes.scatter(*places[chosen].T, color=colors[position], **_POINT)
-        if len(classes) <= _MOST_CLASSES_NAMED:
-            across, up = np.median(places[chosen], axis=0)
-            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
-            axes.text(across, up, label, fontsize=7.5, ha="center", va="center", color=INK, bbox=box)
-    heading(axes, "Shared space by category")
+    if number <= 20:
+        return colormaps["tab20" if number > 10 else "tab10"](range(number))
+    return colormaps["hsv"](np.linspace(0, 1, number, endpoint=False)) * [0.86, 0.86, 0.86, 1]
 
 
 def _class_similarity(evaluation: Evaluation, name: str) -> np.ndarray:
@@ -271,19 +273,20 @@ def _class_similarity(evaluation: Evaluation, name: str) -> np.ndarray:
 
 
 def _shared_book(axes: "Axes", evaluation: Evaluation, book: Report) -> None:
+    """Every sense weighs the same, however many of its items there are: the question is who shares which code."""
     counts = {
         name: code_counts(sense.shared_codes, book["num_codes"])
         for name, sense in evaluation.training_set.senses.items()
         if sense.shared_codes is not None
     }
-    total = np.sum(list(counts.values()), axis=0)
-    order, bottom = np.argsort(-total, kind="stable"), np.zeros(book["num_codes"])
-    for name, values in counts.items():
-        height = 100 * values[order] / total.sum()
-        axes.bar(range(len(order)), height, width=1.0, bottom=bottom, color=color_of(name), label=pretty(name))
-        bottom = bottom + height
+    shares = {name: 100 * values / values.sum() / len(counts) for name, values in counts.items()}
+    order = np.argsort(-np.sum(list(shares.values()), axis=0), kind="stable")
+    bottom = np.zeros(book["num_codes"])
+    for name, values in shares.items():
+        axes.bar(range(len(order)), values[order], width=1.0, bottom=bottom, color=color_of(name), label=pretty(name))
+        bottom = bottom + values[order]
     axes.set_xlim(-0.5, len(order) - 0.5)
-    axes.set_ylabel("picks, %", fontsize=9, color=INK)
+    axes.set_ylabel("picks, %, senses equal", fontsize=9, color=INK)
     heading(axes, f"Shared codebook: {_health_line(book)}")
     quiet(axes)
     legend(axes, loc="upper right", ncols=5)

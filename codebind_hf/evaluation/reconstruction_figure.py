@@ -65,8 +65,8 @@ def _grid(pairs: dict[str, tuple[Tensor, ...]]) -> "Figure":
 
 
 def _draw_picture(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
-    """Colour pictures (channels first; the middle frame of a video) or one channel in a colour map."""
-    pictures = [_last_picture(values) for values in (original, answer)]
+    """Colour pictures (channels first; the middle frame of a tubelet) or one channel in a colour map."""
+    pictures = [_middle_frame(values) for values in (original, answer)]
     low_end, high_end = np.quantile(pictures[0], [0.005, 0.995])
     for axes, picture in zip((top, low), pictures, strict=True):
         shown = np.clip((picture - low_end) / max(high_end - low_end, 1e-6), 0, 1)
@@ -105,10 +105,9 @@ def _draw_any(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray
     draw(top, low, original, answer, color)
 
 
-def _last_picture(values: np.ndarray) -> np.ndarray:
-    """Channels, height and width of what may have clips and frames before them."""
-    pictures = values.reshape(-1, *values.shape[-3:])
-    return pictures[len(pictures) // 2]
+def _middle_frame(values: np.ndarray) -> np.ndarray:
+    """Channels, height and width of what may have frames after its channels."""
+    return values[:, values.shape[1] // 2] if values.ndim == 4 else values
 
 
 _MAPS = {color_of("depth"): "viridis", color_of("thermal"): "inferno"}

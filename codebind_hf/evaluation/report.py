@@ -87,7 +87,7 @@ def retrieval_table(report: Report, names: Iterable[str] | None = None) -> str:
     keys = (*_RECALLS, "chance_at_10", "class_only_at_10")
     header = ["query to gallery", "R@1", "R@10", "R@1 cont.", "R@10 cont.", "chance R@10", "class-only R@10", "n"]
     rows = [
-        [name.replace("_", " "), *(percent(entries[name].get(key)) for key in keys), entries[name]["n"]]
+        [_pair(name, "_to_"), *(percent(entries[name].get(key)) for key in keys), entries[name]["n"]]
         for name in chosen
     ]
     return markdown_table(header, rows) if rows else ""
@@ -152,7 +152,7 @@ def _codebook_chapter(report: Report) -> str:
     table, rows = codebook_table(report), report.get("codebook_rows", {})
     counted = f"Counted over {rows['n']} {rows['source'].replace('_', ' ')}." if table and rows else ""
     agreement = [
-        [name.replace("_and_", " and ").replace("_", " "), percent(entry["agreement"]), percent(entry["chance"])]
+        [_pair(name, "_and_"), percent(entry["agreement"]), percent(entry["chance"])]
         for name, entry in report.get("agreement", {}).items()
     ]
     shared = (
@@ -182,6 +182,11 @@ def _about(report: Report) -> str:
     skipped = [f"- row {entry['position']}, {entry['modality']}: {entry['message']}" for entry in failures]
     listed = ["Items that could not be read:\n\n" + "\n".join(skipped)] if skipped else []
     return "\n\n".join([markdown_table(["", "value"], rows), *listed])
+
+
+def _pair(name: str, link: str) -> str:
+    one, _, other = name.partition(link)
+    return f"{pretty(one)}{link.replace('_', ' ')}{pretty(other)}"
 
 
 def _write(file: Path, text: str) -> Path:

@@ -93,7 +93,9 @@ class FakeModel(nn.Module):
             if modality.tensor in inputs:
                 self._add(output, name, inputs[modality.tensor])
         output.reconstructions = dict(output.decoded) if output_reconstructions else None
-        output.reconstruction_targets = {name: inputs[MODALITIES[name].tensor] for name in output.decoded}
+        output.reconstruction_targets = {
+            name: folded(name, inputs[MODALITIES[name].tensor]) for name in output.decoded
+        }
         return output
 
     def _add(self, output: SimpleNamespace, name: str, values: Tensor) -> None:
@@ -102,7 +104,8 @@ class FakeModel(nn.Module):
             latent = torch.cat([class_directions()[values[:, 0]], torch.zeros(len(values), SPECIFIC)], dim=1)
         else:
             latent = self.dropout(values.flatten(1) @ rotation(name, values[0].numel()))
-            output.decoded = {name: (latent @ rotation(name, values[0].numel()).T).reshape(values.shape)}
+            decoded = (latent @ rotation(name, values[0].numel()).T).reshape(values.shape)
+            output.decoded = {name: folded(name, decoded)}
         shared, specific = nn.functional.normalize(latent[:, :SHARED], dim=-1), latent[:, SHARED:]
         output.embeds[name], shared_ids = self.quantize(shared)
         output.continuous_embeds[name] = shared
@@ -111,6 +114,11 @@ class FakeModel(nn.Module):
             output.specific_embeds[name], specific_ids = self.quantize(specific)
             output.continuous_specific_embeds[name] = nn.functional.normalize(specific, dim=-1)
         output.codes[name] = SimpleNamespace(shared=shared_ids, specific=specific_ids)
+
+
+def folded(name: str, values: Tensor) -> Tensor:
+    """As the model's decoders see it: a video without its clips, channels before frames."""
+    return values.mean(1).transpose(1, 2) if name == "video" else values
 
 
 def make_rows(number: int, senses: Sequence[str] = ("text", *SHAPES), seed: int = 0) -> list[dict[str, Any]]:
