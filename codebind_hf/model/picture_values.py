@@ -12,6 +12,7 @@ from .sense_values import as_array, as_float_array, describe, refuse
 # Floats that were computed from bytes may miss [0, 1] by rounding.
 _ROUNDING = 1e-3
 _DEEP_MODES = ("I", "F")
+_PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 
 
 def _is_deep(picture: Image.Image) -> bool:
@@ -68,9 +69,15 @@ def _checked_picture(picture: Image.Image, label: str) -> Image.Image:
     if _is_deep(picture):
         fix = "scale to 8 bits first; a depth or thermal map belongs to `depth=` or `thermal=`."
         refuse(label, f"got a picture of mode {picture.mode}", "8-bit pictures", fix)
+    _check_picture(picture, label)
+    return picture.convert("RGBA") if picture.mode == "P" else picture
+
+
+def _check_picture(picture: Image.Image, label: str) -> None:
     if picture.width < 1 or picture.height < 1:
         refuse(label, f"got a picture of size {picture.size}", "at least one pixel")
-    return picture.convert("RGBA") if picture.mode == "P" else picture
+    if picture.mode not in _PICTURE_MODES:
+        refuse(label, f"got a picture of mode {picture.mode}", ", ".join(_PICTURE_MODES))
 
 
 def _float_grid(array: np.ndarray, num_channels: int) -> np.ndarray:
@@ -104,4 +111,5 @@ def _grey_picture(picture: Image.Image, label: str, colour: bool) -> np.ndarray:
     if not colour:
         fix = "a depth map drawn in colours has lost its distances; use the original map."
         refuse(label, f"got a picture of mode {picture.mode}", "one channel (modes L, I;16, I, F)", fix)
+    _check_picture(picture, label)
     return np.asarray(picture.convert("L"))

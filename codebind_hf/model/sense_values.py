@@ -9,6 +9,10 @@ import numpy as np
 import torch
 
 
+# The square of a larger number is beyond float32.
+_LARGEST = 1e18
+
+
 def refuse(label: str, got: str, allowed: str, fix: str = "") -> NoReturn:
     """Raise the one kind of error of every processor: where, what came, what is allowed, what to do."""
     raise ValueError(f"{label}: {got}; allowed: {allowed}." + (f" Fix: {fix}" if fix else ""))
@@ -66,7 +70,7 @@ def as_array(value: Any, label: str) -> np.ndarray:
         refuse(label, f"got {describe(value)}", "a numpy array, a torch tensor, a file path", fix)
     try:
         array = np.asarray(value)
-    except ValueError:
+    except (ValueError, TypeError):
         refuse(label, "got rows of unequal length", "a rectangular array", "pad or cut the rows to one length.")
     if array.dtype.kind not in "fiub":
         refuse(label, f"got values of dtype {array.dtype}", "real numbers", "convert with `.astype(np.float32)`.")
@@ -76,11 +80,13 @@ def as_array(value: Any, label: str) -> np.ndarray:
 
 
 def check_finite(array: np.ndarray, label: str) -> None:
-    """Refuse NaN and infinities, saying how many and where the first one is."""
+    """Refuse NaN and infinities, saying how many and where the first one is, and numbers too large to square."""
     if array.dtype.kind != "f":
         return
     finite = np.isfinite(array)
     if finite.all():
+        if max(float(array.max()), -float(array.min())) > _LARGEST:
+            refuse(label, f"got values beyond {_LARGEST:g}", "float32 with room to square", "scale to another unit.")
         return
     first = tuple(int(index) for index in np.argwhere(~finite)[0])
     count = int(array.size - finite.sum())

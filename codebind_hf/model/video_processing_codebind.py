@@ -110,4 +110,6 @@ def _frames(value: Any, label: str) -> Any:
     if array.ndim != 4:
         fix = "a single picture belongs to `images=`; add a frame axis with `frames[None]`." if array.ndim == 3 else ""
         refuse(label, f"got {describe(array)}", "(frames, height, width, channels), one frame or more", fix)
+    if 0 in array.shape:
+        refuse(label, f"got an empty video, {describe(array)}", "at least one frame")
     return array
