@@ -133,6 +133,29 @@ def test_depth_is_vitlenss() -> None:
             np.testing.assert_allclose(run(processor, maps[f"{stem}.disparity"]), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("stem", "baseline", "focal_length"),
+    [("codebind_kv1_140x187", 0.075, 518.857901), ("codebind_xtion_265x350", 0.095, 570.342205)],
+)
+def test_depth_is_codebinds(stem: str, baseline: float, focal_length: float) -> None:
+    processor = CodeBindDepthImageProcessor(
+        **CLIP,
+        depth_unit=1 / 8000,
+        depth_range=[0.01, 50.0],
+        encoding="disparity",
+        baseline=baseline,
+        focal_length=focal_length,
+        value_range=[0.01, 75.0],
+        std=[0.11506188],
+    )
+    for name, expected in golden("depth").items():
+        kind, _, tag = name.removeprefix(f"{stem}.").partition(".")
+        if kind in ("depth_only", "paired_depth"):
+            options = {"mean": [0.23207855 if kind == "depth_only" else 0.318441], "antialias": tag == "aa"}
+            result = run(processor.with_parameters(**options), GOLDENS / "depth" / f"{stem}.png")
+            np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
 def test_eeg_is_codebinds_and_vitlenss() -> None:
     recordings = golden("eeg", "inputs.safetensors")
     for name, expected in golden("eeg").items():
