@@ -1,13 +1,13 @@
 """How well do the decoders rebuild the input from the codes, against always answering with the mean."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from codebind_hf.evaluation.embedding import Rows, evaluating, has_sense, sense_inputs
+from codebind_hf.evaluation.embedding import EmbeddedSet, Rows, evaluating, sense_inputs
 from codebind_hf.model.losses import chamfer_distance
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
@@ -22,10 +22,15 @@ def reconstruction_section(
     model: CodeBindModel,
     processor: CodeBindProcessor | None,
     rows: Rows,
+    embedded: EmbeddedSet,
     batch_size: int = 64,
     most_rows: int = MOST_ROWS,
 ) -> dict[str, dict[str, Any]]:
-    """Reconstruction error of every sense that has a decoder, over the first `most_rows` rows.
+    """Reconstruction error of every sense that has a decoder, over the first `most_rows` rows that have the sense.
+
+    Args:
+        rows: the rows that `embedded` was made from.
+        embedded: says which rows have which sense (and could be read).
 
     Returns:
         `{modality: {mse, mse_of_mean, relative_mse, measure, n}}`. `mse_of_mean` is the error of the best constant
@@ -33,38 +38,41 @@ def reconstruction_section(
         clouds (`measure` "chamfer") an error is the mean squared distance to the nearest point, both ways added, and
         the constant answer is a random sample of the points of all these clouds. Empty for a model without decoders.
     """
-    if getattr(model.config, "decoder_config", None) is None:
+    if model.config.decoder_config is None:
         return {}
+    wanted = {name: sense.positions[:most_rows].tolist() for name, sense in embedded.senses.items()}
+    read = {position: rows[position] for position in sorted(set().union(*wanted.values()))}
     section = {}
-    for name, modality in model.config.modalities.items():
-        pairs = list(reconstructions(model, processor, rows, modality, batch_size, most_rows))
-        if pairs:
-            targets, answers = (torch.cat(column).float() for column in zip(*pairs, strict=True))
-            section[name] = _entry(modality, targets, answers)
+    for name, positions in wanted.items():
+        modality = model.config.modalities[name]
+        pairs = reconstructions(model, processor, [read[position] for position in positions], modality, batch_size)
+        if pairs is not None:
+            section[name] = _entry(modality, *pairs)
     return section
 
 
 def reconstructions(
     model: CodeBindModel,
     processor: CodeBindProcessor | None,
-    rows: Rows,
+    rows: Sequence[Mapping[str, Any]],
     modality: Modality,
     batch_size: int = 64,
-    most_rows: int = MOST_ROWS,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of (target, reconstruction) of one sense, in the processor's value space; none without a decoder."""
-    for start in range(0, min(len(rows), most_rows), batch_size):
-        stop = min(start + batch_size, len(rows), most_rows)
-        present = [row for row in (rows[position] for position in range(start, stop)) if has_sense(row, modality)]
-        if not present:
-            continue
-        inputs = sense_inputs(processor, modality, present)
-        with evaluating(model), torch.inference_mode():
+) -> tuple[Tensor, Tensor] | None:
+    """Targets and reconstructions of one sense that all rows have, in the processor's value space.
+
+    `None` for a sense without a decoder.
+    """
+    targets, answers = [], []
+    with evaluating(model), torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            inputs = sense_inputs(processor, modality, rows[start : start + batch_size])
             values = {name: value.to(model.device) for name, value in inputs.items()}
             output = model(**values, output_reconstructions=True)
             if modality.name not in (output.reconstructions or {}):
-                return
-            yield output.reconstruction_targets[modality.name].cpu(), output.reconstructions[modality.name].cpu()
+                return None
+            targets.append(output.reconstruction_targets[modality.name].float().cpu())
+            answers.append(output.reconstructions[modality.name].float().cpu())
+    return torch.cat(targets), torch.cat(answers)
 
 
 @dataclass

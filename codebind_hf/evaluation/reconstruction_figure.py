@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from codebind_hf.evaluation.figure_style import INK, bare, color_of, new_figure, pretty
@@ -26,12 +25,12 @@ def reconstruction_figure(evaluation: Evaluation, report: dict[str, Any]) -> "Fi
     if not report.get("reconstruction"):
         return None
     modalities = evaluation.model.config.modalities
-    pairs = {}
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
     for name in report["reconstruction"]:
         rows = [evaluation.rows[position] for position in _examples(evaluation, name)]
-        batches = list(reconstructions(evaluation.model, evaluation.processor, rows, modalities[name]))
-        if batches:
-            pairs[name] = tuple(torch.cat(column).float() for column in zip(*batches, strict=True))
+        answered = reconstructions(evaluation.model, evaluation.processor, rows, modalities[name])
+        if answered is not None:
+            pairs[name] = answered
     return _grid(pairs) if pairs else None
 
 
@@ -44,7 +43,7 @@ def _examples(evaluation: Evaluation, name: str) -> list[int]:
     return chosen[:_EXAMPLES]
 
 
-def _grid(pairs: dict[str, tuple[Tensor, ...]]) -> "Figure":
+def _grid(pairs: dict[str, tuple[Tensor, Tensor]]) -> "Figure":
     """Two blocks of senses side by side, so that nine senses stay readable at the width of a page."""
     blocks = 2 if len(pairs) > 3 else 1
     lines = -(-len(pairs) // blocks)

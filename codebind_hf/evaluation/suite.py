@@ -174,7 +174,9 @@ def _codebook_rows(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _reconstruction(evaluation: Evaluation) -> dict[str, Any]:
-    return reconstruction_section(evaluation.model, evaluation.processor, evaluation.rows, evaluation.batch_size)
+    return reconstruction_section(
+        evaluation.model, evaluation.processor, evaluation.rows, evaluation.embedded, evaluation.batch_size
+    )
 
 
 _SECTIONS: dict[str, Callable[[Evaluation], Any]] = {

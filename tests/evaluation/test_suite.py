@@ -134,6 +134,15 @@ def test_skipped_items_are_listed_in_the_report(fake: SimpleNamespace) -> None:
     assert report["rows"]["senses"]["audio"] == 11
 
 
+def test_skipped_items_are_not_reconstructed_either(fake: SimpleNamespace) -> None:
+    rows = fake.rows(12)
+    rows[0]["audio"] = "broken"
+    model = fake.FakeModel(has_decoders=True)
+    report = evaluate_model(model, fake.processor, rows, on_error="skip", progress=False)
+    assert report["reconstruction"]["audio"]["n"] == 11
+    assert report["reconstruction"]["image"]["n"] == 12
+
+
 def test_named_pairs_decide_what_is_emergent(fake: SimpleNamespace) -> None:
     rows = fake.rows(10, senses=("text", "image", "audio"))
     report = report_of(fake, rows, trained_pairs=[("text", "image"), ("text", "audio")])
