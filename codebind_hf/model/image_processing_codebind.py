@@ -159,7 +159,7 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         depth_unit: unit of the values passed in: "m", "cm", "mm", a number (metres per unit), or "disparity" (already
             what `encoding="disparity"` makes). `None`: floats are metres, integers are refused.
         depth_range: metres below and above are cut off; `None` cuts nothing.
-        encoding: "inverse" = 1 / metres (bounded for rooms and streets alike), "metres", or "disparity" = `baseline`
+        encoding: "metres", "inverse" = 1 / metres (bounded for rooms and streets alike), or "disparity" = `baseline`
             (metres) * `focal_length` (pixels) / metres.
         value_range: encoded values are cut to it and divided by its upper end, which gives the [0, 1] that mean and
             std apply to.
@@ -174,14 +174,14 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         "num_channels": 1,
         "resize_on": "tensor",
         "interpolation": "bilinear",
-        "mean": [0.25],
-        "std": [0.1],
+        "mean": [0.5],
+        "std": [0.25],
         "depth_unit": None,
         "depth_range": None,
-        "encoding": "inverse",
+        "encoding": "metres",
         "baseline": None,
         "focal_length": None,
-        "value_range": [0.0, 2.0],
+        "value_range": [0.0, 10.0],
     }
     depth_unit: str | float | None
     depth_range: list[float] | None
@@ -197,7 +197,7 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
             check_choice("depth_unit", self.depth_unit, (None, *_METRES, "disparity"))
         else:
             check_number("depth_unit", self.depth_unit, 1e-12)
-        check_choice("encoding", self.encoding, ("inverse", "metres", "disparity"))
+        check_choice("encoding", self.encoding, ("metres", "inverse", "disparity"))
         for name in ("depth_range", "value_range"):
             if name == "value_range" or self.depth_range is not None:
                 check_pair(name, getattr(self, name))

@@ -139,17 +139,17 @@ def test_clip_cuts_what_bicubic_overshoots() -> None:
 def test_depth_is_cut_scaled_and_resized_in_metres() -> None:
     rng = np.random.default_rng(3)
     metres = rng.uniform(0, 14, (40, 40)).astype(np.float32)
-    numbers = {"encoding": "metres", "value_range": [0.0, 10.0], "mean": [0.5], "std": [0.25]}
-    result = CodeBindDepthImageProcessor(size=[20, 20], **numbers)(metres, return_tensors="pt")["depth_values"]
+    result = CodeBindDepthImageProcessor(size=[20, 20])(metres, return_tensors="pt")["depth_values"]
     scaled = torch.from_numpy(metres.clip(0, 10) / 10)[None, None]
     small = torch.nn.functional.interpolate(scaled, size=(20, 20), mode="bilinear", antialias=True)
     torch.testing.assert_close(result, (small - 0.5) / 0.25, atol=1e-6, rtol=1e-6)
 
 
-def test_depth_is_read_as_inverse_metres_by_default() -> None:
+def test_depth_can_be_encoded_as_inverse_metres() -> None:
     metres = np.random.default_rng(3).uniform(0, 14, (20, 20)).astype(np.float32)
     metres[0, 0] = 0.0  # no reading: as near as can be
-    result = CodeBindDepthImageProcessor(size=[20, 20])(metres, return_tensors="np")["depth_values"][0, 0]
+    numbers = {"encoding": "inverse", "value_range": [0.0, 2.0], "mean": [0.25], "std": [0.1]}
+    result = CodeBindDepthImageProcessor(size=[20, 20], **numbers)(metres, return_tensors="np")["depth_values"][0, 0]
     expected = (np.minimum(1 / np.maximum(metres, 1e-6), 2) / 2 - 0.25) / 0.1
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
@@ -193,7 +193,8 @@ def test_a_far_sky_in_metres_is_not_taken_for_millimetres() -> None:
     metres = np.full((16, 16), 3.0, dtype=np.float32)
     metres[:4] = 1e6
     values = CodeBindDepthImageProcessor(size=[16, 16])(metres, return_tensors="np")["depth_values"][0, 0]
-    assert values[0, 0] == pytest.approx(-2.5, abs=1e-4)
+    assert values[0, 0] == 2.0
+    assert values[-1, 0] == pytest.approx(-0.8, abs=1e-6)
 
 
 def test_thermal_levels_of_every_kind_agree() -> None:
