@@ -11,7 +11,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .configuration_codebind import CodeBindBlockConfig
+from .configuration_encoders import CodeBindBlockConfig
 
 
 def eager_attention_forward(

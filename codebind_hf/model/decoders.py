@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, interpolate
 
 from .blocks import block_stack
-from .configuration_codebind import CodeBindDecoderConfig, CodeBindEncoderConfig
+from .configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig
 
 
 class GridHead(nn.Module):

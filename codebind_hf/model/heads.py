@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .configuration_codebind import CodeBindEncoderConfig
+from .configuration_encoders import CodeBindEncoderConfig
 from .towers import Tower
 
 

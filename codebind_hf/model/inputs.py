@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .configuration_codebind import CodeBindConfig, CodeBindEncoderConfig
+from .configuration_codebind import CodeBindConfig
+from .configuration_encoders import CodeBindEncoderConfig
 from .modalities import Modality
 
 

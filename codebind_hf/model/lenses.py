@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import attend
-from .configuration_codebind import CodeBindEncoderConfig
+from .configuration_encoders import CodeBindEncoderConfig
 
 
 class LensAttention(nn.Module):

@@ -13,7 +13,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from .blocks import Attention
 from .codebook_fitting import fit_codebook, pooled_segments
 from .codebooks import Codebook, Quantized, SharedSpecificCodebook
-from .configuration_codebind import CodeBindConfig, CodeBindEncoderConfig
+from .configuration_codebind import CodeBindConfig
+from .configuration_encoders import CodeBindEncoderConfig
 from .decoders import Decoder, reconstruction_target
 from .encoding import encode_items
 from .heads import Encoded, Encoder
@@ -68,7 +69,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             init.zeros_(module.num_batches_tracked)
             init.ones_(module.weight)
             init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
+        elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, LogitScale):

@@ -39,7 +39,7 @@ _TINY: dict[str, Any] = {
     "thermal_config": _tiny(input_size=[32, 32], patch_size=[8, 8], num_channels=1),
     "tactile_config": _tiny(input_size=[32, 32], patch_size=[8, 8], num_channels=3),
     "point_config": _tiny(
-        input_size=[256], num_groups=32, group_size=16, point_widths=[32, 64, 128, 64], has_position=False
+        input_size=[256], num_groups=32, group_size=16, point_widths=[16, 32, 64, 64], has_position=False
     ),
     "eeg_config": _tiny(input_size=[128], patch_size=[8], num_channels=16),
     "imu_config": _tiny(input_size=[128], patch_size=[8], num_channels=6),

@@ -3,10 +3,12 @@
 Axes in this file: B batch, C channels, N tokens, H width, P points, G groups, K points in a group.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from .configuration_codebind import CodeBindEncoderConfig
+from .configuration_encoders import CodeBindEncoderConfig
 
 
 class TokenStem(nn.Module):
@@ -20,27 +22,47 @@ class TokenStem(nn.Module):
         return self.embedding(ids_BN)
 
 
+_CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def _halvings(config: CodeBindEncoderConfig, axes: int) -> nn.Sequential:
+    """Convolutions with stride 2 over space or time, never over the frames of a tubelet."""
+    over_frames = axes > len(config.patch_size)
+    kernel, stride, padding = ((one,) * over_frames + (n,) * len(config.patch_size) for one, n in ((1, 3), (1, 2), (0, 1)))
+    layers: list[nn.Module] = []
+    channels = config.num_channels
+    for width in config.stem_widths:
+        layers += [_CONVOLUTIONS[axes](channels, width, kernel, stride, padding), nn.GroupNorm(1, width), nn.GELU()]
+        channels = width
+    return nn.Sequential(*layers)
+
+
 class PatchStem(nn.Module):
     """Patches of a signal (1-D), a picture (2-D) or a short clip (3-D), each projected to one token.
 
     Tokens come in row-major order of the patch grid. An input without frames is repeated to fill one tubelet.
+    With `stem_widths`, small convolutions come first (Xiao et al. 2021, arXiv 2106.14881).
     """
 
     def __init__(self, config: CodeBindEncoderConfig) -> None:
         super().__init__()
-        tube = [config.tubelet_size] if config.tubelet_size > 1 else []
-        kernel, stride = (*tube, *config.patch_size), (*tube, *config.strides)
-        convolution = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(kernel)]
+        tube = (config.tubelet_size,) if config.tubelet_size > 1 else ()
+        shrink = 2 ** len(config.stem_widths)
+        kernel = (*tube, *(size // shrink for size in config.patch_size))
+        stride = (*tube, *(size // shrink for size in config.strides))
         width = config.stem_dim or config.hidden_size
+        channels = (config.num_channels, *config.stem_widths)[-1]
         self.tubelet_size = config.tubelet_size
-        self.projection = convolution(config.num_channels, width, kernel, stride, bias=config.stem_bias)
+        self.convolutions = _halvings(config, len(kernel))
+        self.projection = _CONVOLUTIONS[len(kernel)](channels, width, kernel, stride, bias=config.stem_bias)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps) if config.stem_norm else nn.Identity()
         self.position = nn.Parameter(torch.zeros(config.num_stem_tokens, width)) if config.stem_position else None
 
     def forward(self, values: Tensor) -> Tensor:
         if self.tubelet_size > 1 and values.ndim == 4:
             values = values.unsqueeze(2).expand(-1, -1, self.tubelet_size, -1, -1)
-        tokens = self.norm(self.projection(values.to(self.projection.weight.dtype)).flatten(2).transpose(1, 2))
+        values = self.convolutions(values.to(self.projection.weight.dtype))
+        tokens = self.norm(self.projection(values).flatten(2).transpose(1, 2))
         return tokens if self.position is None else tokens + self.position.to(tokens.dtype)
 
 
@@ -77,12 +99,8 @@ class PointStem(nn.Module):
         first, second, third, fourth = config.point_widths
         width = config.stem_dim or config.hidden_size
         self.num_groups, self.group_size = config.num_groups, config.group_size
-        self.local = nn.Sequential(
-            nn.Conv1d(config.num_channels, first, 1), nn.BatchNorm1d(first), nn.ReLU(), nn.Conv1d(first, second, 1)
-        )
-        self.merged = nn.Sequential(
-            nn.Conv1d(2 * second, third, 1), nn.BatchNorm1d(third), nn.ReLU(), nn.Conv1d(third, fourth, 1)
-        )
+        self.local = _shared_mlp(config.num_channels, first, second)
+        self.merged = _shared_mlp(2 * second, third, fourth)
         self.projection = nn.Linear(fourth, width)
         self.position = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
 
@@ -97,12 +115,19 @@ class PointStem(nn.Module):
         with torch.no_grad():
             centres_BGC, local_BGKC = self.groups(points_BPC.float())
         dtype = self.projection.weight.dtype
-        groups = local_BGKC.flatten(0, 1).transpose(1, 2).to(dtype)
-        features = self.local(groups)
-        overall = features.amax(-1, keepdim=True).expand_as(features)
-        features = self.merged(torch.cat([overall, features], dim=1)).amax(-1)
-        tokens_BGH = self.projection(features.unflatten(0, local_BGKC.shape[:2]))
-        return tokens_BGH + self.position(centres_BGC.to(dtype))
+        features = self._over_points(self.local, local_BGKC.to(dtype))
+        overall = features.amax(2, keepdim=True).expand_as(features)
+        features = self._over_points(self.merged, torch.cat([overall, features], dim=-1)).amax(2)
+        return self.projection(features) + self.position(centres_BGC.to(dtype))
+
+    @staticmethod
+    def _over_points(mlp: nn.Sequential, x_BGKC: Tensor) -> Tensor:
+        return mlp(x_BGKC.flatten(0, 2)).unflatten(0, x_BGKC.shape[:3])
+
+
+def _shared_mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Two layers applied to every point alike; the statistics of the norm run over all points of the batch."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 def build_stem(config: CodeBindEncoderConfig) -> nn.Module:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import create_causal_mask
 
 from .blocks import block_stack
-from .configuration_codebind import CodeBindEncoderConfig
+from .configuration_encoders import CodeBindEncoderConfig
 from .lenses import Lens
 from .stems import build_stem
 

@@ -1,0 +1,358 @@
+"""Configurations of the parts: one typed class per encoder, one for the decoders, and how all of them are checked."""
+
+import difflib
+import math
+from functools import wraps
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
+
+# Keys that the library itself hands to a configuration beside its fields.
+_LIBRARY_KEYS = frozenset(
+    {
+        "model_type",
+        "torch_dtype",
+        "name_or_path",
+        "_name_or_path",
+        "_commit_hash",
+        "output_attentions",
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "experts_implementation",
+        "_experts_implementation",
+        "_experts_implementation_internal",
+        "per_layer_config",
+        "num_labels",
+        "auto_map",
+        "custom_pipelines",
+        "use_cache",
+        "quantization_config",
+        "base_model_tp_plan",
+        "base_model_pp_plan",
+    }
+)
+_STEMS = ("tokens", "patches", "points")
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}.")
+
+
+def check_least(config: PreTrainedConfig, names: str, least: float = 1) -> None:
+    for name in names.split():
+        value = getattr(config, name)
+        if value is not None and not value >= least:
+            raise ValueError(f"{name}: got {value!r}; it must be {least} or more.")
+
+
+def check_rate(config: PreTrainedConfig, names: str) -> None:
+    for name in names.split():
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{name}: got {getattr(config, name)!r}; it must be in [0, 1).")
+
+
+def checked_config(cls: type) -> type:
+    """`strict`, with wrong values reported as the `ValueError` that callers of a constructor expect."""
+    cls = strict(cls)
+    strict_init = cls.__init__  # type: ignore[misc]
+
+    @wraps(strict_init)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            strict_init(self, *args, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(f"{type(self).__name__}: {error}") from error
+
+    cls.__init__ = init  # type: ignore[misc]
+    return cls
+
+
+@checked_config
+class CodeBindBaseConfig(PreTrainedConfig):
+    """What every CodeBind configuration shares: an unknown key is refused, with the nearest known one."""
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        unknown = sorted(set(kwargs) - _LIBRARY_KEYS)
+        if unknown:
+            known = sorted(type(self).__dataclass_fields__)
+            close = difflib.get_close_matches(unknown[0], known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" Known keys: {', '.join(known)}."
+            raise ValueError(f"{type(self).__name__}: unknown key {', '.join(map(repr, unknown))}.{hint}")
+        super().__post_init__(**kwargs)
+
+
+@checked_config
+class CodeBindBlockConfig(CodeBindBaseConfig):
+    """A stack of transformer blocks: what towers and decoders have in common.
+
+    Args:
+        hidden_size: width of the tokens.
+        intermediate_size: width of the MLP; `None` is four times `hidden_size`.
+        dropout: on the output of every attention and MLP, while training.
+        drop_path_rate: chance to skip a block for a sample while training, growing linearly with depth.
+        attention_bias: biases of the query, key and value projections.
+        add_bias_kv: one learned key and value that every query may attend to (ImageBind's scarce towers).
+    """
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int | None = None
+    hidden_act: str = "gelu"
+    layer_norm_eps: float | int = 1e-6
+    attention_dropout: float | int = 0.0
+    dropout: float | int = 0.0
+    drop_path_rate: float | int = 0.0
+    is_causal: bool = False
+    attention_bias: bool = True
+    add_bias_kv: bool = False
+
+    def validate_architecture(self) -> None:
+        check_least(self, "hidden_size num_attention_heads intermediate_size")
+        check_least(self, "num_hidden_layers", 0)
+        check_rate(self, "attention_dropout dropout drop_path_rate")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads: got {self.num_attention_heads}, which does not divide "
+                f"hidden_size={self.hidden_size}; choose a divisor."
+            )
+
+    @property
+    def mlp_size(self) -> int:
+        return self.intermediate_size or 4 * self.hidden_size
+
+
+@checked_config
+class CodeBindEncoderConfig(CodeBindBlockConfig):
+    """One encoder: stem (raw tensor -> tokens), optional lens, transformer, heads.
+
+    Args:
+        stem: "patches" (1-D, 2-D, or 3-D when `tubelet_size` > 1), "points" (grouped point cloud) or "tokens" (text).
+        num_channels: channels of the raw tensor.
+        input_size: its grid without channels: `[height, width]`, `[mel bins, frames]`, `[time]` or `[points]`.
+        patch_size, patch_stride: one number per axis of `input_size`; `None` stride equals the size.
+        tubelet_size: frames that one 3-D patch spans; an image is repeated to fill it.
+        stem_dim: width of the stem's tokens before a lens; `None` equals `hidden_size`.
+        stem_widths: widths of convolutions with stride 2 before the patches, which then need fewer samples to learn
+            from; each halves the input, so patch sizes and strides must be multiples of 2 to that power.
+        stem_bias, stem_norm: bias of the patch projection; LayerNorm on its output.
+        stem_position: a position table of the stem's own, added before the lens (ViT-Lens).
+        has_position: the tower's own position table (with one entry for the CLS token).
+        pre_norm: LayerNorm on the tokens before the first block.
+        num_groups, group_size, point_widths: centres, neighbours and mini-PointNet widths of the points stem.
+        lens_num_latents: tokens that a Perceiver lens resamples the stem's tokens to; 0 is no lens.
+        vocab_size, max_position_embeddings, eos_token_id, pad_token_id, bos_token_id: of the tokens stem.
+        specific_dim, num_specific_codes, decoder_hidden_size: this encoder's own value; `None` takes the model's.
+    """
+
+    model_type = "codebind_encoder"
+
+    stem: str = "patches"
+    num_channels: int = 3
+    input_size: list[int] | tuple[int, ...] = (224, 224)
+    patch_size: list[int] | tuple[int, ...] = (16, 16)
+    patch_stride: list[int] | tuple[int, ...] | None = None
+    tubelet_size: int = 1
+    stem_dim: int | None = None
+    stem_widths: list[int] | tuple[int, ...] = ()
+    stem_bias: bool = False
+    stem_norm: bool = False
+    stem_position: bool = False
+    has_position: bool = True
+    pre_norm: bool = False
+
+    num_groups: int = 512
+    group_size: int = 32
+    point_widths: list[int] | tuple[int, ...] = (128, 256, 512, 256)
+
+    lens_num_latents: int = 0
+    lens_depth: int = 1
+    lens_self_blocks: int = 1
+    lens_num_heads: int = 16
+    lens_head_dim: int = 64
+    lens_cross_head_dim: int = 64
+
+    vocab_size: int = 49408
+    max_position_embeddings: int = 77
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    pad_token_id: int | None = None
+
+    specific_dim: int | None = None
+    num_specific_codes: int | None = None
+    decoder_hidden_size: int | None = None
+
+    def validate_architecture(self) -> None:
+        super().validate_architecture()
+        check_choice("stem", self.stem, _STEMS)
+        check_least(self, "num_channels tubelet_size num_groups group_size vocab_size max_position_embeddings")
+        check_least(self, "lens_num_latents specific_dim num_specific_codes", 0)
+        if not self.lens_num_latents and self.stem_dim not in (None, self.hidden_size):
+            raise ValueError(f"stem_dim: got {self.stem_dim}; without a lens it must equal hidden_size or be None.")
+        if self.stem == "patches":
+            self._validate_patches()
+        if self.stem == "points" and not max(self.num_groups, self.group_size) <= self.input_size[0]:
+            raise ValueError(
+                f"num_groups, group_size: got {self.num_groups} and {self.group_size}; neither may exceed the "
+                f"{self.input_size[0]} points of input_size."
+            )
+
+    def _validate_patches(self) -> None:
+        axes = len(self.input_size)
+        if axes not in (1, 2):
+            raise ValueError(f"input_size: got {list(self.input_size)}; allowed are one or two axes.")
+        for name in ("patch_size", "patch_stride"):
+            value = getattr(self, name)
+            if value is not None and (len(value) != axes or min(value) < 1):
+                raise ValueError(
+                    f"{name}: got {list(value)}; it needs {axes} positive numbers, one per axis of input."
+                )
+        if any(patch > size for patch, size in zip(self.patch_size, self.input_size, strict=True)):
+            raise ValueError(
+                f"patch_size: got {list(self.patch_size)}, larger than input_size={list(self.input_size)}."
+            )
+        shrink = 2 ** len(self.stem_widths)
+        if any(size % shrink for size in (*self.input_size, *self.patch_size, *self.strides)):
+            raise ValueError(
+                f"stem_widths: got {list(self.stem_widths)}; input_size, patch_size and patch_stride must be multiples "
+                f"of {shrink}."
+            )
+        if self.tubelet_size > 1 and axes != 2:
+            raise ValueError(f"tubelet_size: got {self.tubelet_size}; only a two-axis input can have frames.")
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return tuple(self.patch_stride or self.patch_size)
+
+    @property
+    def num_stem_tokens(self) -> int:
+        """Tokens that the stem yields, without CLS."""
+        if self.stem == "patches":
+            return math.prod(self.grid_size)
+        return self.num_groups if self.stem == "points" else self.max_position_embeddings
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the transformer: the stem's or the lens's, and CLS for every stem but text."""
+        return (self.lens_num_latents or self.num_stem_tokens) + (self.stem != "tokens")
+
+    @property
+    def grid_size(self) -> tuple[int, ...]:
+        """Patches along each axis."""
+        sizes = zip(self.input_size, self.patch_size, self.strides, strict=True)
+        return tuple((size - patch) // stride + 1 for size, patch, stride in sizes)
+
+
+@checked_config
+class CodeBindTextConfig(CodeBindEncoderConfig):
+    """The text encoder: causal, pooled at the first end-of-text token."""
+
+    model_type = "codebind_text"
+    base_config_key = "text_config"
+    stem: str = "tokens"
+    is_causal: bool = True
+    bos_token_id: int | None = 0
+    eos_token_id: int | None = 1
+    pad_token_id: int | None = 2
+
+    def validate_architecture(self) -> None:
+        super().validate_architecture()
+        if self.eos_token_id is None:
+            raise ValueError("eos_token_id: got None; text is pooled at this token, so it must be the tokenizer's.")
+
+
+@checked_config
+class CodeBindVisionConfig(CodeBindEncoderConfig):
+    """The vision encoder, for images and video."""
+
+    model_type = "codebind_vision"
+    base_config_key = "vision_config"
+
+
+@checked_config
+class CodeBindAudioConfig(CodeBindEncoderConfig):
+    """The audio encoder, on log-mel spectrograms `(mel bins, frames)`."""
+
+    model_type = "codebind_audio"
+    base_config_key = "audio_config"
+    num_channels: int = 1
+    input_size: list[int] | tuple[int, ...] = (128, 204)
+    patch_stride: list[int] | tuple[int, ...] | None = (10, 10)
+
+
+@checked_config
+class CodeBindDepthConfig(CodeBindEncoderConfig):
+    """The depth encoder."""
+
+    model_type = "codebind_depth"
+    base_config_key = "depth_config"
+    num_channels: int = 1
+
+
+@checked_config
+class CodeBindThermalConfig(CodeBindEncoderConfig):
+    """The thermal encoder."""
+
+    model_type = "codebind_thermal"
+    base_config_key = "thermal_config"
+    num_channels: int = 1
+
+
+@checked_config
+class CodeBindTactileConfig(CodeBindEncoderConfig):
+    """The tactile encoder, on the colour image of a gel sensor."""
+
+    model_type = "codebind_tactile"
+    base_config_key = "tactile_config"
+
+
+@checked_config
+class CodeBindPointConfig(CodeBindEncoderConfig):
+    """The point cloud encoder."""
+
+    model_type = "codebind_point"
+    base_config_key = "point_config"
+    stem: str = "points"
+    input_size: list[int] | tuple[int, ...] = (8192,)
+
+
+@checked_config
+class CodeBindEegConfig(CodeBindEncoderConfig):
+    """The EEG encoder, on `(electrodes, time)`."""
+
+    model_type = "codebind_eeg"
+    base_config_key = "eeg_config"
+    num_channels: int = 128
+    input_size: list[int] | tuple[int, ...] = (440,)
+    patch_size: list[int] | tuple[int, ...] = (1,)
+
+
+@checked_config
+class CodeBindImuConfig(CodeBindEncoderConfig):
+    """The IMU encoder, on `(3 accelerometer + 3 gyroscope axes, time)`."""
+
+    model_type = "codebind_imu"
+    base_config_key = "imu_config"
+    num_channels: int = 6
+    input_size: list[int] | tuple[int, ...] = (2000,)
+    patch_size: list[int] | tuple[int, ...] = (8,)
+
+
+@checked_config
+class CodeBindDecoderConfig(CodeBindBlockConfig):
+    """The decoders that reconstruct every sense but text while training (paper section 3.2; sizes of its code).
+
+    Args:
+        has_position: a learned position table on the decoder's tokens, which codes alone do not carry.
+    """
+
+    model_type = "codebind_decoder"
+    base_config_key = "decoder_config"
+    hidden_size: int = 512
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 8
+    has_position: bool = True

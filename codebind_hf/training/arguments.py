@@ -1,0 +1,58 @@
+"""Training arguments: transformers' own, and what binding modalities adds."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+BALANCES = ("fixed", "adaptive")
+MODES = ("full", "heads")
+
+
+@dataclass
+class CodeBindTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` plus the choices that CodeBind needs.
+
+    Raises:
+        ValueError: a value that is not allowed; the message names the field.
+    """
+
+    train_mode: str = field(
+        default="full",
+        metadata={"help": "What learns in a trained encoder: 'full', or 'heads' (both heads and the CLS token)."},
+    )
+    new_module_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate of specific heads and decoders; None takes learning_rate."},
+    )
+    balance: str = field(
+        default="fixed",
+        metadata={"help": "Loss weights: 'fixed' (the configuration's) or 'adaptive' (LossBalancer)."},
+    )
+    freeze_shared_codes: bool = field(
+        default=False,
+        metadata={"help": "Keep the shared codebook as it is while training."},
+    )
+    init_codebooks: bool = field(
+        default=True,
+        metadata={"help": "Start the codebooks by k-means before the first step (never when resuming)."},
+    )
+    init_batches: int = field(
+        default=16,
+        metadata={"help": "Batches that the k-means start of the codebooks sees."},
+    )
+    input_noise: float = field(
+        default=0.0,
+        metadata={"help": "Standard deviation of noise on the processed tensors of the trained encoders, in training."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value, allowed in (("train_mode", self.train_mode, MODES), ("balance", self.balance, BALANCES)):
+            if value not in allowed:
+                raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}.")
+        if self.input_noise < 0 or self.init_batches < 1:
+            raise ValueError(
+                f"input_noise, init_batches: got {self.input_noise} and {self.init_batches}; they must be at least 0 "
+                "and 1."
+            )

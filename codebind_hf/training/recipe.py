@@ -1,0 +1,138 @@
+"""A whole run from rows to a checkpoint: processor, model, stages, saving."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from codebind_hf.data import CodeBindCollator, PreparedDataset
+from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.model.modalities import MODALITIES
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.training.arguments import CodeBindTrainingArguments
+from codebind_hf.training.freezing import train_only
+from codebind_hf.training.stages import SenseView, Stage, plan_stages
+from codebind_hf.training.trainer import CodeBindTrainer
+
+
+# What suits tiny on a few hundred to a few thousand rows; a recipe file overrides any of it.
+DEFAULT_ARGUMENTS: dict[str, Any] = {
+    "per_device_train_batch_size": 64,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.05,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 50,
+    "max_grad_norm": 1.0,
+    "logging_steps": 50,
+    "save_strategy": "no",
+    "report_to": "none",
+    "remove_unused_columns": False,
+    "dataloader_drop_last": True,
+    "dataloader_pin_memory": False,
+}
+DEFAULT_STAGES: dict[str, dict[str, Any]] = {
+    "bridge": {"max_steps": 1200},
+    "bind": {"max_steps": 1200, "freeze_shared_codes": True},
+    "joint": {"max_steps": 1500},
+}
+
+
+@dataclass
+class Recipe:
+    """What a training run is made of.
+
+    Args:
+        preset: architecture to train from nothing.
+        model: fields of `CodeBindConfig` that override the preset's.
+        processor: options of `CodeBindProcessor.from_model_config`.
+        order: "joint" or "sequential" binding of the targets.
+        training: `CodeBindTrainingArguments` of every stage.
+        stages: further arguments by stage: "bridge", "bind" (every target when sequential), "joint".
+        seed: of weights, data order and everything else.
+    """
+
+    preset: str = "tiny"
+    model: dict[str, Any] = field(default_factory=dict)
+    processor: dict[str, Any] = field(default_factory=dict)
+    order: str = "joint"
+    training: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+
+    def arguments(self, stage: Stage, output_dir: Path) -> CodeBindTrainingArguments:
+        """Arguments of one stage: the defaults, the recipe's, then the stage's own."""
+        kind = stage.name.partition("-")[0]
+        fields = {**DEFAULT_ARGUMENTS, **DEFAULT_STAGES[kind], **self.training, **self.stages.get(kind, {})}
+        return CodeBindTrainingArguments(output_dir=str(output_dir / stage.name), seed=self.seed, **fields)
+
+
+def senses_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The senses that any row has, in the order of the table of modalities."""
+    present = {name for row in rows for name in MODALITIES if row.get(name) is not None}
+    return [name for name in MODALITIES if name in present]
+
+
+def build(
+    recipe: Recipe, senses: Sequence[str], texts: Sequence[str]
+) -> tuple[CodeBindModel, CodeBindProcessor]:
+    """A fresh model with the encoders that `senses` need, and its processor with a tokenizer trained on `texts`."""
+    set_seed(recipe.seed)
+    config = CodeBindConfig.from_preset(recipe.preset, **recipe.model).restricted_to(senses)
+    text = config.text_config
+    longest, size = (text.max_position_embeddings, text.vocab_size) if text is not None else (64, 1024)  # type: ignore[union-attr]
+    tokenizer = build_tokenizer(texts, vocab_size=size, max_length=longest)
+    if text is not None:
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(text, name, getattr(tokenizer, name))
+    processor = CodeBindProcessor.from_model_config(config, tokenizer, **recipe.processor)
+    return CodeBindModel(config), processor
+
+
+def prepare(rows: Sequence[Mapping[str, Any]], processor: CodeBindProcessor) -> PreparedDataset:
+    """Every row through the processor, once."""
+    return PreparedDataset(rows, processor)
+
+
+def train(
+    recipe: Recipe, model: CodeBindModel, processor: CodeBindProcessor, items: PreparedDataset, output_dir: Path
+) -> list[dict[str, Any]]:
+    """Run all stages; returns the training log of each.
+
+    Raises:
+        ValueError: the items have no senses that can be trained together.
+    """
+    modalities = model.config.modalities
+    tensors = {name for item in items for name in item["tensors"]}
+    senses = [name for name, modality in modalities.items() if modality.tensor in tensors]
+    logs = []
+    for stage in plan_stages(senses, recipe.order):
+        encoders = train_only(model, stage.trained, recipe.arguments(stage, output_dir).train_mode)
+        view = SenseView(items, stage.senses, modalities, required=stage.trained)
+        if len(view):
+            logs.append({"stage": stage.name, "encoders": encoders, "log": _run(recipe, stage, model, processor, view, output_dir)})
+    model.requires_grad_(True)
+    model.eval()
+    return logs
+
+
+def _run(
+    recipe: Recipe, stage: Stage, model: CodeBindModel, processor: CodeBindProcessor, view: SenseView, output_dir: Path
+) -> list[dict[str, Any]]:
+    arguments = recipe.arguments(stage, output_dir)
+    # A few hundred rows in several groups of senses may not fill one batch each.
+    arguments.dataloader_drop_last = arguments.dataloader_drop_last and len(view) >= 8 * arguments.train_batch_size
+    trainer = CodeBindTrainer(
+        model=model, args=arguments, train_dataset=view, data_collator=CodeBindCollator(processor)
+    )
+    trainer.train()
+    return trainer.state.log_history
+
+
+def save(model: CodeBindModel, processor: CodeBindProcessor, folder: Path) -> None:
+    """Model and processor, ready for `from_pretrained`."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -1,0 +1,100 @@
+"""Stages: first the image-text bridge, then the other senses against the frozen bridge.
+
+`video` has no encoder of its own: it learns with the bridge, in the vision encoder that later stages freeze. The other
+targets bind jointly by default. With frozen bridges and a frozen shared codebook nothing that one target learns can
+move another, so the order does not matter, and one stage reuses every pass through the bridge.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES, Modality
+
+
+ORDERS = ("joint", "sequential")
+_BRIDGES = ("text", "image")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One call of the trainer.
+
+    Args:
+        name: for logs and folders.
+        trained: modalities whose encoders learn.
+        senses: modalities that its batches hold.
+    """
+
+    name: str
+    trained: tuple[str, ...]
+    senses: tuple[str, ...]
+
+
+def plan_stages(senses: Iterable[str], order: str = "joint") -> list[Stage]:
+    """The stages for data that has these senses.
+
+    Without both text and image there is no bridge to freeze: all senses learn together in one stage.
+
+    Raises:
+        ValueError: fewer than two senses, no bridge sense, or an unknown order.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order: got {order!r}; allowed: {', '.join(map(repr, ORDERS))}.")
+    names = tuple(dict.fromkeys(senses))
+    bridges = tuple(name for name in _BRIDGES if name in names)
+    if len(names) < 2 or not bridges:
+        raise ValueError(
+            f"senses: the data has {', '.join(names) or 'none'}; training needs text or image, and another sense that "
+            "shares rows with it."
+        )
+    if len(bridges) < 2:
+        return [Stage("joint", names, names)]
+    with_bridge = tuple(name for name in names if _encoder(name) in BRIDGE_ENCODERS)
+    targets = tuple(name for name in names if name not in with_bridge)
+    stages = [Stage("bridge", with_bridge, with_bridge)]
+    if order == "joint" and targets:
+        stages.append(Stage("bind", targets, (*bridges, *targets)))
+    elif targets:
+        stages.extend(Stage(f"bind-{target}", (target,), (*bridges, target)) for target in targets)
+    return stages
+
+
+def _encoder(name: str) -> str:
+    return MODALITIES[name].encoder if name in MODALITIES else name
+
+
+class SenseView(Dataset):
+    """The rows of a prepared data set that have at least two of `senses`, with only those senses.
+
+    Args:
+        items: prepared items, whose `tensors` are named as in `modalities`.
+        senses: modalities to keep.
+        modalities: names of their tensors.
+        required: keep only rows that have one of these, default any.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[dict[str, Any]],
+        senses: Iterable[str],
+        modalities: dict[str, Modality],
+        required: Iterable[str] | None = None,
+    ) -> None:
+        kept = {modalities[name].tensor for name in senses}
+        needed = kept if required is None else {modalities[name].tensor for name in required}
+        self._items = []
+        for item in items:
+            tensors = {name: value for name, value in item["tensors"].items() if name in kept}
+            if len(tensors) > 1 and needed & set(tensors):
+                if "input_ids" in tensors and "attention_mask" in item["tensors"]:
+                    tensors["attention_mask"] = item["tensors"]["attention_mask"]
+                self._items.append({**item, "tensors": tensors})
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        return self._items[position]

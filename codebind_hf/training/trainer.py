@@ -1,0 +1,186 @@
+"""CodeBindTrainer: transformers' Trainer with balanced losses, two learning rates and codebook health in the log."""
+
+import json
+import os
+from collections import defaultdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import seed_worker
+
+from codebind_hf.data.sampler import SenseBatchSampler
+from codebind_hf.model.codebooks import Codebook
+from codebind_hf.training.arguments import CodeBindTrainingArguments
+from codebind_hf.training.balancing import LossBalancer
+from codebind_hf.training.freezing import NEW_MODULES
+
+
+BALANCER_FILE = "loss_balancer.json"
+
+
+class _SaveBalancer(TrainerCallback):
+    """Writes the balancer into every checkpoint folder."""
+
+    def __init__(self, balancer: LossBalancer) -> None:
+        self.balancer = balancer
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            partial = folder / f"{BALANCER_FILE}.partial"
+            partial.write_text(json.dumps(self.balancer.state_dict()))
+            os.replace(partial, folder / BALANCER_FILE)
+
+
+class CodeBindTrainer(Trainer):
+    """Trains a `CodeBindModel` on rows of any subset of senses.
+
+    Every logged step carries the mean of each loss term (`loss/align`, ...), its weight (`weight/align`, ...), the
+    scale, and usage and perplexity of every codebook (`codebook/shared/usage`, ...). Batches hold rows of one set of
+    senses: negatives are then of the sense that is being bound.
+    """
+
+    loss_is_scaled_for_ga = False
+
+    def __init__(self, *args: Any, balancer: LossBalancer | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.balancer = balancer or LossBalancer()
+        self._sums: dict[str, list[Tensor]] = defaultdict(list)
+        self.add_callback(_SaveBalancer(self.balancer))
+
+    args: CodeBindTrainingArguments
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches that are homogeneous in their senses, shuffled anew every epoch."""
+        sampler = SenseBatchSampler(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            drop_last=self.args.dataloader_drop_last,
+        )
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            worker_init_fn=seed_worker if self.args.dataloader_num_workers else None,
+        )
+        return self.accelerator.prepare(loader)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Like `Trainer.train`; starts the codebooks by k-means first, unless it resumes."""
+        model = self.accelerator.unwrap_model(self.model)
+        if model.codebooks.shared is not None:
+            model.codebooks.shared.frozen = self.args.freeze_shared_codes
+        if self.args.init_codebooks and not resume_from_checkpoint:
+            self._start_codebooks(model)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _start_codebooks(self, model: nn.Module) -> None:
+        """k-means for the codebooks that will learn; a frozen one keeps its codes."""
+        books = [module for module in model.modules() if isinstance(module, Codebook) and module.frozen]
+        kept = [(book, book.codes.clone(), {k: v.clone() for k, v in book.state_dict().items()}) for book in books]
+        model.to(self.args.device)
+        batches = (self._prepare_inputs(batch) for batch in islice(self.get_train_dataloader(), self.args.init_batches))
+        model.init_codebooks(batches, seed=self.args.seed)
+        for book, _, state in kept:
+            book.load_state_dict(state)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of one batch under fixed or adaptive weights; keeps every term for the log."""
+        training = model.training
+        inputs = {**inputs, "return_loss": True}
+        if training and self.args.input_noise:
+            inputs = self._with_noise(inputs)
+        output = model(**inputs)
+        if self.args.balance == "adaptive":
+            output.loss = self.balancer.weighted(output.loss_terms, training)
+        if training:
+            for name, value in output.loss_terms.items():
+                self._sums[name].append(value.detach())
+        return (output.loss, output) if return_outputs else output.loss
+
+    def _with_noise(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Gaussian noise on the inputs of encoders that learn."""
+        model = self.accelerator.unwrap_model(self.model)
+        noisy = dict(inputs)
+        for modality in model.config.modalities.values():
+            values = inputs.get(modality.tensor)
+            learns = any(p.requires_grad for p in model.encoders[modality.encoder].parameters())
+            if values is not None and values.is_floating_point() and learns:
+                noisy[modality.tensor] = values + self.args.input_noise * torch.randn_like(values)
+        return noisy
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add loss terms, weights, scale and codebook health to a training log."""
+        if "loss" in logs and self._sums:
+            model = self.accelerator.unwrap_model(self.model)
+            for name, values in self._sums.items():
+                logs[f"loss/{name}"] = float(torch.stack(values).mean())
+                adaptive = self.args.balance == "adaptive"
+                logs[f"weight/{name}"] = self.balancer.weights[name] if adaptive else model.config.loss_weight(name)
+            self._sums.clear()
+            logs["logit_scale"] = float(model.logit_scale().detach())
+            logs.update(codebook_log(model))
+        super().log(logs, start_time)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW in four groups: with and without weight decay, pretrained and new modules."""
+        target = self.model if model is None else model
+        if self.optimizer is None:
+            decayed = set(self.get_decay_parameter_names(target))
+            groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+            for name, parameter in target.named_parameters():
+                if parameter.requires_grad:
+                    groups[name in decayed, any(part in name for part in NEW_MODULES)].append(parameter)
+            rate, new_rate = self.args.learning_rate, self.args.new_module_learning_rate
+            cls, options = self.get_optimizer_cls_and_kwargs(self.args, target)
+            self.optimizer = cls(
+                [
+                    {
+                        "params": parameters,
+                        "weight_decay": self.args.weight_decay if decays else 0.0,
+                        "lr": new_rate if is_new and new_rate is not None else rate,
+                    }
+                    for (decays, is_new), parameters in sorted(groups.items())
+                ],
+                **options,
+            )
+        return self.optimizer
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Matrices decay; vectors, position tables and the temperature do not."""
+        kept = ("position", "latents", "cls_token", "log_scale", "bias_k", "bias_v")
+        return [
+            name
+            for name, parameter in model.named_parameters()
+            if parameter.ndim > 1 and not name.rsplit(".", 1)[-1].startswith(kept)
+        ]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        saved = Path(resume_from_checkpoint) / BALANCER_FILE
+        if not saved.is_file():
+            raise OSError(f"{saved}: missing; this checkpoint is incomplete. Resume from an earlier one.")
+        self.balancer.load_state_dict(json.loads(saved.read_text()))
+
+
+def codebook_log(model: nn.Module) -> dict[str, float]:
+    """Usage and perplexity of every codebook over its recent updates."""
+    logs = {}
+    for name, module in model.codebooks.named_modules():  # type: ignore[union-attr, operator]
+        if isinstance(module, Codebook):
+            share = module.usage / module.usage.sum().clamp(min=1e-12)
+            name = name.removeprefix("specific.")
+            # A code counts as used when it got a hundredth of its fair share.
+            logs[f"codebook/{name}/usage"] = float((share > 0.01 / module.num_codes).float().mean())
+            logs[f"codebook/{name}/perplexity"] = float(torch.exp(-(share * (share + 1e-12).log()).sum()))
+    return logs
