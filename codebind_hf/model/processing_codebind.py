@@ -70,7 +70,7 @@ class CodeBindProcessor(ProcessorMixin):
         imu_feature_extractor: CodeBindImuFeatureExtractor | None = None,
         modalities: list[str] | None = None,
         max_text_length: int | None = None,
-        text_padding: str = "max_length",
+        text_padding: str = "longest",
         added_modalities: dict[str, dict[str, Any]] | None = None,
         chat_template: str | None = None,
     ) -> None:
@@ -130,7 +130,7 @@ class CodeBindProcessor(ProcessorMixin):
             tokenizer=tokenizer,
             modalities=modalities,
             max_text_length=text.pop("max_length", length),
-            text_padding=text.pop("padding", "max_length"),
+            text_padding=text.pop("padding", "longest"),
             **parts,  # type: ignore[arg-type]
         )
         if text:

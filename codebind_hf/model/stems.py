@@ -107,7 +107,7 @@ class PointStem(nn.Module):
     def groups(self, points_BPC: Tensor) -> tuple[Tensor, Tensor]:
         """Centres `(B, G, 3)` and the points around each, relative to it, `(B, G, K, C)`."""
         centres_BGC = gather_points(points_BPC, farthest_points(points_BPC, self.num_groups))
-        distances_BGP = (centres_BGC.unsqueeze(2) - points_BPC.unsqueeze(1)).square().sum(-1)
+        distances_BGP = torch.cdist(centres_BGC, points_BPC)
         ids_BGK = distances_BGP.topk(self.group_size, largest=False).indices
         return centres_BGC, gather_points(points_BPC, ids_BGK) - centres_BGC.unsqueeze(2)
 

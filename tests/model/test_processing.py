@@ -43,7 +43,8 @@ def tokenizer() -> CLIPTokenizer:
 
 @pytest.fixture
 def processor(tokenizer: CLIPTokenizer) -> CodeBindProcessor:
-    made = CodeBindProcessor.from_model_config(CodeBindConfig.from_preset("tiny"), tokenizer)
+    config = CodeBindConfig.from_preset("tiny")
+    made = CodeBindProcessor.from_model_config(config, tokenizer, text={"padding": "max_length"})
     made.add_modality("radar", num_channels=2, input_size=[50], normalize="item")
     return made
 
@@ -235,6 +236,11 @@ def test_text_is_cut_with_its_end_token_kept(processor: CodeBindProcessor) -> No
     assert processor.decode(batch["input_ids"][0], skip_special_tokens=True) == "a red ball"
     short = processor(text=["a red ball", "a"], text_kwargs={"padding": "longest"})
     assert short["input_ids"].shape == (2, 5)
+
+
+def test_texts_are_padded_to_the_longest_unless_told(tokenizer: CLIPTokenizer) -> None:
+    made = CodeBindProcessor.from_model_config(CodeBindConfig.from_preset("tiny"), tokenizer)
+    assert made(text=["a red ball", "a"])["input_ids"].shape == (2, 5)
 
 
 def test_absent_senses_keep_defaults_but_are_refused(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
