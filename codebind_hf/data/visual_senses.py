@@ -115,7 +115,7 @@ def render_image(thing: SceneObject, private: np.ndarray, rng: np.random.Generat
 
 def render_video(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Video, uint8 `(4, 32, 32, 3)`. Private: direction and speed of the motion, hue of the body."""
-    way, speed = 2 * np.pi * private[0], 0.04 + 0.2 * thing.difficulty.private * private[1]
+    way, speed = 2 * np.pi * private[0], 0.02 + 0.1 * thing.difficulty.private * private[1]
     time = (np.arange(NUM_FRAMES) - (NUM_FRAMES - 1) / 2).astype(np.float32)[:, None, None]
     x, y = pixel_grid(SIZE)
     seen = surface(thing, x - np.float32(speed * np.cos(way)) * time, y - np.float32(speed * np.sin(way)) * time, SIZE)
@@ -123,7 +123,7 @@ def render_video(thing: SceneObject, private: np.ndarray, rng: np.random.Generat
     ground = _ground(SIZE) * (1 - _shadow(seen.mask, light, thing))[..., None]
     film = shade(thing, seen, float(private[2]), light, ground)
     exposure = 1 + 0.06 * thing.difficulty.noise * rng.standard_normal()
-    return _bytes(film * np.float32(exposure) + _noise(rng, film.shape, 0.1 * thing.difficulty.noise))
+    return _bytes(film * np.float32(exposure) + _noise(rng, film.shape, 0.07 * thing.difficulty.noise))
 
 
 def render_tactile(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -133,7 +133,7 @@ def render_tactile(thing: SceneObject, private: np.ndarray, rng: np.random.Gener
     seen = surface(thing, x * np.float32(0.95), y * np.float32(0.95), SIZE, relief=0.06)
     along = x * np.float32(np.cos(sensors.gel_wave)) + y * np.float32(np.sin(sensors.gel_wave))
     frequency = 5.0 + 17.0 * private[0]
-    wave = 0.35 * levels.private * np.cos(frequency * along + 2 * np.pi * rng.random()) / frequency
+    wave = 0.3 * levels.private * np.cos(frequency * along + 2 * np.pi * rng.random()) / frequency
     press = 2 * np.pi * private[1]
     tilt = 0.3 * levels.private * (x * np.float32(np.cos(press)) + y * np.float32(np.sin(press)))
     along_x, along_y = slopes(0.8 * seen.height + wave.astype(np.float32) + tilt.astype(np.float32), SIZE)
@@ -141,4 +141,4 @@ def render_tactile(thing: SceneObject, private: np.ndarray, rng: np.random.Gener
     lights = [(along_x * np.cos(a) + along_y * np.sin(a)) / length for a in sensors.gel_lights]
     touched = 0.06 * seen.mask
     picture = 0.45 + 0.33 * np.stack(lights, -1) + touched[..., None]
-    return _bytes(picture + _noise(rng, picture.shape, 0.09 * levels.noise))
+    return _bytes(picture + _noise(rng, picture.shape, 0.06 * levels.noise))

@@ -157,17 +157,17 @@ class SceneObject:
     @property
     def radius(self) -> float:
         """Mean radius, the half width of a picture being 1."""
-        return 0.56 * (1.0 + 0.24 * float(self.factors[0]))
+        return 0.58 * (1.0 + 0.18 * float(self.factors[0]))
 
     @property
     def stretch(self) -> float:
         """Width over height is the square of this."""
-        return math.exp(0.2 * float(self.factors[1]))
+        return math.exp(0.16 * float(self.factors[1]))
 
     @property
     def lobe_gain(self) -> float:
         """Factor on the outline's coefficients."""
-        return 1.0 + 0.35 * float(self.factors[2])
+        return 1.0 + 0.3 * float(self.factors[2])
 
     @property
     def height(self) -> float:
@@ -177,7 +177,7 @@ class SceneObject:
     @property
     def angle(self) -> float:
         """Rotation in the plane, in radians."""
-        return 0.42 * float(self.factors[4])
+        return 0.3 * float(self.factors[4])
 
 
 def random_generator(*key: int) -> np.random.Generator:
@@ -291,7 +291,7 @@ def _jittered(rng: np.random.Generator, category: Category, jitter: float) -> Ca
     response = np.zeros(NUM_COMPONENTS)
     response[: len(SHAPES) + len(MATERIALS)] = 0.35 * rng.normal(0, jitter, len(SHAPES) + len(MATERIALS))
     return Category(
-        outline=category.outline + 0.038 * z[:12].reshape(NUM_HARMONICS, 2),
+        outline=category.outline + 0.03 * z[:12].reshape(NUM_HARMONICS, 2),
         hole=float(np.clip(category.hole + 0.1 * z[12], 0.0, 0.7)) if category.hole else max(0.0, 0.1 * z[12]),
         profile=np.clip(category.profile + 0.12 * z[13:18], 0.02, 1.3),
         heat=np.clip(category.heat + 0.14 * z[18:23], 0.0, 1.3),

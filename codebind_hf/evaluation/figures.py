@@ -121,16 +121,21 @@ def retrieval_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
 
 
 def shared_space_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
-    """t-SNE of the quantized shared embeddings, coloured by category and by sense."""
+    """t-SNE of the quantized shared embeddings, coloured by category and by sense.
+
+    The panel by category is drawn with the mean of every sense taken away: whether senses agree on what is alike is
+    one question, how far apart they lie as a whole (the panel by sense) another.
+    """
     points, senses, labels = _sampled(evaluation.embedded, evaluation.seed)
     if len(points) < 10:
         return None
-    places = _flattened(points, evaluation.seed)
     labelled = evaluation.class_embeds is not None
     figure = new_figure(10.0 if labelled else 5.0, 5.6)
     panels = figure.subplots(1, 2 if labelled else 1, squeeze=False)[0]
     if labelled:
-        _color_by_class(panels[0], places, labels, evaluation.classes)
+        centred = _flattened(_centred(points, senses), evaluation.seed)
+        _color_by_class(panels[0], centred, labels, evaluation.classes)
+    places = _flattened(points, evaluation.seed)
     for name in sorted(dict.fromkeys(senses), key=lambda sense: sense == "text"):
         chosen = np.array([sense == name for sense in senses])
         style = _TEXT_POINT if name == "text" else _POINT
@@ -232,6 +237,14 @@ def _sampled(embedded: EmbeddedSet, seed: int) -> tuple[np.ndarray, list[str], l
     return np.concatenate(points), senses, labels
 
 
+def _centred(points: np.ndarray, senses: list[str]) -> np.ndarray:
+    centred = points.copy()
+    for name in dict.fromkeys(senses):
+        chosen = np.array([sense == name for sense in senses])
+        centred[chosen] -= points[chosen].mean(axis=0)
+    return centred
+
+
 def _flattened(points: np.ndarray, seed: int) -> np.ndarray:
     try:
         from sklearn.manifold import TSNE
@@ -247,7 +260,7 @@ def _color_by_class(axes: "Axes", places: np.ndarray, labels: list[str | None], 
     for label, color in zip(classes, _class_colors(len(classes)), strict=True):
         chosen = np.array([entry == label for entry in labels])
         axes.scatter(*places[chosen].T, color=color, label=label, **_POINT)
-    heading(axes, "Shared space by category")
+    heading(axes, "Shared space by category, every sense centred")
     if len(classes) <= _MOST_CLASSES_NAMED:
         legend(axes, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, columnspacing=1.0, handletextpad=0.1)
 

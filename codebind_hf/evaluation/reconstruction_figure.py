@@ -35,12 +35,12 @@ def reconstruction_figure(evaluation: Evaluation, report: dict[str, Any]) -> "Fi
 
 
 def _examples(evaluation: Evaluation, name: str) -> list[int]:
-    """Rows with this sense, of different classes while there are any."""
+    """Rows with this sense, of classes far apart in the order of the rows: neighbours there are often alike."""
     embedded = evaluation.embedded
     positions = embedded.senses[name].positions.tolist()
-    first_of_class = {embedded.labels[row]: row for row in reversed(positions)}
-    chosen = list(dict.fromkeys([*sorted(first_of_class.values()), *positions]))
-    return chosen[:_EXAMPLES]
+    first_of_class = sorted({embedded.labels[row]: row for row in reversed(positions)}.values())
+    spread = first_of_class[:: max(1, len(first_of_class) // _EXAMPLES)]
+    return list(dict.fromkeys([*spread, *positions]))[:_EXAMPLES]
 
 
 def _grid(pairs: dict[str, tuple[Tensor, Tensor]]) -> "Figure":

@@ -18,6 +18,7 @@ from codebind_hf.model.configuration_codebind import CodeBindConfig
 
 
 CUTS = (1, 10)
+MOST_POOLED = 10_000
 BRIDGES = ("text", "image")
 READ_OUTS = (("", "embeds"), ("_continuous", "continuous_embeds"))
 _PROBED = (
@@ -87,8 +88,9 @@ def mixed_pool_section(embedded: EmbeddedSet) -> Section:
 
     The query itself is left out; any other sense of its row is right. `nearest_same_sense` is the share of queries
     whose nearest item is of the query's own sense and so of another row: far above `same_sense_chance` it shows a gap
-    between the senses.
+    between the senses. Of a large set, a fixed random choice of rows with about `MOST_POOLED` items is pooled.
     """
+    embedded = _pool_of(embedded)
     pooled = list(embedded.senses.values())
     if len(pooled) < 2:
         return {}
@@ -203,6 +205,14 @@ def _pair_recall(one: EmbeddedSense, other: EmbeddedSense, labels: Sequence[str 
 def _book_health(ids: dict[str, Tensor], num_codes: int) -> dict[str, Any]:
     every = torch.cat([picked.reshape(-1) for picked in ids.values()])
     return {**codebook_health(every, num_codes), "by_modality": modality_usage(ids, num_codes)}
+
+
+def _pool_of(embedded: EmbeddedSet) -> EmbeddedSet:
+    items = sum(len(sense) for sense in embedded.senses.values())
+    if items <= MOST_POOLED:
+        return embedded
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(embedded)))
+    return embedded.only(order[: max(1, len(embedded) * MOST_POOLED // items)])
 
 
 def _same_owner_share(owners: Tensor) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from codebind_hf.evaluation import sections
 from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSense, EmbeddedSet, embed_dataset
 from codebind_hf.evaluation.sections import (
     agreement_section,
@@ -101,6 +102,14 @@ def test_a_mixed_pool_of_matching_senses_finds_the_other_sense() -> None:
     section = mixed_pool_section(embedded)
     assert section["audio"]["recall_at_1"] == 1.0
     assert section["audio"]["nearest_same_sense"] == 0.0
+
+
+def test_a_large_pool_is_cut_to_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sections, "MOST_POOLED", 4)
+    embedded = embedded_set({"image": sense(EYE), "audio": sense(EYE)})
+    section = mixed_pool_section(embedded)
+    assert section["image"]["pool"] == 3
+    assert section["image"]["recall_at_1"] == section["audio"]["recall_at_1"] == 1.0
 
 
 def test_one_sense_alone_has_no_mixed_pool() -> None:

@@ -158,7 +158,7 @@ def test_changed_parameters_live_in_one_json_file(tokenizer: CLIPTokenizer, tmp_
     made = CodeBindProcessor.from_model_config(
         CodeBindConfig.from_preset("tiny"),
         tokenizer,
-        text={"max_length": 20},
+        text={"max_length": 20, "padding": "max_length"},
         images={"interpolation": "bilinear", "mean": [0.5], "std": [0.5]},
         audio={"clip_seconds": 2.0, "num_clips": 3},
         depth={"depth_unit": "mm"},
