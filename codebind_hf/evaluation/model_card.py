@@ -86,11 +86,11 @@ def _header(report: Report, name: str, dataset: str, license: str, tags: Sequenc
     results = [
         EvalResult(
             task_type="zero-shot-classification",
-            task_name=f"Zero-shot {pretty(sense)} classification",
+            task_name="Zero-shot classification",
             dataset_type=dataset.lower().replace(" ", "-"),
             dataset_name=dataset,
             metric_type="accuracy",
-            metric_name=f"accuracy ({read_out})",
+            metric_name=f"{pretty(sense)} accuracy ({read_out})",
             metric_value=round(entry[key], 4),
         )
         for sense, entry in report.get("zero_shot", {}).items()

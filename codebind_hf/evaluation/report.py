@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from codebind_hf.evaluation.suite import as_json
 
 Report = Mapping[str, Any]
 
+_NUMBER = re.compile(r"-|[-+]?\d[\d.e+-]*( ± [\d.]+)?")
 _RECALLS = ("recall_at_1", "recall_at_10", "recall_at_1_continuous", "recall_at_10_continuous")
 
 
@@ -61,9 +63,10 @@ def markdown_report(
 
 
 def markdown_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A Markdown table; the first column is text, the others are right-aligned."""
-    names = list(header)
-    lines = [names, ["---", *["---:"] * (len(names) - 1)], *[[str(cell) for cell in row] for row in rows]]
+    """A Markdown table; columns of numbers are right-aligned."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    rules = ["---:" if all(map(_NUMBER.fullmatch, column)) else "---" for column in zip(*cells, strict=True)]
+    lines = [list(header), rules, *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

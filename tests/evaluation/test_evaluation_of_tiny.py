@@ -85,7 +85,9 @@ def test_tiny_on_nine_senses_gives_a_whole_report_and_card(tiny: SimpleNamespace
 def test_embeddings_of_files_memory_and_prepared_rows_agree(tiny: SimpleNamespace) -> None:
     few = tiny.rows[:6]
     raw = embed_dataset(tiny.model, tiny.processor, few, progress=False)
-    ready = embed_dataset(tiny.model, None, PreparedDataset(few, tiny.processor), batch_size=2, progress=False)
+    ready = embed_dataset(
+        tiny.model, tiny.processor, PreparedDataset(few, tiny.processor), batch_size=2, progress=False
+    )
     files = embed_dataset(tiny.model, tiny.processor, Manifest(tiny.manifest)[:6], batch_size=4, progress=False)
     assert set(raw.senses) == set(ready.senses) == set(files.senses) == set(tiny.rows.senses)
     for name, sense in raw.senses.items():

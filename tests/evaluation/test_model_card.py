@@ -7,7 +7,10 @@ from codebind_hf.evaluation import write_model_card
 
 
 REPORT = {
-    "zero_shot": {"audio": {"accuracy": 0.4321, "accuracy_continuous": 0.5, "chance": 0.05, "n": 800}},
+    "zero_shot": {
+        "audio": {"accuracy": 0.4321, "accuracy_continuous": 0.5, "chance": 0.05, "n": 800},
+        "eeg": {"accuracy": 0.25, "accuracy_continuous": 0.26, "chance": 0.05, "n": 800},
+    },
     "retrieval": {
         "image_to_audio": {
             "recall_at_1": 0.1,
@@ -44,7 +47,12 @@ def test_the_results_are_those_of_the_report(tmp_path: Path) -> None:
     header, body = card(tmp_path, dataset="NineSenses test")
     (result,) = header["model-index"]
     metrics = {metric["name"]: metric["value"] for entry in result["results"] for metric in entry["metrics"]}
-    assert metrics == {"accuracy (quantized)": 0.4321, "accuracy (continuous)": 0.5}
+    assert metrics == {
+        "audio accuracy (quantized)": 0.4321,
+        "audio accuracy (continuous)": 0.5,
+        "EEG accuracy (quantized)": 0.25,
+        "EEG accuracy (continuous)": 0.26,
+    }
     assert "| audio | 43.2 | 50.0 | 5.0 | 800 |" in body
     assert "| image to audio | 10.0 | 30.0 | 20.0 | 40.0 |" in body
     assert "| shared | 95.0 | 200.0 | 256 | 13 |" in body

@@ -48,5 +48,10 @@ def test_an_old_report_is_replaced(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text()) == {"seed": 2}
 
 
+def test_only_columns_of_numbers_are_right_aligned() -> None:
+    rows = [["x", 1, "-0.5 ± 0.1", "`a`", "-"], ["y", 2.5, "+1e-05", "3 x 4", "7"]]
+    assert markdown_table("abcde", rows).splitlines()[1] == "| --- | ---: | ---: | --- | ---: |"
+
+
 def test_a_table_has_one_line_a_row() -> None:
     assert markdown_table(["a", "b"], [["x", 1], ["y", 2]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n| y | 2 |"
