@@ -15,15 +15,14 @@ from codebind_hf.data.world import KNOTS, SceneObject
 
 SIZE = 32
 NUM_POINTS = 256
-_NUM_STAND = 8
+_NUM_POSTS = 4
+_NUM_OUTLIERS = 6
 _NUM_CANDIDATES = 1024
-_STAND_RADIUS = 1.2
+_POST_RADIUS = 1.0
 # The objects of the depth camera are sculptures in a hall, so that they fill the usual range of 10 m.
 _METRES_PER_UNIT = 3.4
-_STAND_ANGLES = np.arange(_NUM_STAND) * 2 * np.pi / _NUM_STAND
-_TURNTABLE = np.stack(
-    [_STAND_RADIUS * np.cos(_STAND_ANGLES), _STAND_RADIUS * np.sin(_STAND_ANGLES), np.zeros(_NUM_STAND)], -1
-)
+_POST_ANGLES = np.arange(_NUM_POSTS) * 2 * np.pi / _NUM_POSTS
+_POSTS = np.stack([_POST_RADIUS * np.cos(_POST_ANGLES), _POST_RADIUS * np.sin(_POST_ANGLES), np.zeros(_NUM_POSTS)], -1)
 
 
 def _blurred(picture: np.ndarray) -> np.ndarray:
@@ -59,13 +58,13 @@ def render_thermal(thing: SceneObject, private: np.ndarray, rng: np.random.Gener
     x, y = pixel_grid(SIZE)
     seen = surface(thing, x, y, SIZE)
     heat = np.interp(seen.rho, KNOTS, thing.body.heat).astype(np.float32)
-    contrast = np.float32(0.34 * (1 + 0.35 * thing.factors[3]))
+    contrast = np.float32(0.34 * (1 + 0.45 * thing.factors[3]))
     ambient = 0.25 + 0.18 * levels.private * (private[0] - 0.5) * 2
     across, down = _direction(private[1])
     spot = np.exp(-((x - 0.55 * across) ** 2 + (y - 0.55 * down) ** 2) / 0.045)
-    warmth = ambient + seen.mask * (0.1 + contrast * heat) + 0.3 * levels.private * spot
+    warmth = ambient + seen.mask * (0.1 + contrast * heat) + 0.25 * levels.private * spot
     warmth = _blurred(warmth.astype(np.float32))
-    warmth = warmth + 0.055 * levels.noise * rng.standard_normal(warmth.shape, dtype=np.float32)
+    warmth = warmth + 0.045 * levels.noise * rng.standard_normal(warmth.shape, dtype=np.float32)
     return (np.clip(warmth, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -86,19 +85,18 @@ def _surface_points(thing: SceneObject, bias: float, count: int, rng: np.random.
     picks = np.searchsorted(chance, (np.arange(count) + rng.random(count)) * (chance[-1] / count))
     picks = np.minimum(picks, _NUM_CANDIDATES - 1)
     z = profile_height(thing, rho) + 0.04 * grain_relief(thing, place, np.abs(place))
-    return np.stack([x[picks], y[picks], 1.6 * z[picks] + 0.1], -1)
+    return np.stack([x[picks], y[picks], 1.8 * z[picks]], -1)
 
 
 def render_point_cloud(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Scan on a turntable of fixed size (so that scale survives normalization), float32 `(256, 3)`.
+    """Scan between posts of fixed distance (so that size survives normalization), float32 `(256, 3)`.
 
-    Private: side from which the scanner sees more, share of outliers.
+    Private: side from which the scanner sees more, height of the stand.
     """
     levels = thing.difficulty
-    num_outliers = round(2 + 38 * min(1.0, levels.private) * private[1])
-    count = NUM_POINTS - _NUM_STAND - num_outliers
-    body = _surface_points(thing, private[0], count, rng)
-    outliers = rng.uniform(-1, 1, (num_outliers, 3)) * [1.1, 1.1, 0.6] + [0, 0, 0.6]
-    points = np.concatenate([_TURNTABLE, body, outliers])
-    points = points + 0.025 * levels.noise * rng.standard_normal(points.shape)
+    count = NUM_POINTS - _NUM_POSTS - _NUM_OUTLIERS
+    body = _surface_points(thing, private[0], count, rng) + [0, 0, 0.8 * levels.private * private[1]]
+    outliers = rng.uniform(-1, 1, (_NUM_OUTLIERS, 3)) * [0.9, 0.9, 0.6] + [0, 0, 0.6]
+    points = np.concatenate([_POSTS, body, outliers])
+    points = points + 0.02 * levels.noise * rng.standard_normal(points.shape)
     return points[rng.permutation(NUM_POINTS)].astype(np.float32)

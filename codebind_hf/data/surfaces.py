@@ -42,7 +42,7 @@ def pixel_grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def outline_radius(thing: SceneObject, direction: np.ndarray) -> np.ndarray:
     """R(theta) for unit complex numbers `direction`."""
-    coefficients = (thing.body.outline * thing.lobe_gain).astype(np.float32)
+    coefficients = thing.body.outline.astype(np.float32)
     radius = np.ones(direction.shape, dtype=np.float32)
     power = direction
     for harmonic in range(NUM_HARMONICS):
@@ -57,14 +57,16 @@ def to_body(thing: SceneObject, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     cosine, sine = np.cos(thing.angle), np.sin(thing.angle)
     u = (cosine * x - sine * y) * np.float32(1 / (thing.radius * thing.stretch))
     v = (sine * x + cosine * y) * np.float32(thing.stretch / thing.radius)
+    u = u / (1 + np.float32(thing.taper) * np.clip(v, -1.5, 1.5))
     # Upright shapes (the triangle's tip, the heart's point) lie on the vertical axis.
     return (-v - 1j * u).astype(np.complex64)
 
 
 def to_picture(thing: SceneObject, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inverse of `to_body`."""
-    u = -place.imag * (thing.radius * thing.stretch)
-    v = -place.real * (thing.radius / thing.stretch)
+    v = -place.real
+    u = -place.imag * (1 + thing.taper * np.clip(v, -1.5, 1.5)) * (thing.radius * thing.stretch)
+    v = v * (thing.radius / thing.stretch)
     cosine, sine = np.cos(thing.angle), np.sin(thing.angle)
     return cosine * u + sine * v, -sine * u + cosine * v
 

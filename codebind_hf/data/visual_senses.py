@@ -81,13 +81,21 @@ def shade(thing: SceneObject, seen: Surface, hue: float, light: float, ground: n
 def _shadow(mask: np.ndarray, light: float, thing: SceneObject) -> np.ndarray:
     """Shadow of a body, cast away from the light; darkness in [0, 1]."""
     pixels = mask.shape[-1]
-    reach = (0.06 + 0.2 * thing.height) * pixels / 2
-    shift = (-round(float(np.sin(light)) * reach), -round(float(np.cos(light)) * reach))
-    moved = np.roll(mask, shift, (-2, -1))
-    moved = (
-        moved + np.roll(moved, 1, -1) + np.roll(moved, -1, -1) + np.roll(moved, 1, -2) + np.roll(moved, -1, -2)
-    ) / 5
-    return 0.4 * moved * (1 - 0.5 * _TRANSPARENCY[thing.material])
+    reach = 0.5 * thing.height * pixels / 2
+    down, right = -round(float(np.sin(light)) * reach), -round(float(np.cos(light)) * reach)
+    moved = _moved(mask, down, right)
+    soft = moved + _moved(moved, 1, 0) + _moved(moved, -1, 0) + _moved(moved, 0, 1) + _moved(moved, 0, -1)
+    return 0.08 * soft * (1 - 0.5 * _TRANSPARENCY[thing.material])
+
+
+def _moved(picture: np.ndarray, down: int, right: int) -> np.ndarray:
+    """`picture` shifted by whole pixels; what comes in is 0."""
+    result = np.zeros_like(picture)
+    height, width = picture.shape[-2:]
+    rows = slice(max(down, 0), height + min(down, 0)), slice(max(-down, 0), height + min(-down, 0))
+    columns = slice(max(right, 0), width + min(right, 0)), slice(max(-right, 0), width + min(-right, 0))
+    result[..., rows[0], columns[0]] = picture[..., rows[1], columns[1]]
+    return result
 
 
 def _ground(pixels: int) -> np.ndarray:
@@ -115,7 +123,7 @@ def render_image(thing: SceneObject, private: np.ndarray, rng: np.random.Generat
 
 def render_video(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Video, uint8 `(4, 32, 32, 3)`. Private: direction and speed of the motion, hue of the body."""
-    way, speed = 2 * np.pi * private[0], 0.02 + 0.1 * thing.difficulty.private * private[1]
+    way, speed = 2 * np.pi * private[0], 0.02 + 0.13 * thing.difficulty.private * private[1]
     time = (np.arange(NUM_FRAMES) - (NUM_FRAMES - 1) / 2).astype(np.float32)[:, None, None]
     x, y = pixel_grid(SIZE)
     seen = surface(thing, x - np.float32(speed * np.cos(way)) * time, y - np.float32(speed * np.sin(way)) * time, SIZE)
@@ -133,12 +141,12 @@ def render_tactile(thing: SceneObject, private: np.ndarray, rng: np.random.Gener
     seen = surface(thing, x * np.float32(0.95), y * np.float32(0.95), SIZE, relief=0.06)
     along = x * np.float32(np.cos(sensors.gel_wave)) + y * np.float32(np.sin(sensors.gel_wave))
     frequency = 5.0 + 17.0 * private[0]
-    wave = 0.3 * levels.private * np.cos(frequency * along + 2 * np.pi * rng.random()) / frequency
+    wave = 0.3 * levels.private * np.cos(frequency * along) / frequency
     press = 2 * np.pi * private[1]
     tilt = 0.3 * levels.private * (x * np.float32(np.cos(press)) + y * np.float32(np.sin(press)))
     along_x, along_y = slopes(0.8 * seen.height + wave.astype(np.float32) + tilt.astype(np.float32), SIZE)
     length = np.sqrt(along_x**2 + along_y**2 + 1.5)
     lights = [(along_x * np.cos(a) + along_y * np.sin(a)) / length for a in sensors.gel_lights]
-    touched = 0.06 * seen.mask
+    touched = 0.25 * thing.height * seen.mask
     picture = 0.45 + 0.33 * np.stack(lights, -1) + touched[..., None]
     return _bytes(picture + _noise(rng, picture.shape, 0.06 * levels.noise))

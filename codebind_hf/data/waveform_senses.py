@@ -12,18 +12,16 @@ EEG_SAMPLES = 128
 _TIME = (np.arange(NUM_SAMPLES) / AUDIO_RATE).astype(np.float32)
 _EEG_TIME = (np.arange(EEG_SAMPLES) / EEG_RATE).astype(np.float32)
 _ORDER = np.arange(NUM_PARTIALS)
-_STRIKE_GAINS = np.array([1.0, 0.75, 0.55])
 _PEAK = 0.85
 
 
 def _partials(thing: SceneObject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Frequencies in Hz, amplitudes and dampings in 1/s of a struck body."""
-    size, aspect, lobes, height, pose = (float(value) for value in thing.factors)
+    size, _, taper, _, pose = (float(value) for value in thing.factors)
     register, damping, decay = (float(value) for value in thing.body.timbre)
     lowest = 620.0 * 2 ** (register - 0.4 * size)
-    # Lobes stretch the series, aspect pulls its even and odd modes apart.
-    ratios = thing.body.ratios ** (1 + 0.12 * lobes) * (1 + 0.09 * aspect * (-1.0) ** _ORDER)
-    amplitudes = np.exp(-max(decay, 0.0) * (1 - 0.35 * height) * _ORDER * 0.5)
+    ratios = thing.body.ratios ** (1 + 0.15 * taper)
+    amplitudes = np.exp(-max(decay, 0.0) * _ORDER * 0.5)
     # A blow on one side leaves every second mode silent.
     amplitudes = amplitudes * np.where(_ORDER % 2 == 1, 1 + 0.85 * pose, 1 - 0.85 * pose)
     return np.minimum(lowest * ratios, 7600.0), amplitudes, damping * (1 + 0.25 * _ORDER)
@@ -38,6 +36,13 @@ def _struck(thing: SceneObject) -> np.ndarray:
     return amplitudes.astype(np.float32) @ waves
 
 
+def _bounces(thing: SceneObject) -> tuple[np.ndarray, np.ndarray]:
+    """Times in seconds and gains of the blows: a long body bounces slowly, a high one falls back harder."""
+    strikes = thing.body.strikes
+    times = strikes[0] + (strikes - strikes[0]) * (1 + 0.12 * thing.factors[1])
+    return times, (0.62 + 0.3 * thing.factors[3]) ** np.arange(len(times))
+
+
 def render_audio(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One second of an object that is dropped and bounces, float32 `(16000,)` in 16-bit steps at 16 kHz.
 
@@ -49,9 +54,10 @@ def render_audio(thing: SceneObject, private: np.ndarray, rng: np.random.Generat
     noise = rng.standard_normal(NUM_SAMPLES, dtype=np.float32)
     tail = noise * np.exp(-_TIME / np.float32(decay_time)) * np.float32(0.16 * levels.private)
     sound = np.zeros(NUM_SAMPLES, dtype=np.float32)
-    for time, gain in zip(thing.body.strikes, _STRIKE_GAINS, strict=True):
+    blow += tail
+    for time, gain in zip(*_bounces(thing), strict=True):
         start = int(np.clip(time, 0.0, 0.9) * AUDIO_RATE)
-        sound[start:] += np.float32(gain) * (blow + tail)[: NUM_SAMPLES - start]
+        sound[start:] += np.float32(gain) * blow[: NUM_SAMPLES - start]
     hum = 90.0 * 4.0 ** private[1]
     turns = _TIME * np.float32(hum) + np.float32(rng.random())
     sound += np.float32(0.22 * levels.private) * np.sin(np.float32(2 * np.pi) * (turns - np.floor(turns)))

@@ -14,7 +14,7 @@ import numpy as np
 SHAPES = ("ring", "triangle", "cross", "star", "heart")
 MATERIALS = ("wooden", "steel", "glass", "rubber")
 CLASS_NAMES = tuple(f"{material} {shape}" for shape in SHAPES for material in MATERIALS)
-FACTORS = ("size", "aspect", "lobes", "height", "pose")
+FACTORS = ("size", "aspect", "taper", "height", "pose")
 
 # Knots along the radius at which the profile of a body (and its heat) is given.
 KNOTS = np.array([0.0, 0.25, 0.5, 0.75, 1.0], dtype=np.float32)
@@ -32,7 +32,7 @@ _OUTLINES = np.array(
         [0.0, 0.0, 0.26, 0.0, 0.0, 0.07],
         [0.0, 0.0, 0.0, 0.36, 0.0, 0.0],
         [0.0, 0.0, 0.0, 0.0, 0.34, 0.0],
-        [-0.3, 0.22, -0.1, 0.04, 0.0, 0.0],
+        [-0.2, -0.24, -0.26, 0.0, -0.08, 0.0],
     ]
 )
 _HOLES = np.array([0.48, 0.0, 0.0, 0.0, 0.0])
@@ -165,14 +165,14 @@ class SceneObject:
         return math.exp(0.16 * float(self.factors[1]))
 
     @property
-    def lobe_gain(self) -> float:
-        """Factor on the outline's coefficients."""
-        return 1.0 + 0.3 * float(self.factors[2])
+    def taper(self) -> float:
+        """How much wider the body is at its lower end than at its upper end."""
+        return 0.3 * float(self.factors[2])
 
     @property
     def height(self) -> float:
         """Height of the body in units of the half width of a picture."""
-        return 0.42 * (1.0 + 0.4 * float(self.factors[3]))
+        return 0.42 * (1.0 + 0.5 * float(self.factors[3]))
 
     @property
     def angle(self) -> float:
@@ -213,21 +213,19 @@ class _ShapeDraw:
     response: np.ndarray
 
 
-def _draw_shape(rng: np.random.Generator, index: int) -> _ShapeDraw:
+def _draw_shape(rng: np.random.Generator, index: int, rhythm: np.ndarray) -> _ShapeDraw:
+    """Shape `index`, whose blows fall after the gaps `rhythm` (seconds)."""
     outline = rng.normal(0, 0.025, (NUM_HARMONICS, 2))
     outline[:, 0] += _OUTLINES[index]
     gaps = rng.uniform(0.35, 1.3, NUM_PARTIALS - 1)
     gaps[index % (NUM_PARTIALS - 1)] += 0.6
-    # Later bounces of every shape fall at times of their own, so that the rhythm tells the shape.
-    second = 0.14 + 0.07 * ((index * 2 + rng.integers(0, 2)) % 5)
-    third = second + 0.12 + 0.08 * ((index * 3) % 5) + rng.uniform(-0.015, 0.015)
     response = rng.normal(0, 0.2, len(SHAPES))
     response[index] += 1.3
     return _ShapeDraw(
         outline=outline,
         hole=float(_HOLES[index] * rng.uniform(0.9, 1.1)),
         ratios=np.concatenate([[1.0], 1.0 + np.cumsum(gaps)]),
-        strikes=np.array([0.04, 0.04 + second, 0.04 + third]),
+        strikes=0.04 + np.concatenate([[0.0], np.cumsum(rhythm)]),
         response=response,
     )
 
@@ -275,7 +273,9 @@ def draw_world(seed: int) -> World:
     """World number `seed`: its 20 categories and its sensors."""
     rng = random_generator(seed)
     sensors = _draw_sensors(rng)
-    shapes = [_draw_shape(rng, index) for index in range(len(SHAPES))]
+    # Every shape bounces in a rhythm of its own.
+    rhythms = 0.1 + 0.065 * np.stack([rng.permutation(len(SHAPES)) for _ in range(NUM_STRIKES - 1)], -1)
+    shapes = [_draw_shape(rng, index, rhythms[index]) for index in range(len(SHAPES))]
     materials = [_draw_material(rng, index) for index in range(len(MATERIALS))]
     categories = [_category(rng, shape, material) for shape in shapes for material in materials]
     return World(seed, tuple(categories), sensors)
@@ -292,13 +292,13 @@ def _jittered(rng: np.random.Generator, category: Category, jitter: float) -> Ca
     response[: len(SHAPES) + len(MATERIALS)] = 0.35 * rng.normal(0, jitter, len(SHAPES) + len(MATERIALS))
     return Category(
         outline=category.outline + 0.03 * z[:12].reshape(NUM_HARMONICS, 2),
-        hole=float(np.clip(category.hole + 0.1 * z[12], 0.0, 0.7)) if category.hole else max(0.0, 0.1 * z[12]),
+        hole=float(np.clip(category.hole + 0.05 * z[12], 0.2, 0.7)) if category.hole else 0.0,
         profile=np.clip(category.profile + 0.12 * z[13:18], 0.02, 1.3),
         heat=np.clip(category.heat + 0.14 * z[18:23], 0.0, 1.3),
         grain=grain,
         ratios=category.ratios * np.exp(0.02 * partials),
-        timbre=category.timbre + np.array([0.22, 0.3 * category.timbre[1], 0.15]) * np.clip(z[30:33], -2.5, 2.5),
-        strikes=category.strikes + 0.02 * strikes,
+        timbre=category.timbre + np.array([0.08, 0.3 * category.timbre[1], 0.15]) * np.clip(z[30:33], -2.5, 2.5),
+        strikes=category.strikes + 0.015 * strikes,
         response=category.response + response,
     )
 
