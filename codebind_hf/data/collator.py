@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from codebind_hf.data.columns import EXTRA_COLUMNS, present_senses
@@ -11,7 +12,7 @@ from codebind_hf.model.modalities import MODALITIES, Modality, added_modality
 
 
 ATTENTION_MASK = "attention_mask"
-_INPUT_IDS = "input_ids"
+INPUT_IDS = "input_ids"
 
 
 def sense_names(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ class CodeBindCollator:
         for sense, places in positions.items():
             name = modality_for(sense).tensor
             items = [rows[i]["tensors"] for i in places]
-            if name == _INPUT_IDS:
+            if name == INPUT_IDS:
                 tensors |= _trimmed(self._padded(items))
             else:
                 tensors[name] = _stack([item[name] for item in items], sense, rows, places)
@@ -91,23 +92,33 @@ class CodeBindCollator:
 
     def _padded(self, items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Token ids and attention masks, padded on the right where lengths differ."""
-        ids = [item[_INPUT_IDS] for item in items]
-        masks = [item.get(ATTENTION_MASK, torch.ones_like(item[_INPUT_IDS])) for item in items]
-        longest = max(len(one) for one in ids)
-        pad_id = self._pad_id() if any(len(one) < longest for one in ids) else 0
-        padded = torch.full((len(ids), longest), pad_id, dtype=torch.long)
-        mask = torch.zeros((len(ids), longest), dtype=torch.long)
-        for row, (one, own) in enumerate(zip(ids, masks, strict=True)):
-            padded[row, : len(one)] = one
-            mask[row, : len(own)] = own
-        return {_INPUT_IDS: padded, ATTENTION_MASK: mask}
+        longest = max(len(item[INPUT_IDS]) for item in items)
+        is_even = all(len(item[INPUT_IDS]) == longest for item in items)
+        pad_id = 0 if is_even else pad_token_id(self.processor)
+        padded = [pad_text(item, longest, pad_id) for item in items]
+        return {name: torch.stack([item[name] for item in padded]) for name in (INPUT_IDS, ATTENTION_MASK)}
 
-    def _pad_id(self) -> int:
-        tokenizer = getattr(self.processor, "tokenizer", None)
-        if tokenizer is None or tokenizer.pad_token_id is None:
-            fix = "pass the processor whose tokenizer made them, and give that a pad token"
-            raise ValueError(f"processor: texts of different lengths need a pad token. Fix: {fix}.")
-        return int(tokenizer.pad_token_id)
+
+def pad_token_id(processor: Any) -> int:
+    """Id that the tokenizer of `processor` pads texts with.
+
+    Raises:
+        ValueError: no processor, no tokenizer, or a tokenizer without a pad token.
+    """
+    tokenizer = getattr(processor, "tokenizer", None)
+    if getattr(tokenizer, "pad_token_id", None) is None:
+        fix = "pass the processor whose tokenizer made them, and give that a pad token"
+        raise ValueError(f"processor: texts of different lengths need a pad token. Fix: {fix}.")
+    return int(tokenizer.pad_token_id)  # type: ignore[union-attr]
+
+
+def pad_text(tensors: Mapping[str, Tensor], length: int, pad_id: int) -> dict[str, Tensor]:
+    """One text's token ids and attention mask, padded on the right to `length`."""
+    ids = tensors[INPUT_IDS]
+    mask = tensors.get(ATTENTION_MASK, torch.ones_like(ids))
+    missing = length - len(ids)
+    padded = {INPUT_IDS: F.pad(ids, (0, missing), value=pad_id), ATTENTION_MASK: F.pad(mask, (0, missing))}
+    return {**tensors, **padded}
 
 
 def _trimmed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,7 +127,7 @@ def _trimmed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if mask is None:
         return tensors
     used = int(mask.any(0).nonzero().max()) + 1 if bool(mask.any()) else mask.shape[1]
-    cut = {name: tensors[name][:, :used] for name in (_INPUT_IDS, ATTENTION_MASK)}
+    cut = {name: tensors[name][:, :used] for name in (INPUT_IDS, ATTENTION_MASK)}
     return {**tensors, **cut}
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from codebind_hf.data.collator import modality_for, sense_names
+from codebind_hf.data.collator import INPUT_IDS, modality_for, pad_text, pad_token_id, sense_names
 
 
 ON_ERROR = ("raise", "skip")
@@ -39,6 +39,7 @@ class PreparedDataset(Sequence[dict[str, Any]], Dataset):
             self._add(rows, index, processor)
         if self.skipped and on_error == "raise":
             raise ValueError(_report(self.skipped, len(rows)))
+        self._pad_texts(processor)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -53,6 +54,15 @@ class PreparedDataset(Sequence[dict[str, Any]], Dataset):
     def class_names(self) -> list[str]:
         """Labels in the order of their first appearance."""
         return list(dict.fromkeys(item["label"] for item in self.items if item["label"] is not None))
+
+    def _pad_texts(self, processor: Any) -> None:
+        """Give all texts one length, so that batches need no pad token; the collator cuts what is padding in all."""
+        texts = [item for item in self.items if INPUT_IDS in item["tensors"]]
+        lengths = {len(item["tensors"][INPUT_IDS]) for item in texts}
+        if len(lengths) > 1:
+            pad_id = pad_token_id(processor)
+            for item in texts:
+                item["tensors"] = pad_text(item["tensors"], max(lengths), pad_id)
 
     def _add(self, rows: Sequence[Mapping[str, Any]], index: int, processor: Any) -> None:
         name = f"row {index}"
