@@ -52,6 +52,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         logit_scale_init_value: log of the initial scale of the cosine; `max_logit_scale` caps the scale itself.
         loss_weights: weight by term; a term that is not named is off, except `align`, whose weight is 1.
         pair_weights: weights of the pairs (image, target), (text, target) and the bridge (image, text) in `align`.
+        segment_temperature: of the InfoNCE on single segments, `seg`; a segment is too short for a sharper one.
         code_temperature: of the softmax over codes in `cm` (1 is the paper).
         codebook_spread_rate: step of the uniformity term `cuni` on the codes, per update; used when its weight is on.
         added_encoders: encoders of senses a user added, by name, as plain dictionaries.
@@ -101,6 +102,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     max_logit_scale: float | int = 100.0
     loss_weights: dict[str, float | int] | None = None
     pair_weights: dict[str, float | int] | None = None
+    segment_temperature: float | int = 0.2
     code_temperature: float | int = 1.0
     codebook_spread_rate: float | int = 0.01
 
@@ -119,8 +121,9 @@ class CodeBindConfig(CodeBindBaseConfig):
         check_least(self, "shared_dim code_dim")
         check_least(self, "specific_dim num_shared_codes num_specific_codes codebook_spread_rate", 0)
         check_rate(self, "codebook_decay")
-        if not self.code_temperature > 0 or not self.max_logit_scale > 0:
-            raise ValueError("code_temperature, max_logit_scale: both must be greater than 0.")
+        for name in ("code_temperature", "segment_temperature", "max_logit_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it must be greater than 0.")
         if self.align_on == "codes" and not self.num_shared_codes:
             raise ValueError(
                 'align_on: "codes" needs num_shared_codes of 1 or more; use "continuous" without codebook.'

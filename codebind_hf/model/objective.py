@@ -77,7 +77,7 @@ class Objective:
     Args:
         config: weights, temperatures and what alignment runs on.
         codebooks: the model's codebooks.
-        scale: multiplies the cosines of `align` and `seg`.
+        scale: multiplies the cosines of `align`.
         states: by modality name.
         rows: by modality name.
         trained: modalities whose encoders learn; terms that could teach nobody anything are left out.
@@ -169,7 +169,8 @@ class Objective:
 
     def _seg(self) -> Iterator[tuple[float, Tensor]]:
         for pair in self.pairs:
-            yield pair.weight, segment_info_nce(pair.anchor_segments, pair.other_segments, self.scale)
+            scale = 1 / float(self.config.segment_temperature)
+            yield pair.weight, segment_info_nce(pair.anchor_segments, pair.other_segments, scale)
 
     def _cm(self) -> Iterator[tuple[float, Tensor]]:
         if self.codebooks.shared is not None:

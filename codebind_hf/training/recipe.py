@@ -22,10 +22,11 @@ from codebind_hf.training.trainer import CodeBindTrainer
 # What suits tiny on a few hundred to a few thousand rows; a recipe file overrides any of it.
 DEFAULT_ARGUMENTS: dict[str, Any] = {
     "per_device_train_batch_size": 64,
-    "learning_rate": 1e-3,
+    "learning_rate": 2e-3,
     "weight_decay": 0.05,
     "lr_scheduler_type": "cosine",
-    "warmup_steps": 50,
+    "warmup_steps": 60,
+    "input_noise": 0.1,
     "max_grad_norm": 1.0,
     "logging_steps": 50,
     "save_strategy": "no",
@@ -90,11 +91,6 @@ def build(
             setattr(text, name, getattr(tokenizer, name))
     processor = CodeBindProcessor.from_model_config(config, tokenizer, **recipe.processor)
     return CodeBindModel(config), processor
-
-
-def prepare(rows: Sequence[Mapping[str, Any]], processor: CodeBindProcessor) -> PreparedDataset:
-    """Every row through the processor, once."""
-    return PreparedDataset(rows, processor)
 
 
 def train(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
+from transformers import ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import seed_worker
 
 from codebind_hf.data.sampler import SenseBatchSampler
@@ -37,6 +37,15 @@ class _SaveBalancer(TrainerCallback):
             os.replace(partial, folder / BALANCER_FILE)
 
 
+class _ShortProgress(ProgressCallback):
+    """A progress bar that shows loss and scale; the full log goes to the trackers and the log history."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and self.training_bar is not None and logs and "loss" in logs:
+            shown = {name.removeprefix("loss/"): value for name, value in logs.items() if name.startswith("loss/")}
+            self.training_bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
+
+
 class CodeBindTrainer(Trainer):
     """Trains a `CodeBindModel` on rows of any subset of senses.
 
@@ -52,6 +61,9 @@ class CodeBindTrainer(Trainer):
         self.balancer = balancer or LossBalancer()
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
         self.add_callback(_SaveBalancer(self.balancer))
+        if not self.args.disable_tqdm:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(_ShortProgress)
 
     args: CodeBindTrainingArguments
 
