@@ -24,6 +24,7 @@ from codebind_hf.evaluation.figure_style import (
     quiet,
 )
 from codebind_hf.evaluation.health import code_counts
+from codebind_hf.evaluation.probes import one_thread
 from codebind_hf.evaluation.reconstruction_figure import reconstruction_figure
 from codebind_hf.evaluation.suite import Evaluation
 
@@ -253,7 +254,8 @@ def _flattened(points: np.ndarray, seed: int) -> np.ndarray:
             "the picture of the shared space needs scikit-learn; install it with `pip install codebind-hf[report]`."
         ) from error
     perplexity = min(30.0, (len(points) - 1) / 3)
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(points)
+    with one_thread():
+        return TSNE(perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(points)
 
 
 def _color_by_class(axes: "Axes", places: np.ndarray, labels: list[str | None], classes: list[str]) -> None:

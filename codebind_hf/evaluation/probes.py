@@ -1,5 +1,6 @@
 """What does an embedding still know: accuracy of a linear classifier trained on it."""
 
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import NamedTuple
 
@@ -54,9 +55,21 @@ def linear_probe(
             f"train_features, test_features: got widths {train[0].shape[1]} and {test[0].shape[1]}; they must agree."
         )
     chance = float(np.unique(test[1], return_counts=True)[1].max() / len(test[1]))
-    strength = _best_strength(*train, seed)
-    correct = _fit_and_predict(*train, test[0], strength) == test[1]
+    with one_thread():
+        strength = _best_strength(*train, seed)
+        correct = _fit_and_predict(*train, test[0], strength) == test[1]
     return ProbeResult(float(correct.mean()), chance, strength, correct)
+
+
+def one_thread() -> AbstractContextManager:
+    """Keep scikit-learn to one thread: its small problems gain nothing from more, and lose ten times on busy cores."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise ImportError(
+            "probes and t-SNE need scikit-learn; install it with `pip install codebind-hf[report]`."
+        ) from error
+    return threadpool_limits(limits=1)
 
 
 def _best_strength(features: np.ndarray, labels: np.ndarray, seed: int) -> float:

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from codebind_hf.model.modalities import MODALITIES
 
 
+# Several test processes share few cores; more threads than cores make these small problems many times slower.
+torch.set_num_threads(1)
+
 SHARED, SPECIFIC, CODE, CODES = 16, 8, 4, 32
 CLASSES = ("ball", "cube", "cone", "ring", "star")
 SHAPES = {
