@@ -6,9 +6,9 @@
 One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three senses take two to
 five minutes on two CPU cores; the demo about six.
 
-A manifest is JSONL, CSV or Parquet: per row, any subset of senses (`text` itself, otherwise paths relative to the
-manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (model, processor, card), `training.json`
-(the whole log) and, when there are test rows, `report.json`, `report.md` and pictures.
+A manifest is JSONL, CSV or Parquet: per row, any subset of senses (`text` itself, otherwise paths relative
+to the manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (model, processor, card),
+`training.json` (the whole log) and, when there are test rows, `report.json`, `report.md` and pictures.
 """
 
 import argparse
@@ -82,7 +82,9 @@ def load_data(data: dict[str, Any]) -> tuple[Any, Any, list[str], list[str], lis
     return rows, test, list(rows.senses), texts, list(rows.class_names)
 
 
-def evaluate(settings: dict[str, Any], model: Any, processor: Any, items: Any, test: Any, names: Any, folder: Path) -> None:
+def evaluate(
+    settings: dict[str, Any], model: Any, processor: Any, items: Any, test: Any, names: Any, folder: Path
+) -> None:
     templates = settings.get("templates") or getattr(test, "templates", ["a photo of a {}"])
     prepared = PreparedDataset(test, processor)
     seed = settings["recipe"].get("seed", 0)

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .codebooks import Codebook, spherical_kmeans, unit_segments
 
 
 @torch.no_grad()
-def pooled_segments(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Tensor]]:
+def pooled_segments(model: Any, batches: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Tensor]]:
     """Unit segments `(vectors, code_dim)` of the pooled embeddings in `batches`, by `(part, encoder)`.
 
     The model is in evaluation mode meanwhile: no codebook moves.
@@ -18,7 +18,7 @@ def pooled_segments(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> d
     Raises:
         ValueError: there is no batch.
     """
-    was_training, width = model.training, model.config.code_dim  # type: ignore[union-attr]
+    was_training, width = model.training, model.config.code_dim
     model.eval()
     segments: dict[tuple[str, str], list[Tensor]] = {}
     for batch in batches:
@@ -29,7 +29,7 @@ def pooled_segments(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> d
             ("specific", output.continuous_specific_embeds),
         ):
             for name, values in embeds.items():
-                encoder = model.config.modalities[name].encoder  # type: ignore[union-attr]
+                encoder = model.config.modalities[name].encoder
                 segments.setdefault((part, encoder), []).append(unit_segments(values, width).flatten(0, 1))
     model.train(was_training)
     if not segments:

@@ -224,7 +224,7 @@ class SharedSpecificCodebook(nn.Module):
         """The codebook of `part` ("shared" or "specific") for an encoder; `None` where there is none."""
         if part == "shared":
             return self.shared
-        return self.specific[encoder] if encoder in self.specific else None  # type: ignore[return-value]
+        return dict(self.specific.items()).get(encoder)  # type: ignore[return-value]
 
     def quantize(self, part: str, encoder: str, embedding: Tensor) -> Quantized:
         """Quantize embeddings `(..., dim)` segment by segment (paper section 3.2), straight-through."""

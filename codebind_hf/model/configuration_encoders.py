@@ -9,6 +9,7 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+
 # Keys that the library itself hands to a configuration beside its fields.
 _LIBRARY_KEYS = frozenset(
     {
@@ -218,8 +219,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         shrink = 2 ** len(self.stem_widths)
         if any(size % shrink for size in (*self.input_size, *self.patch_size, *self.strides)):
             raise ValueError(
-                f"stem_widths: got {list(self.stem_widths)}; input_size, patch_size and patch_stride must be multiples "
-                f"of {shrink}."
+                f"stem_widths: got {list(self.stem_widths)}; input_size, patch_size and patch_stride must be "
+                f"multiples of {shrink}."
             )
         if self.tubelet_size > 1 and axes != 2:
             raise ValueError(f"tubelet_size: got {self.tubelet_size}; only a two-axis input can have frames.")

@@ -4,6 +4,7 @@ Axes in this file: B batch, N tokens, H width.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,9 @@ class GridHead(nn.Module):
         tube = [config.tubelet_size] if config.tubelet_size > 1 else []
         kernel = [*tube, *(max(1, size // 2) for size in config.patch_size)]
         stride = [*tube, *(max(1, size // 2) for size in config.strides)]
-        convolution = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[len(kernel)]
+        convolution: Callable[..., nn.Module] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[
+            len(kernel)
+        ]
         self.deconv = convolution(width, config.num_channels, kernel, stride)
 
     def forward(self, tokens_BNH: Tensor) -> Tensor:

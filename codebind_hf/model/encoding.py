@@ -4,24 +4,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 OUTPUTS = ("numpy", "torch", "codes")
 
 
-def encode_items(model: nn.Module, items: Any, processor: Any, batch_size: int, quantize: bool, output: str) -> Any:
+def encode_items(model: Any, items: Any, processor: Any, batch_size: int, quantize: bool, output: str) -> Any:
     """See `CodeBindModel.encode`."""
     if output not in OUTPUTS:
         raise ValueError(f"output: got {output!r}; allowed: {', '.join(map(repr, OUTPUTS))}.")
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}; it must be 1 or more.")
     if isinstance(items, Mapping):
-        encoded = {
+        by_name = {
             name: _encode_modality(model, processor, name, x, batch_size, quantize, output)
             for name, x in items.items()
         }
-        return {name: _converted(x, output) for name, x in encoded.items()}
+        return {name: _converted(x, output) for name, x in by_name.items()}
     names, values = _modalities_of(items)
     results: list[Tensor | None] = [None] * len(names)
     for name in dict.fromkeys(names):
@@ -39,7 +39,8 @@ def _modalities_of(items: Any) -> tuple[list[str], list[Any]]:
         raise ValueError(
             f"items: got {type(items).__name__}; expected a dictionary of lists by modality, or a list of mixed items."
         )
-    names, values = [], []
+    names: list[str] = []
+    values: list[Any] = []
     for position, item in enumerate(items):
         if isinstance(item, str):
             item = {"text": item}
@@ -55,9 +56,9 @@ def _modalities_of(items: Any) -> tuple[list[str], list[Any]]:
 
 @torch.inference_mode()
 def _encode_modality(
-    model: nn.Module, processor: Any, name: str, values: Any, batch_size: int, quantize: bool, output: str
+    model: Any, processor: Any, name: str, values: Any, batch_size: int, quantize: bool, output: str
 ) -> Tensor:
-    modalities = model.config.modalities  # type: ignore[union-attr]
+    modalities = model.config.modalities
     if name not in modalities:
         raise ValueError(f"items: {name!r} is not in this checkpoint, which has {', '.join(modalities)}.")
     if isinstance(values, str) or not isinstance(values, Sequence) or not len(values):
@@ -67,7 +68,7 @@ def _encode_modality(
     parts = []
     for start in range(0, len(values), batch_size):
         batch = processor(**{modalities[name].argument: list(values[start : start + batch_size])}, return_tensors="pt")
-        tensors = {key: value.to(model.device) for key, value in batch.items()}  # type: ignore[operator]
+        tensors = {key: value.to(model.device) for key, value in batch.items()}
         result = model(**tensors, quantize=quantize)
         parts.append(result.codes[name].shared if output == "codes" else result.embeds[name])
     model.train(was_training)

@@ -18,7 +18,7 @@ _MOST_CHANNELS = 32
 
 
 class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
-    """Waveforms `(samples,)` or `(channels, samples)` with their sampling rate -> `input_features` (clips, mel, frames).
+    """Waveforms `(samples,)` or `(channels, samples)` and their rate -> `input_features`, `(clips, mel, frames)`.
 
     Parameters:
         sampling_rate: Hz that every waveform is resampled to.

@@ -110,8 +110,8 @@ def code_matching(
         return (anchor_BSD.sum() + other_BSD.sum()) * 0
     codes_KD = codes_KD.detach().clone()
     parts = zip(anchor_BSD.split(chunk, dim=1), other_BSD.split(chunk, dim=1), strict=True)
-    total = sum(_code_matching_sum(a, b, codes_KD, temperature) for a, b in parts)
-    return total / (anchor_BSD.shape[0] * anchor_BSD.shape[1])
+    sums = [_code_matching_sum(a, b, codes_KD, temperature) for a, b in parts]
+    return torch.stack(sums).sum() / (anchor_BSD.shape[0] * anchor_BSD.shape[1])
 
 
 def _code_matching_sum(anchor_BSD: Tensor, other_BSD: Tensor, codes_KD: Tensor, temperature: float) -> Tensor:

@@ -47,7 +47,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
     config: CodeBindConfig
     base_model_prefix = "codebind"
     main_input_name = "pixel_values"
-    input_modalities = ("text", "image", "video", "audio")
+    input_modalities = ["text", "image", "video", "audio"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _no_split_modules = ["Block", "LensBlock"]
@@ -64,9 +64,8 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             for name, value in module.initial_state().items():
                 init.copy_(getattr(module, name), value)
         elif isinstance(module, nn.BatchNorm1d):
-            init.zeros_(module.running_mean)
-            init.ones_(module.running_var)
-            init.zeros_(module.num_batches_tracked)
+            for name, start in (("running_mean", 0.0), ("running_var", 1.0), ("num_batches_tracked", 0)):
+                init.constant_(module.get_buffer(name), start)
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
@@ -80,9 +79,9 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             for parameter in module.parameters(recurse=False):
                 init.normal_(parameter, std=std)
         elif getattr(module, "weight", None) is not None:
-            init.normal_(module.weight, std=std)
+            init.normal_(module.get_parameter("weight"), std=std)
             if getattr(module, "bias", None) is not None:
-                init.zeros_(module.bias)
+                init.zeros_(module.get_parameter("bias"))
 
 
 class CodeBindModel(CodeBindPreTrainedModel):
@@ -112,9 +111,12 @@ class CodeBindModel(CodeBindPreTrainedModel):
         specific_dim = config.specific_dim_of(name)
         self.encoders[name] = Encoder(encoder, config.shared_dim, specific_dim)
         if config.decoder_config is not None and encoder.stem != "tokens":
-            takes_tokens = config.decoder_inputs == "codes+tokens"
-            decoder = Decoder(config.decoder_config, encoder, config.shared_dim + specific_dim, takes_tokens)
-            self.decoders[name] = decoder
+            self.decoders[name] = Decoder(
+                config.decoder_config,  # type: ignore[arg-type]
+                encoder,
+                embedding_dim=config.shared_dim + specific_dim,
+                takes_tokens=config.decoder_inputs == "codes+tokens",
+            )
 
     def _inherit_attention(self) -> None:
         """Sub-configurations that name no attention implementation of their own take the model's."""
@@ -123,10 +125,10 @@ class CodeBindModel(CodeBindPreTrainedModel):
             if part is not None and part._attn_implementation is None:
                 part._attn_implementation_internal = self.config._attn_implementation
 
-    def set_attn_implementation(self, attn_implementation: str | dict, **kwargs: Any) -> None:
+    def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
         """Like the library's, for all encoders: they are plain modules, which the library does not look into."""
         wanted = attn_implementation if isinstance(attn_implementation, dict) else {"": attn_implementation}
-        super().set_attn_implementation({"": wanted.get("", self.config._attn_implementation)}, **kwargs)
+        super().set_attn_implementation({"": wanted.get("", self.config._attn_implementation)}, allow_all_kernels)
         for name in self.config.sub_configs:
             if (part := getattr(self.config, name)) is not None:
                 part._attn_implementation = wanted.get(name, self.config._attn_implementation)

@@ -143,8 +143,9 @@ class Objective:
         picked = self._common(anchor, other)
         sides = [self._side(name, index) for name, index in zip((anchor, other), picked, strict=True)]
         embeds, segments = zip(*sides, strict=True)
-        gathered = [gather_with_gradient(x) for x in (*embeds, *segments)]
-        return Pair(*gathered, weight=weight)
+        first, second = (gather_with_gradient(x) for x in embeds)
+        first_segments, second_segments = (gather_with_gradient(x) for x in segments)
+        return Pair(first, second, first_segments, second_segments, weight)
 
     def _common(self, anchor: str, other: str) -> tuple[Tensor, Tensor]:
         """Positions, in each sense's own batch, of the rows that both have."""
@@ -212,4 +213,4 @@ class Objective:
         books: list[nn.Module | None] = [self.codebooks.shared, *self.codebooks.specific.values()]
         for book in books:
             if book is not None:
-                yield 1.0, code_uniformity(book.codes)
+                yield 1.0, code_uniformity(book.get_buffer("codes"))

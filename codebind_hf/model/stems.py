@@ -28,7 +28,9 @@ _CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d
 def _halvings(config: CodeBindEncoderConfig, axes: int) -> nn.Sequential:
     """Convolutions with stride 2 over space or time, never over the frames of a tubelet."""
     over_frames = axes > len(config.patch_size)
-    kernel, stride, padding = ((one,) * over_frames + (n,) * len(config.patch_size) for one, n in ((1, 3), (1, 2), (0, 1)))
+    kernel, stride, padding = (
+        (one,) * over_frames + (n,) * len(config.patch_size) for one, n in ((1, 3), (1, 2), (0, 1))
+    )
     layers: list[nn.Module] = []
     channels = config.num_channels
     for width in config.stem_widths:
@@ -61,7 +63,8 @@ class PatchStem(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         if self.tubelet_size > 1 and values.ndim == 4:
             values = values.unsqueeze(2).expand(-1, -1, self.tubelet_size, -1, -1)
-        values = self.convolutions(values.to(self.projection.weight.dtype))
+        weight = self.projection.get_parameter("weight")
+        values = self.convolutions(values.to(weight.dtype))
         tokens = self.norm(self.projection(values).flatten(2).transpose(1, 2))
         return tokens if self.position is None else tokens + self.position.to(tokens.dtype)
 

@@ -57,6 +57,6 @@ class Tower(nn.Module):
 
     def pooled_index(self, values: Tensor) -> Tensor:
         """Which token stands for the sample, `(B,)`: the first end-of-text token, or CLS at 0."""
-        if self.config.stem == "tokens":
-            return (values == self.config.eos_token_id).int().argmax(-1)
+        if self.config.stem == "tokens" and self.config.eos_token_id is not None:
+            return values.eq(self.config.eos_token_id).int().argmax(-1)
         return torch.zeros(len(values), dtype=torch.long, device=values.device)

@@ -43,7 +43,9 @@ class CodeBindTrainingArguments(TrainingArguments):
     )
     input_noise: float = field(
         default=0.0,
-        metadata={"help": "Standard deviation of noise on the processed tensors of the trained encoders, in training."},
+        metadata={
+            "help": "Standard deviation of noise on the processed tensors of the trained encoders, in training."
+        },
     )
 
     def __post_init__(self) -> None:

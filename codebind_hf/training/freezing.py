@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
 
 
@@ -36,7 +37,8 @@ def train_only(model: CodeBindModel, modalities: Iterable[str], mode: str = "ful
             learns = learns and any(part in name for part in _HEAD_PARTS)
         parameter.requires_grad_(learns)
     for encoder, book in model.codebooks.specific.items():
-        book.frozen = encoder not in encoders
+        if isinstance(book, Codebook):
+            book.frozen = encoder not in encoders
     return encoders
 
 

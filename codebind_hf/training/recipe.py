@@ -77,9 +77,7 @@ def senses_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in MODALITIES if name in present]
 
 
-def build(
-    recipe: Recipe, senses: Sequence[str], texts: Sequence[str]
-) -> tuple[CodeBindModel, CodeBindProcessor]:
+def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[CodeBindModel, CodeBindProcessor]:
     """A fresh model with the encoders that `senses` need, and its processor with a tokenizer trained on `texts`."""
     set_seed(recipe.seed)
     config = CodeBindConfig.from_preset(recipe.preset, **recipe.model).restricted_to(senses)
@@ -109,7 +107,13 @@ def train(
         encoders = train_only(model, stage.trained, recipe.arguments(stage, output_dir).train_mode)
         view = SenseView(items, stage.senses, modalities, required=stage.trained)
         if len(view):
-            logs.append({"stage": stage.name, "encoders": encoders, "log": _run(recipe, stage, model, processor, view, output_dir)})
+            logs.append(
+                {
+                    "stage": stage.name,
+                    "encoders": encoders,
+                    "log": _run(recipe, stage, model, processor, view, output_dir),
+                }
+            )
     model.requires_grad_(True)
     model.eval()
     return logs

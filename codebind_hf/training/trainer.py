@@ -3,6 +3,7 @@
 import json
 import os
 from collections import defaultdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class CodeBindTrainer(Trainer):
             self.add_callback(_ShortProgress)
 
     args: CodeBindTrainingArguments
+    train_dataset: Any
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches that are homogeneous in their senses, shuffled anew every epoch."""
@@ -81,11 +83,15 @@ class CodeBindTrainer(Trainer):
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
-            worker_init_fn=seed_worker if self.args.dataloader_num_workers else None,
+            worker_init_fn=partial(
+                seed_worker, num_workers=self.args.dataloader_num_workers, rank=self.args.process_index
+            ),
         )
         return self.accelerator.prepare(loader)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(  # type: ignore[override]
+        self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
+    ) -> Any:
         """Like `Trainer.train`; starts the codebooks by k-means first, unless it resumes."""
         model = self.accelerator.unwrap_model(self.model)
         if model.codebooks.shared is not None:
@@ -94,12 +100,14 @@ class CodeBindTrainer(Trainer):
             self._start_codebooks(model)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
-    def _start_codebooks(self, model: nn.Module) -> None:
+    def _start_codebooks(self, model: Any) -> None:
         """k-means for the codebooks that will learn; a frozen one keeps its codes."""
         books = [module for module in model.modules() if isinstance(module, Codebook) and module.frozen]
         kept = [(book, book.codes.clone(), {k: v.clone() for k, v in book.state_dict().items()}) for book in books]
         model.to(self.args.device)
-        batches = (self._prepare_inputs(batch) for batch in islice(self.get_train_dataloader(), self.args.init_batches))
+        batches = (
+            self._prepare_inputs(batch) for batch in islice(self.get_train_dataloader(), self.args.init_batches)
+        )
         model.init_codebooks(batches, seed=self.args.seed)
         for book, _, state in kept:
             book.load_state_dict(state)
@@ -146,7 +154,7 @@ class CodeBindTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW in four groups: with and without weight decay, pretrained and new modules."""
-        target = self.model if model is None else model
+        target: Any = self.model if model is None else model
         if self.optimizer is None:
             decayed = set(self.get_decay_parameter_names(target))
             groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
@@ -185,10 +193,10 @@ class CodeBindTrainer(Trainer):
         self.balancer.load_state_dict(json.loads(saved.read_text()))
 
 
-def codebook_log(model: nn.Module) -> dict[str, float]:
+def codebook_log(model: Any) -> dict[str, float]:
     """Usage and perplexity of every codebook over its recent updates."""
     logs = {}
-    for name, module in model.codebooks.named_modules():  # type: ignore[union-attr, operator]
+    for name, module in model.codebooks.named_modules():
         if isinstance(module, Codebook):
             share = module.usage / module.usage.sum().clamp(min=1e-12)
             name = name.removeprefix("specific.")
