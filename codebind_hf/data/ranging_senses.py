@@ -15,8 +15,8 @@ from codebind_hf.data.world import KNOTS, SceneObject
 
 SIZE = 32
 NUM_POINTS = 256
-_NUM_POSTS = 4
-_NUM_OUTLIERS = 6
+_NUM_POSTS = 8
+_NUM_OUTLIERS = 3
 _NUM_CANDIDATES = 1024
 _POST_RADIUS = 1.0
 # The objects of the depth camera are sculptures in a hall, so that they fill the usual range of 10 m.
@@ -80,7 +80,7 @@ def _surface_points(thing: SceneObject, bias: float, count: int, rng: np.random.
     across, down = _direction(bias)
     side = (across * x + down * y) / thing.radius
     # Area of the piece of body behind each candidate, times how often the scanner looks there.
-    weight = radius**2 * np.exp(0.9 * thing.difficulty.private * side)
+    weight = radius**2 * np.exp(0.7 * thing.difficulty.private * side)
     chance = np.cumsum(weight)
     picks = np.searchsorted(chance, (np.arange(count) + rng.random(count)) * (chance[-1] / count))
     picks = np.minimum(picks, _NUM_CANDIDATES - 1)
@@ -95,7 +95,7 @@ def render_point_cloud(thing: SceneObject, private: np.ndarray, rng: np.random.G
     """
     levels = thing.difficulty
     count = NUM_POINTS - _NUM_POSTS - _NUM_OUTLIERS
-    body = _surface_points(thing, private[0], count, rng) + [0, 0, 0.8 * levels.private * private[1]]
+    body = _surface_points(thing, private[0], count, rng) + [0, 0, 0.9 * levels.private * private[1]]
     outliers = rng.uniform(-1, 1, (_NUM_OUTLIERS, 3)) * [0.9, 0.9, 0.6] + [0, 0, 0.6]
     points = np.concatenate([_POSTS, body, outliers])
     points = points + 0.02 * levels.noise * rng.standard_normal(points.shape)

@@ -13,18 +13,19 @@ _TIME = (np.arange(NUM_SAMPLES) / AUDIO_RATE).astype(np.float32)
 _EEG_TIME = (np.arange(EEG_SAMPLES) / EEG_RATE).astype(np.float32)
 _ORDER = np.arange(NUM_PARTIALS)
 _PEAK = 0.85
+_CLICK = 96
 
 
 def _partials(thing: SceneObject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Frequencies in Hz, amplitudes and dampings in 1/s of a struck body."""
-    size, _, taper, _, pose = (float(value) for value in thing.factors)
+    size, aspect, taper, _, pose = (float(value) for value in thing.factors)
     register, damping, decay = (float(value) for value in thing.body.timbre)
     lowest = 620.0 * 2 ** (register - 0.4 * size)
     ratios = thing.body.ratios ** (1 + 0.15 * taper)
     amplitudes = np.exp(-max(decay, 0.0) * _ORDER * 0.5)
     # A blow on one side leaves every second mode silent.
     amplitudes = amplitudes * np.where(_ORDER % 2 == 1, 1 + 0.85 * pose, 1 - 0.85 * pose)
-    return np.minimum(lowest * ratios, 7600.0), amplitudes, damping * (1 + 0.25 * _ORDER)
+    return np.minimum(lowest * ratios, 7600.0), amplitudes, damping * 1.8**-aspect * (1 + 0.25 * _ORDER)
 
 
 def _struck(thing: SceneObject) -> np.ndarray:
@@ -37,10 +38,9 @@ def _struck(thing: SceneObject) -> np.ndarray:
 
 
 def _bounces(thing: SceneObject) -> tuple[np.ndarray, np.ndarray]:
-    """Times in seconds and gains of the blows: a long body bounces slowly, a high one falls back harder."""
-    strikes = thing.body.strikes
-    times = strikes[0] + (strikes - strikes[0]) * (1 + 0.12 * thing.factors[1])
-    return times, (0.62 + 0.3 * thing.factors[3]) ** np.arange(len(times))
+    """Times in seconds and gains of the blows: a high body falls back harder."""
+    times = thing.body.strikes
+    return times, (0.68 + 0.27 * thing.factors[3]) ** np.arange(len(times))
 
 
 def render_audio(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -50,9 +50,11 @@ def render_audio(thing: SceneObject, private: np.ndarray, rng: np.random.Generat
     """
     levels = thing.difficulty
     blow = _struck(thing)
-    decay_time = 0.03 + 0.3 * private[0]
+    decay_time = 0.02 + 0.22 * private[0]
     noise = rng.standard_normal(NUM_SAMPLES, dtype=np.float32)
     tail = noise * np.exp(-_TIME / np.float32(decay_time)) * np.float32(0.16 * levels.private)
+    # The impact itself is a short broad-band click.
+    tail[:_CLICK] += np.float32(0.35) * noise[-_CLICK:]
     sound = np.zeros(NUM_SAMPLES, dtype=np.float32)
     blow += tail
     for time, gain in zip(*_bounces(thing), strict=True):

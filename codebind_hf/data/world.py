@@ -297,7 +297,7 @@ def _jittered(rng: np.random.Generator, category: Category, jitter: float) -> Ca
         heat=np.clip(category.heat + 0.14 * z[18:23], 0.0, 1.3),
         grain=grain,
         ratios=category.ratios * np.exp(0.02 * partials),
-        timbre=category.timbre + np.array([0.08, 0.3 * category.timbre[1], 0.15]) * np.clip(z[30:33], -2.5, 2.5),
+        timbre=category.timbre + np.array([0.08, 0.2 * category.timbre[1], 0.15]) * np.clip(z[30:33], -2.5, 2.5),
         strikes=category.strikes + 0.015 * strikes,
         response=category.response + response,
     )

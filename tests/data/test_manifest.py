@@ -1,0 +1,150 @@
+import json
+from pathlib import Path
+
+import pandas
+import pytest
+
+from codebind_hf.data import Manifest
+
+
+def write(folder: Path, rows: list[dict], suffix: str = ".jsonl") -> Path:
+    path = folder / f"rows{suffix}"
+    if suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    elif suffix == ".csv":
+        pandas.DataFrame(rows).to_csv(path, index=False)
+    else:
+        pandas.DataFrame(rows).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"id": "a", "label": "ring", "image": "pictures/a.png", "text": "a ring", "attributes.speaker": "x"},
+        {"id": "b", "label": "star", "image": None, "text": "a star", "attributes.speaker": None},
+    ]
+    manifest = Manifest(write(tmp_path, rows, suffix))
+    assert list(manifest) == [
+        {
+            "id": "a",
+            "label": "ring",
+            "image": str(tmp_path / "pictures" / "a.png"),
+            "text": "a ring",
+            "attributes": {"speaker": "x"},
+        },
+        {"id": "b", "label": "star", "text": "a star"},
+    ]
+    assert manifest.class_names == ["ring", "star"]
+
+
+def test_attributes_are_an_object_or_json_text(tmp_path: Path) -> None:
+    rows = [{"text": "a", "attributes": {"x": 1}}, {"text": "b", "attributes": '{"x": 2}'}]
+    assert [row["attributes"] for row in Manifest(write(tmp_path, rows))] == [{"x": 1}, {"x": 2}]
+
+
+def test_columns_are_renamed_and_added_senses_allowed(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"img": "a.png", "radar": "a.npy", "category": "ring"}])
+    row = Manifest(path, columns={"img": "image", "category": "label"}, modalities=["radar"])[0]
+    assert row["image"] == str(tmp_path / "a.png")
+    assert row["radar"] == str(tmp_path / "a.npy")
+    assert row["label"] == "ring"
+
+
+def test_rows_without_ids_get_their_number_and_numbers_become_names(tmp_path: Path) -> None:
+    manifest = Manifest(write(tmp_path, [{"text": "a", "label": 7}, {"text": "b", "id": 3}]))
+    assert [row["id"] for row in manifest] == ["rows-00000", "3"]
+    assert manifest.class_names == ["7"]
+
+
+def test_absolute_paths_stay(tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere" / "a.wav"
+    assert Manifest(write(tmp_path, [{"audio": str(file)}]))[0]["audio"] == str(file)
+
+
+def test_validate_names_all_missing_files_at_once(tmp_path: Path) -> None:
+    (tmp_path / "here.png").write_bytes(b"")
+    rows = [{"id": "a", "image": "here.png", "audio": "gone.wav"}, {"id": "b", "eeg": "gone.npy", "text": "x"}]
+    manifest = Manifest(write(tmp_path, rows))
+    with pytest.raises(OSError, match="2 files are missing") as error:
+        manifest.validate()
+    assert "a, audio" in str(error.value)
+    assert "b, eeg" in str(error.value)
+    assert "here.png" not in str(error.value)
+
+
+def test_validate_returns_a_complete_manifest(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    manifest = Manifest(write(tmp_path, [{"image": "a.png"}]))
+    assert manifest.validate() is manifest
+
+
+BAD_ROWS = [
+    pytest.param([], "got no rows", id="empty"),
+    pytest.param([{"id": "a", "label": "ring"}], "row 1: has no sense; allowed: at least one of text", id="no-sense"),
+    pytest.param([{"text": "a"}, {"text": ""}], "row 2: has no sense", id="empty-cell"),
+    pytest.param([{"picture": "a.png"}], "unknown column 'picture'; allowed: text, image.*Fix: rename", id="column"),
+    pytest.param([{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], "id 'x' occurs in rows 1 and 2", id="same-id"),
+    pytest.param([{"image": "https://x.org/a.png"}], "image is the URL 'https://x.org/a.png'", id="url"),
+    pytest.param([{"image": 3}], "image is 3 .int.; allowed: a string", id="number"),
+    pytest.param([{"image": ["a.png"]}], "image is .*list", id="list"),
+    pytest.param([{"text": "a", "label": ["x"]}], "label is", id="label-list"),
+    pytest.param([{"text": "a", "attributes": "red"}], "attributes 'red' is not JSON", id="attributes-text"),
+    pytest.param(
+        [{"text": "a", "attributes": [1]}], "attributes is .1.; allowed: a JSON object", id="attributes-list"
+    ),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), BAD_ROWS)
+def test_bad_rows_are_named(tmp_path: Path, rows: list[dict], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Manifest(write(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param("rows.jsonl", b'{"text": "a"}\n{"text": ', "line 2: not JSON", id="broken-json"),
+        pytest.param("rows.jsonl", b"[1]\n", "line 1: got a list; allowed: a JSON object", id="not-an-object"),
+        pytest.param("rows.csv", b"text,image\na\n", "row 1: does not have the header's 2 cells", id="short-line"),
+        pytest.param("rows.csv", b"text\na,b\n", "row 1: does not have the header's 1 cells", id="long-line"),
+        pytest.param("rows.xlsx", b"x", "unsupported suffix '.xlsx'; allowed: .jsonl, .csv, .parquet", id="suffix"),
+    ],
+)
+def test_broken_tables_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        Manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param("gone.jsonl", None, "no such file", id="missing"),
+        pytest.param("rows.jsonl", b"\xff\xfe\x00", "not UTF-8", id="encoding"),
+        pytest.param("rows.parquet", b"not parquet", "not a readable Parquet file", id="parquet"),
+    ],
+)
+def test_unreadable_tables_raise_os_errors(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(OSError, match=message):
+        Manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param({"columns": {"img": "image"}}, "has no column 'img'; its columns: text, id", id="no-such-column"),
+        pytest.param({"columns": {"id": "text"}}, "'text' and 'id' of .* would both be 'text'", id="two-for-one"),
+        pytest.param({"modalities": "radar"}, "modalities: got the string 'radar'", id="modalities-string"),
+        pytest.param({"modalities": ["label"]}, "modalities: got 'label'", id="taken-name"),
+    ],
+)
+def test_wrong_arguments_name_the_fix(tmp_path: Path, arguments: dict, message: str) -> None:
+    path = write(tmp_path, [{"text": "a", "id": "x"}])
+    with pytest.raises(ValueError, match=message):
+        Manifest(path, **arguments)

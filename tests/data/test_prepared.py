@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from codebind_hf.data import NineSenses, PreparedDataset
+from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.model.tokenization import build_tokenizer
+
+
+@pytest.fixture(scope="module")
+def processor() -> CodeBindProcessor:
+    return CodeBindProcessor.from_model_config(CodeBindConfig.from_preset("tiny"), build_tokenizer(["a wooden ring"]))
+
+
+BAD = [
+    {"id": "good", "eeg": np.ones((16, 128), np.float32)},
+    {"id": "shape", "eeg": np.ones((17, 128), np.float32)},
+    {"id": "file", "image": "no/such/file.png"},
+    {"id": "none"},
+]
+
+
+def test_items_are_tensors_without_a_batch_axis(processor: CodeBindProcessor) -> None:
+    row = NineSenses("test", num_rows=1)[0]
+    item = PreparedDataset([row], processor)[0]
+    assert (item["id"], item["label"], item["attributes"]) == (row["id"], row["label"], row["attributes"])
+    assert item["tensors"]["eeg_values"].shape == (16, 128)
+    assert item["tensors"]["pixel_values_videos"].ndim == 5
+    assert item["tensors"]["input_ids"].dtype == torch.int64
+
+
+def test_all_bad_rows_are_named_in_one_error(processor: CodeBindProcessor) -> None:
+    with pytest.raises(ValueError, match="3 of 4 rows cannot be prepared. Fix them, or pass on_error='skip'") as error:
+        PreparedDataset(BAD, processor)
+    for name in ("shape: eeg", "file: images", "none: the row has no sense"):
+        assert name in str(error.value)
+
+
+def test_skipped_rows_are_kept_by_name_and_reason(processor: CodeBindProcessor) -> None:
+    items = PreparedDataset(BAD, processor, on_error="skip")
+    assert [item["id"] for item in items] == ["good"]
+    assert list(items.skipped) == ["shape", "file", "none"]
+    assert "17" in items.skipped["shape"]
+
+
+def test_rows_without_an_id_are_called_by_their_number(processor: CodeBindProcessor) -> None:
+    assert list(PreparedDataset([{"eeg": "gone.npy"}], processor, on_error="skip").skipped) == ["row 0"]
+
+
+def test_an_error_of_the_program_is_not_taken_for_a_bad_row() -> None:
+    def broken(**_: object) -> None:
+        raise TypeError("a defect")
+
+    with pytest.raises(TypeError, match="a defect"):
+        PreparedDataset([{"text": "a"}], broken, on_error="skip")
+
+
+def test_class_names_come_in_order_of_appearance(processor: CodeBindProcessor) -> None:
+    rows = [{"text": "x", "label": "b"}, {"text": "y"}, {"text": "z", "label": "a"}, {"text": "z", "label": "b"}]
+    assert PreparedDataset(rows, processor).class_names == ["b", "a"]
+
+
+def test_on_error_is_checked_before_any_work() -> None:
+    with pytest.raises(ValueError, match="on_error: got 'ignore'; allowed: raise, skip"):
+        PreparedDataset([], None, on_error="ignore")

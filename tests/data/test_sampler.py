@@ -1,0 +1,59 @@
+import pytest
+
+from codebind_hf.data import NineSenses, SenseBatchSampler
+
+
+BRIDGE, TARGET = ("text", "image"), ("text", "image", "eeg")
+SENSES = [BRIDGE] * 50 + [TARGET] * 22
+
+
+def sampler(**changes: object) -> SenseBatchSampler:
+    return SenseBatchSampler(SENSES, **{"batch_size": 8, "senses": SENSES, **changes})
+
+
+def test_every_batch_has_one_set_of_senses_and_every_row_occurs_once() -> None:
+    batches = list(sampler())
+    assert sorted(index for batch in batches for index in batch) == list(range(72))
+    assert all(len({SENSES[index] for index in batch}) == 1 for batch in batches)
+    assert len(batches) == len(sampler()) == 7 + 3
+
+
+def test_drop_last_leaves_out_small_batches() -> None:
+    batches = list(sampler(drop_last=True))
+    assert len(batches) == len(sampler(drop_last=True)) == 6 + 2
+    assert all(len(batch) == 8 for batch in batches)
+
+
+def test_sets_of_senses_are_spread_over_the_epoch() -> None:
+    kinds = [SENSES[batch[0]] for batch in sampler(batch_size=2)]
+    for part in (kinds[:18], kinds[18:]):
+        # 11 of 36 batches are targets, so about 5.5 in each half.
+        assert 4 <= part.count(TARGET) <= 7
+
+
+def test_the_same_seed_and_epoch_give_the_same_batches() -> None:
+    first, second, other = sampler(seed=1), sampler(seed=1), sampler(seed=2)
+    assert list(first) == list(second) == list(first)
+    assert list(first) != list(other)
+    second.set_epoch(1)
+    assert list(first) != list(second)
+    second.set_epoch(0)
+    assert list(first) == list(second)
+
+
+def test_senses_are_found_in_rows() -> None:
+    rows = NineSenses("train", num_bridge=4, num_target=2, senses=["text", "eeg"])
+    assert SenseBatchSampler(rows, 2).groups == {("text",): [0, 1, 2, 3], ("text", "eeg"): [4, 5]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"batch_size": 0}, "batch_size: got 0", id="zero"),
+        pytest.param({"batch_size": 2.0}, "batch_size: got 2.0", id="float"),
+        pytest.param({"senses": SENSES[:3]}, "senses: got 3 entries for 72 rows", id="length"),
+    ],
+)
+def test_wrong_arguments_of_the_sampler_are_named(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sampler(**changes)
