@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.training.arguments import MODES
 
 
 NEW_MODULES = (".specific_head.", "decoders.")
@@ -19,8 +20,10 @@ def train_only(model: CodeBindModel, modalities: Iterable[str], mode: str = "ful
         mode: "full", or "heads" for both heads and the CLS token of each encoder.
 
     Raises:
-        ValueError: a modality that the model does not have, or no modality.
+        ValueError: a modality that the model does not have, no modality, or an unknown mode.
     """
+    if mode not in MODES:
+        raise ValueError(f"mode: got {mode!r}; allowed: {', '.join(map(repr, MODES))}.")
     known = model.config.modalities
     names = list(modalities)
     for name in names:
