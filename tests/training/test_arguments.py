@@ -1,0 +1,44 @@
+"""The fields that CodeBind adds to transformers' arguments."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codebind_hf.training import CodeBindTrainingArguments
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        pytest.param({"train_mode": "adapter"}, r"train_mode: got 'adapter'; allowed: 'full', 'heads'", id="mode"),
+        pytest.param({"balance": "auto"}, r"balance: got 'auto'; allowed: 'fixed', 'adaptive'", id="balance"),
+        pytest.param({"input_noise": -0.1}, r"input_noise.*got -0.1", id="noise"),
+        pytest.param({"init_batches": 0}, r"init_batches.*0", id="init-batches"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path: Path, fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        CodeBindTrainingArguments(output_dir=str(tmp_path), **fields)
+
+
+def test_an_unknown_field_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="input_noize"):
+        CodeBindTrainingArguments(output_dir=str(tmp_path), input_noize=0.1)
+
+
+def test_the_defaults_change_nothing_that_was_not_asked_for(tmp_path: Path) -> None:
+    arguments = CodeBindTrainingArguments(output_dir=str(tmp_path))
+    assert arguments.train_mode == "full"
+    assert arguments.balance == "fixed"
+    assert arguments.new_module_learning_rate is None
+    assert not arguments.freeze_shared_codes
+    assert arguments.input_noise == 0.0
+
+
+def test_arguments_round_trip_through_their_dictionary(tmp_path: Path) -> None:
+    arguments = CodeBindTrainingArguments(output_dir=str(tmp_path), balance="adaptive", input_noise=0.2)
+    fields = arguments.to_dict()
+    assert fields["balance"] == "adaptive"
+    assert fields["input_noise"] == 0.2
+    assert "help" in CodeBindTrainingArguments.__dataclass_fields__["init_codebooks"].metadata

@@ -1,0 +1,122 @@
+"""Which stages the data asks for, and which rows each of them sees."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from codebind_hf.model.modalities import MODALITIES
+from codebind_hf.training import SenseView, Stage, plan_stages
+
+
+NINE = ("text", "image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg")
+
+
+def item(*senses: str, mask: bool = True) -> dict[str, Any]:
+    tensors = {MODALITIES[sense].tensor: torch.zeros(2) for sense in senses}
+    if "text" in senses and mask:
+        tensors["attention_mask"] = torch.ones(2)
+    return {"tensors": tensors, "id": "-".join(senses), "label": None, "attributes": {}}
+
+
+def test_nine_senses_are_a_bridge_and_one_joint_binding() -> None:
+    bridge, bind = plan_stages(NINE)
+    assert bridge == Stage("bridge", ("text", "image", "video"), ("text", "image", "video"))
+    targets = ("audio", "depth", "thermal", "tactile", "point_cloud", "eeg")
+    assert bind == Stage("bind", targets, ("text", "image", *targets))
+
+
+def test_sequential_binds_one_target_after_another() -> None:
+    stages = plan_stages(["text", "image", "audio", "eeg"], order="sequential")
+    assert [stage.name for stage in stages] == ["bridge", "bind-audio", "bind-eeg"]
+    assert stages[1] == Stage("bind-audio", ("audio",), ("text", "image", "audio"))
+    assert stages[2].trained == ("eeg",)
+
+
+@pytest.mark.parametrize(
+    "senses",
+    [
+        pytest.param(("image", "audio", "depth"), id="no-text"),
+        pytest.param(("text", "audio", "eeg"), id="no-image"),
+        pytest.param(("text", "audio"), id="text-and-one"),
+        pytest.param(("image", "point_cloud"), id="image-and-one"),
+    ],
+)
+@pytest.mark.parametrize("order", ["joint", "sequential"])
+def test_without_a_whole_bridge_everything_learns_together(senses: tuple[str, ...], order: str) -> None:
+    assert plan_stages(senses, order) == [Stage("joint", senses, senses)]
+
+
+def test_text_and_image_alone_are_the_bridge() -> None:
+    assert plan_stages(["text", "image"]) == [Stage("bridge", ("text", "image"), ("text", "image"))]
+    assert [stage.name for stage in plan_stages(["text", "image"], "sequential")] == ["bridge"]
+
+
+def test_every_sense_learns_exactly_once_and_no_later_stage_touches_the_bridge() -> None:
+    for order in ("joint", "sequential"):
+        learned = [sense for stage in plan_stages(NINE, order) for sense in stage.trained]
+        assert sorted(learned) == sorted(NINE)
+        encoders = [MODALITIES[name].encoder for stage in plan_stages(NINE, order)[1:] for name in stage.trained]
+        assert not {"text", "vision"} & set(encoders)
+
+
+def test_a_sense_that_a_user_added_is_a_target() -> None:
+    assert plan_stages(["text", "image", "radar"])[1].trained == ("radar",)
+
+
+def test_a_sense_named_twice_counts_once() -> None:
+    assert plan_stages(["text", "text", "image", "audio", "audio"]) == plan_stages(["text", "image", "audio"])
+
+
+@pytest.mark.parametrize(
+    ("senses", "order", "named"),
+    [
+        pytest.param(["text", "image"], "random", r"order: got 'random'; allowed: 'joint', 'sequential'", id="order"),
+        pytest.param([], "joint", "senses: the data has none", id="none"),
+        pytest.param(["image"], "joint", "senses: the data has image;", id="one"),
+        pytest.param(["image", "image"], "joint", "senses: the data has image;", id="one-twice"),
+        pytest.param(["audio", "eeg"], "joint", "training needs text or image", id="no-bridge-sense"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_named(senses: list[str], order: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        plan_stages(senses, order)
+
+
+def test_a_view_keeps_only_its_senses_and_the_mask_of_text() -> None:
+    view = SenseView([item("text", "image", "audio")], ["text", "audio"], MODALITIES)
+    assert set(view[0]["tensors"]) == {"input_ids", "attention_mask", "input_features"}
+    assert view[0]["id"] == "text-image-audio"
+
+
+def test_a_view_without_text_has_no_mask() -> None:
+    view = SenseView([item("text", "image", "audio")], ["image", "audio"], MODALITIES)
+    assert set(view[0]["tensors"]) == {"pixel_values", "input_features"}
+
+
+def test_a_view_takes_text_without_a_mask() -> None:
+    view = SenseView([item("text", "image", mask=False)], ["text", "image"], MODALITIES)
+    assert set(view[0]["tensors"]) == {"input_ids", "pixel_values"}
+
+
+def test_rows_with_fewer_than_two_of_the_senses_are_left_out() -> None:
+    items = [item("text"), item("text", "audio"), item("image"), item("text", "image"), item("audio", "depth")]
+    view = SenseView(items, ["text", "image"], MODALITIES)
+    # A text alone has two tensors, ids and mask, but is one sense.
+    assert [row["id"] for row in view] == ["text-image"]
+
+
+def test_required_keeps_rows_that_have_one_of_them() -> None:
+    items = [item("text", "image"), item("text", "image", "audio"), item("image", "eeg"), item("text", "audio")]
+    view = SenseView(items, ["text", "image", "audio", "eeg"], MODALITIES, required=["audio", "eeg"])
+    assert [row["id"] for row in view] == ["text-image-audio", "image-eeg", "text-audio"]
+
+
+def test_a_view_leaves_the_items_as_they_are() -> None:
+    items = [item("text", "image", "audio")]
+    SenseView(items, ["text", "image"], MODALITIES)
+    assert set(items[0]["tensors"]) == {"input_ids", "attention_mask", "pixel_values", "input_features"}
+
+
+def test_a_view_may_be_empty() -> None:
+    assert len(SenseView([item("text", "image")], ["text", "audio"], MODALITIES)) == 0
