@@ -90,6 +90,11 @@ class NineSenses(Sequence):
         """Names of the instance factors, in the order of `instance_factors`."""
         return list(FACTORS)
 
+    @property
+    def row_senses(self) -> list[tuple[str, ...]]:
+        """Senses of every row, without rendering any."""
+        return [senses for _, count, senses in self._groups for _ in range(count)]
+
     @cached_property
     def dataset(self) -> Dataset:
         """All rows as a `datasets.Dataset` in memory, rendered once with a progress bar; a missing sense is `None`."""

@@ -13,7 +13,8 @@ class SenseBatchSampler(Sampler[list[int]]):
     """Shuffled batches, each of rows with the same set of senses, the sets spread evenly over the epoch.
 
     Args:
-        rows: raw or prepared rows. Raw rows are looked at once, here; where they are costly, pass `senses`.
+        rows: raw or prepared rows. Raw rows are looked at once, here; where they are costly, pass `senses`, as
+            `NineSenses.row_senses`.
         batch_size: rows per batch.
         seed: of the shuffling; the same seed and epoch give the same batches.
         drop_last: leave out the batch of a set of senses that is smaller than `batch_size`.

@@ -14,7 +14,6 @@ _SATURATION = np.array([0.62, 0.34, 0.5, 0.72])
 _SPECULAR = np.array([0.05, 0.85, 0.6, 0.12])
 _TRANSPARENCY = np.array([0.0, 0.0, 0.45, 0.0])
 _BRIGHTNESS = np.array([0.78, 0.8, 0.9, 0.62])
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _GROUND_TOP = np.array([0.93, 0.92, 0.90], dtype=np.float32)
 _GROUND_BOTTOM = np.array([0.70, 0.72, 0.76], dtype=np.float32)
 

@@ -283,23 +283,24 @@ def draw_world(seed: int) -> World:
 
 def _jittered(rng: np.random.Generator, category: Category, jitter: float) -> Category:
     """One object's own version of its category. The number of draws does not depend on the category."""
-    z = rng.normal(0, jitter, 48)
-    partials, strikes = z[24 : 24 + NUM_PARTIALS], z[33 : 33 + NUM_STRIKES]
-    partials[0] = strikes[0] = 0.0
-    # An object of one material may be worked a little like another: glass with grooves, wood with dots.
-    grain = category.grain + np.concatenate([0.22 * np.abs(z[36:39]), z[39:40] * 0.6])
-    response = np.zeros(NUM_COMPONENTS)
-    response[: len(SHAPES) + len(MATERIALS)] = 0.35 * rng.normal(0, jitter, len(SHAPES) + len(MATERIALS))
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(0, jitter, shape)
+
+    num_semantic = len(SHAPES) + len(MATERIALS)
+    hole = float(np.clip(category.hole + 0.05 * draw(1)[0], 0.2, 0.7))
+    timbre = np.array([0.08, 0.2 * category.timbre[1], 0.15]) * np.clip(draw(3), -2.5, 2.5)
     return Category(
-        outline=category.outline + 0.03 * z[:12].reshape(NUM_HARMONICS, 2),
-        hole=float(np.clip(category.hole + 0.05 * z[12], 0.2, 0.7)) if category.hole else 0.0,
-        profile=np.clip(category.profile + 0.12 * z[13:18], 0.02, 1.3),
-        heat=np.clip(category.heat + 0.14 * z[18:23], 0.0, 1.3),
-        grain=grain,
-        ratios=category.ratios * np.exp(0.02 * partials),
-        timbre=category.timbre + np.array([0.08, 0.2 * category.timbre[1], 0.15]) * np.clip(z[30:33], -2.5, 2.5),
-        strikes=category.strikes + 0.015 * strikes,
-        response=category.response + response,
+        outline=category.outline + 0.03 * draw(NUM_HARMONICS, 2),
+        hole=hole if category.hole else 0.0,
+        profile=np.clip(category.profile + 0.12 * draw(len(KNOTS)), 0.02, 1.3),
+        heat=np.clip(category.heat + 0.14 * draw(len(KNOTS)), 0.0, 1.3),
+        # An object of one material may be worked a little like another: glass with grooves, wood with dots.
+        grain=category.grain + np.concatenate([0.22 * np.abs(draw(3)), 0.6 * draw(1)]),
+        ratios=category.ratios * np.exp(0.02 * np.concatenate([[0.0], draw(NUM_PARTIALS - 1)])),
+        timbre=category.timbre + timbre,
+        strikes=category.strikes + 0.015 * np.concatenate([[0.0], draw(NUM_STRIKES - 1)]),
+        response=category.response + 0.35 * np.concatenate([draw(num_semantic), np.zeros(len(FACTORS))]),
     )
 
 

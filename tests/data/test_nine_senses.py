@@ -74,6 +74,11 @@ def test_held_out_rows_have_all_nine_senses(split: str) -> None:
     assert all(set(SENSES) <= set(row) for row in data)
 
 
+def test_the_senses_of_rows_are_known_without_rendering() -> None:
+    data = small_train()
+    assert [set(senses) for senses in data.row_senses] == [set(row) - {"id", "label", "attributes"} for row in data]
+
+
 def test_default_sizes() -> None:
     assert len(NineSenses("train")) == 4000 + 7 * 600
     assert (len(NineSenses("validation")), len(NineSenses("test"))) == (400, 800)
