@@ -59,7 +59,7 @@ class CodeBindTrainer(Trainer):
 
     def __init__(self, *args: Any, balancer: LossBalancer | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.balancer = balancer or LossBalancer()
+        self.balancer = balancer or LossBalancer(max_steps=self._num_batches())
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
         self.add_callback(_SaveBalancer(self.balancer))
         if not self.args.disable_tqdm:
@@ -71,13 +71,23 @@ class CodeBindTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches that are homogeneous in their senses, shuffled anew every epoch."""
+        return self.accelerator.prepare(self._batches())
+
+    def _num_batches(self) -> int:
+        """About as many batches as the run has on one process."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps * self.args.gradient_accumulation_steps
+        num_rows = 0 if self.train_dataset is None else len(self.train_dataset)
+        return max(1, int(self.args.num_train_epochs * num_rows / self._train_batch_size))
+
+    def _batches(self) -> DataLoader:
         sampler = SenseBatchSampler(
             self.train_dataset,
             batch_size=self._train_batch_size,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             drop_last=self.args.dataloader_drop_last,
         )
-        loader = DataLoader(
+        return DataLoader(
             self.train_dataset,
             batch_sampler=sampler,
             collate_fn=self.data_collator,
@@ -87,7 +97,6 @@ class CodeBindTrainer(Trainer):
                 seed_worker, num_workers=self.args.dataloader_num_workers, rank=self.args.process_index
             ),
         )
-        return self.accelerator.prepare(loader)
 
     def train(  # type: ignore[override]
         self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
@@ -101,15 +110,19 @@ class CodeBindTrainer(Trainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _start_codebooks(self, model: Any) -> None:
-        """k-means for the codebooks that will learn; a frozen one keeps its codes."""
-        books = [module for module in model.modules() if isinstance(module, Codebook) and module.frozen]
-        kept = [(book, book.codes.clone(), {k: v.clone() for k, v in book.state_dict().items()}) for book in books]
+        """k-means for the codebooks that will learn; one that is frozen or has learned before keeps its codes.
+
+        Every process looks at the same batches, and so gets the same codes.
+        """
         model.to(self.args.device)
-        batches = (
-            self._prepare_inputs(batch) for batch in islice(self.get_train_dataloader(), self.args.init_batches)
-        )
+        books = [module for module in model.modules() if isinstance(module, Codebook)]
+        settled = [book for book in books if book.frozen or book.num_updates]
+        if len(settled) == len(books):
+            return
+        kept = [{name: value.clone() for name, value in book.state_dict().items()} for book in settled]
+        batches = (self._prepare_inputs(batch) for batch in islice(self._batches(), self.args.init_batches))
         model.init_codebooks(batches, seed=self.args.seed)
-        for book, _, state in kept:
+        for book, state in zip(settled, kept, strict=True):
             book.load_state_dict(state)
 
     def compute_loss(
