@@ -19,13 +19,14 @@ from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments
 torch.set_num_threads(1)
 
 CLASSES = 4
-SHAPES = {"image": (3, 8, 8), "audio": (1, 1, 8, 12), "depth": (1, 8, 8)}
+SHAPES = {"image": (3, 8, 8), "audio": (1, 8, 12), "depth": (1, 8, 8)}
 GROUPS = (("text", "image"), ("text", "image", "audio"), ("text", "image", "depth"))
-_TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "dropout": 0.1}
+_TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
 
 
-def make_config(**overrides: Any) -> CodeBindConfig:
-    picture = {**_TOWER, "input_size": [8, 8], "patch_size": [4, 4]}
+def make_config(dropout: float = 0.1, **overrides: Any) -> CodeBindConfig:
+    tower = {**_TOWER, "dropout": dropout}
+    picture = {**tower, "input_size": [8, 8], "patch_size": [4, 4]}
     fields = {
         "shared_dim": 16,
         "specific_dim": 16,
@@ -37,11 +38,11 @@ def make_config(**overrides: Any) -> CodeBindConfig:
         "initializer_range": 0.1,
         "logit_scale_init_value": 2.0,
         "loss_weights": {"recon": 0.3, "seg": 0.5, "orth": 0.1, "uni": 0.2, "commit": 0.4, "cm": 0.05},
-        "text_config": {**_TOWER, "vocab_size": 16, "max_position_embeddings": 6},
+        "text_config": {**tower, "vocab_size": 16, "max_position_embeddings": 6},
         "vision_config": {**picture, "num_channels": 3, "tubelet_size": 2},
         "audio_config": {**picture, "num_channels": 1, "input_size": [8, 12], "patch_stride": [4, 4]},
         "depth_config": {**picture, "num_channels": 1},
-        "decoder_config": _TOWER,
+        "decoder_config": tower,
     }
     return CodeBindConfig(**{**fields, **overrides})
 
