@@ -178,8 +178,9 @@ class Codebook(nn.Module):
 
     def _spread(self) -> None:
         """A gradient step of `log mean exp(-||e_m - e_n||^2)` on the codes (paper eq. 8)."""
-        kernel_KK = torch.exp(-torch.cdist(self.codes, self.codes).square())
-        pull_KD = self.codes * kernel_KK.sum(1, keepdim=True) - kernel_KK @ self.codes
+        with torch.autocast(self.codes.device.type, enabled=False):
+            kernel_KK = torch.exp(-torch.cdist(self.codes, self.codes).square())
+            pull_KD = self.codes * kernel_KK.sum(1, keepdim=True) - kernel_KK @ self.codes
         moved_KD = self.codes + self.spread_rate * 4 * pull_KD / kernel_KK.sum()
         self.codes.copy_(normalize(moved_KD, dim=-1) if self.on_sphere else moved_KD)
         self.code_sum.copy_(self.codes * self.cluster_size.unsqueeze(1))
@@ -234,8 +235,9 @@ class SharedSpecificCodebook(nn.Module):
         if book is None:
             return Quantized(continuous, continuous, None, segments, None)
         chosen, ids = book(segments)
-        # argmax has no gradient; hand the encoder the gradient of its own segments instead.
-        passed = segments + (chosen - segments).detach() if segments.requires_grad else chosen
+        # argmax has no gradient; hand the encoder the gradient of its own segments instead. Their difference is exactly
+        # 0, so that the codes pass bit for bit and `embeds` is the exact inverse also while training.
+        passed = chosen + (segments - segments.detach())
         return Quantized(continuous, normalize(passed.flatten(-2), dim=-1), ids, segments, chosen)
 
     def embeds(self, part: str, encoder: str, ids: Tensor) -> Tensor:
