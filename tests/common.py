@@ -31,7 +31,6 @@ _TINY: dict[str, Any] = {
     "num_specific_codes": 10,
     "initializer_range": 0.2,
     "logit_scale_init_value": 1.5,
-    "loss_weights": {"recon": 1.0},
     "text_config": _tower(vocab_size=50, max_position_embeddings=12),
     "vision_config": _tower(input_size=[16, 24], patch_size=[8, 8], tubelet_size=2),
     "audio_config": _tower(input_size=[14, 18], patch_size=[6, 6], patch_stride=[4, 4], stem_norm=True),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .codebooks import Quantized, SharedSpecificCodebook
 from .collectives import gather_with_gradient, num_processes
-from .configuration_codebind import CodeBindConfig
+from .configuration_codebind import LOSS_TERMS, CodeBindConfig
 from .losses import (
     chamfer_distance,
     code_contrast,
@@ -110,12 +110,14 @@ class Objective:
                 "or image, and another sense, in the same rows."
             )
         terms = {}
-        for name in ("align", "seg", "recon", "orth", "uni", "commit", "cm", "cctr", "cuni"):
-            if self.config.loss_weight(name):
-                values = list(getattr(self, f"_{name}")())
-                weights = [weight for weight, _ in values]
-                if sum(weights):
-                    terms[name] = sum(weight * value for weight, value in values) / sum(weights)
+        # Differences of cosines near 1 do not survive the few digits of half precision.
+        with torch.autocast(self.scale.device.type, enabled=False):
+            for name in LOSS_TERMS:
+                if self.config.loss_weight(name):
+                    values = list(getattr(self, f"_{name}")())
+                    weights = [weight for weight, _ in values]
+                    if sum(weights):
+                        terms[name] = sum(weight * value for weight, value in values) / sum(weights)
         return terms
 
     def _pairs(self) -> Iterator[Pair]:
@@ -160,9 +162,18 @@ class Objective:
         if name not in self.states:
             empty = torch.zeros(0, self.config.shared_dim, device=self.scale.device)
             return empty, empty.unflatten(1, (-1, self.config.code_dim))
-        shared = self.states[name].shared
-        aligned = shared.continuous if self.config.align_on == "continuous" else shared.embedding
-        return aligned[index], shared.segments[index]
+        state = self.states[name]
+        return self._shared(state)[index], state.shared.segments[index]
+
+    def _shared(self, state: SenseState) -> Tensor:
+        """The shared embedding that losses see, as `align_on` says."""
+        return state.shared.continuous if self.config.align_on == "continuous" else state.shared.embedding
+
+    def _specific(self) -> Iterator[tuple[SenseState, Tensor]]:
+        """Senses with a specific embedding and the one that losses see, as `quantize_specific` says."""
+        for state in self.own:
+            if state.specific is not None:
+                yield state, state.specific.embedding if self.config.quantize_specific else state.specific.continuous
 
     def _align(self) -> Iterator[tuple[float, Tensor]]:
         for pair in self.pairs:
@@ -186,14 +197,12 @@ class Objective:
                 yield 1.0, distance(state.reconstruction, state.target)
 
     def _orth(self) -> Iterator[tuple[float, Tensor]]:
-        for state in self.own:
-            if state.specific is not None:
-                yield 1.0, orthogonality(state.shared.embedding, state.specific.embedding)
+        for state, specific in self._specific():
+            yield 1.0, orthogonality(self._shared(state), specific)
 
     def _uni(self) -> Iterator[tuple[float, Tensor]]:
-        for state in self.own:
-            if state.specific is not None:
-                yield 1.0, uniformity(state.specific.embedding)
+        for _, specific in self._specific():
+            yield 1.0, uniformity(specific)
 
     def _commit(self) -> Iterator[tuple[float, Tensor]]:
         for state in self.own:
