@@ -1,5 +1,6 @@
 """A whole run from rows to a checkpoint: processor, model, stages, saving."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +9,17 @@ from typing import Any
 from transformers import set_seed
 
 from codebind_hf.data import CodeBindCollator, PreparedDataset
+from codebind_hf.data.collator import sense_names
+from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.modalities import MODALITIES
+from codebind_hf.model.configuration_encoders import CodeBindTextConfig
+from codebind_hf.model.modalities import MODALITIES, Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.processing_codebind import CodeBindProcessor
 from codebind_hf.model.tokenization import build_tokenizer
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.freezing import train_only
-from codebind_hf.training.stages import SenseView, Stage, plan_stages
+from codebind_hf.training.stages import ORDERS, SenseView, Stage, plan_stages
 from codebind_hf.training.trainer import CodeBindTrainer
 
 
@@ -54,6 +58,9 @@ class Recipe:
         training: `CodeBindTrainingArguments` of every stage.
         stages: further arguments by stage: "bridge", "bind" (every target when sequential), "joint".
         seed: of weights, data order and everything else.
+
+    Raises:
+        ValueError: an unknown order or stage.
     """
 
     preset: str = "tiny"
@@ -63,6 +70,12 @@ class Recipe:
     training: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise ValueError(f"order: got {self.order!r}; allowed: {', '.join(map(repr, ORDERS))}.")
+        if unknown := sorted(set(self.stages) - set(DEFAULT_STAGES)):
+            raise ValueError(f"stages: got {', '.join(map(repr, unknown))}; allowed: {', '.join(DEFAULT_STAGES)}.")
 
     def arguments(self, stage: Stage, output_dir: Path) -> CodeBindTrainingArguments:
         """Arguments of one stage: the defaults, the recipe's, then the stage's own."""
@@ -81,10 +94,9 @@ def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[
     """A fresh model with the encoders that `senses` need, and its processor with a tokenizer trained on `texts`."""
     set_seed(recipe.seed)
     config = CodeBindConfig.from_preset(recipe.preset, **recipe.model).restricted_to(senses)
-    text = config.text_config
-    longest, size = (text.max_position_embeddings, text.vocab_size) if text is not None else (64, 1024)  # type: ignore[union-attr]
-    tokenizer = build_tokenizer(texts, vocab_size=size, max_length=longest)
-    if text is not None:
+    text, tokenizer = config.text_config, None
+    if isinstance(text, CodeBindTextConfig):
+        tokenizer = build_tokenizer(texts, vocab_size=text.vocab_size, max_length=text.max_position_embeddings)
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(text, name, getattr(tokenizer, name))
     processor = CodeBindProcessor.from_model_config(config, tokenizer, **recipe.processor)
@@ -97,39 +109,57 @@ def train(
     """Run all stages; returns the training log of each.
 
     Raises:
-        ValueError: the items have no senses that can be trained together.
+        ValueError: the items have no senses that can be trained together, or one that never meets text or image.
     """
-    modalities = model.config.modalities
-    tensors = {name for item in items for name in item["tensors"]}
-    senses = [name for name, modality in modalities.items() if modality.tensor in tensors]
     logs = []
-    for stage in plan_stages(senses, recipe.order):
+    for stage, view in _planned(items, model.config.modalities, recipe.order):
         encoders = train_only(model, stage.trained, recipe.arguments(stage, output_dir).train_mode)
-        view = SenseView(items, stage.senses, modalities, required=stage.trained)
-        if len(view):
-            logs.append(
-                {
-                    "stage": stage.name,
-                    "encoders": encoders,
-                    "log": _run(recipe, stage, model, processor, view, output_dir),
-                }
-            )
+        log = _run(recipe, stage, model, processor, view, output_dir)
+        logs.append({"stage": stage.name, "encoders": encoders, "log": log})
     model.requires_grad_(True)
+    for module in model.modules():
+        if isinstance(module, Codebook):
+            module.frozen = False
     model.eval()
     return logs
+
+
+def _planned(items: PreparedDataset, modalities: dict[str, Modality], order: str) -> list[tuple[Stage, SenseView]]:
+    """The stages and the rows of each; one joint stage when no row has text and image, which would leave no bridge."""
+    tensors = {name for item in items for name in item["tensors"]}
+    senses = [name for name, modality in modalities.items() if modality.tensor in tensors]
+    stages = plan_stages(senses, order)
+    usable = SenseView(items, senses, modalities)
+    met = {name for item in usable for name in item["tensors"]}
+    if alone := [name for name in senses if modalities[name].tensor not in met]:
+        raise ValueError(
+            f"rows: no row has {' or '.join(alone)} together with text or image, so there is nothing to align it to. "
+            "Fix: leave this sense out, or give its rows a text or an image."
+        )
+    views = [SenseView(items, stage.senses, modalities, required=stage.trained) for stage in stages]
+    if not len(views[0]):
+        return [(Stage("joint", tuple(senses), tuple(senses)), usable)]
+    return list(zip(stages, views, strict=True))
 
 
 def _run(
     recipe: Recipe, stage: Stage, model: CodeBindModel, processor: CodeBindProcessor, view: SenseView, output_dir: Path
 ) -> list[dict[str, Any]]:
     arguments = recipe.arguments(stage, output_dir)
-    # A few hundred rows in several groups of senses may not fill one batch each.
-    arguments.dataloader_drop_last = arguments.dataloader_drop_last and len(view) >= 8 * arguments.train_batch_size
+    arguments.dataloader_drop_last = arguments.dataloader_drop_last and _fills_batches(
+        view, arguments.train_batch_size
+    )
     trainer = CodeBindTrainer(
         model=model, args=arguments, train_dataset=view, data_collator=CodeBindCollator(processor)
     )
     trainer.train()
     return trainer.state.log_history
+
+
+def _fills_batches(view: SenseView, batch_size: int) -> bool:
+    """Whether the smaller batches can be left out: not of a few hundred rows, nor the only one of a set of senses."""
+    sizes = Counter(map(sense_names, view)).values()
+    return sum(sizes) >= 8 * batch_size and min(sizes) >= batch_size
 
 
 def save(model: CodeBindModel, processor: CodeBindProcessor, folder: Path) -> None:

@@ -5,7 +5,7 @@ targets bind jointly by default. With frozen bridges and a frozen shared codeboo
 move another, so the order does not matter, and one stage reuses every pass through the bridge.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,9 @@ def _encoder(name: str) -> str:
 
 
 class SenseView(Dataset):
-    """The rows of a prepared data set that have at least two of `senses`, with only those senses.
+    """The rows of a prepared data set that can be aligned, with only the senses asked for.
+
+    These are the rows with text or image and at least one more of `senses`.
 
     Args:
         items: prepared items, whose `tensors` are named as in `modalities`.
@@ -85,16 +87,20 @@ class SenseView(Dataset):
     ) -> None:
         kept = {modalities[name].tensor for name in senses}
         needed = kept if required is None else {modalities[name].tensor for name in required}
+        bridges = {MODALITIES[name].tensor for name in _BRIDGES}
         self._items = []
         for item in items:
             tensors = {name: value for name, value in item["tensors"].items() if name in kept}
-            if len(tensors) > 1 and needed & set(tensors):
+            if len(tensors) > 1 and not needed.isdisjoint(tensors) and not bridges.isdisjoint(tensors):
                 if "input_ids" in tensors and "attention_mask" in item["tensors"]:
                     tensors["attention_mask"] = item["tensors"]["attention_mask"]
                 self._items.append({**item, "tensors": tensors})
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._items)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         return self._items[position]
