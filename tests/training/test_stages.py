@@ -120,3 +120,9 @@ def test_a_view_leaves_the_items_as_they_are() -> None:
 
 def test_a_view_may_be_empty() -> None:
     assert len(SenseView([item("text", "image")], ["text", "audio"], MODALITIES)) == 0
+
+
+def test_rows_without_text_and_image_have_nothing_to_align_to() -> None:
+    items = [item("audio", "depth"), item("text", "audio", "depth")]
+    view = SenseView(items, ["text", "image", "audio", "depth"], MODALITIES)
+    assert [row["id"] for row in view] == ["text-audio-depth"]
