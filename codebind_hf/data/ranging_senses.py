@@ -15,14 +15,12 @@ from codebind_hf.data.world import KNOTS, SceneObject
 
 SIZE = 32
 NUM_POINTS = 256
-_NUM_POSTS = 8
+_NUM_MARKER = 8
 _NUM_OUTLIERS = 3
 _NUM_CANDIDATES = 1024
-_POST_RADIUS = 1.0
+_MARKER_DISTANCE = 1.1
 # The objects of the depth camera are sculptures in a hall, so that they fill the usual range of 10 m.
 _METRES_PER_UNIT = 3.4
-_POST_ANGLES = np.arange(_NUM_POSTS) * 2 * np.pi / _NUM_POSTS
-_POSTS = np.stack([_POST_RADIUS * np.cos(_POST_ANGLES), _POST_RADIUS * np.sin(_POST_ANGLES), np.zeros(_NUM_POSTS)], -1)
 
 
 def _blurred(picture: np.ndarray) -> np.ndarray:
@@ -89,14 +87,14 @@ def _surface_points(thing: SceneObject, bias: float, count: int, rng: np.random.
 
 
 def render_point_cloud(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Scan between posts of fixed distance (so that size survives normalization), float32 `(256, 3)`.
+    """Scan beside a marker at a fixed distance (so that size survives normalization), float32 `(256, 3)`.
 
-    Private: side from which the scanner sees more, height of the stand.
+    Private: side from which the scanner sees more, azimuth of the marker.
     """
     levels = thing.difficulty
-    count = NUM_POINTS - _NUM_POSTS - _NUM_OUTLIERS
-    body = _surface_points(thing, private[0], count, rng) + [0, 0, 0.9 * levels.private * private[1]]
+    body = _surface_points(thing, private[0], NUM_POINTS - _NUM_MARKER - _NUM_OUTLIERS, rng)
+    marker = np.tile([*_direction(private[1]), 0.0], (_NUM_MARKER, 1)) * _MARKER_DISTANCE
     outliers = rng.uniform(-1, 1, (_NUM_OUTLIERS, 3)) * [0.9, 0.9, 0.6] + [0, 0, 0.6]
-    points = np.concatenate([_POSTS, body, outliers])
-    points = points + 0.02 * levels.noise * rng.standard_normal(points.shape)
+    points = np.concatenate([body, marker, outliers])
+    points = points + 0.015 * levels.noise * rng.standard_normal(points.shape)
     return points[rng.permutation(NUM_POINTS)].astype(np.float32)

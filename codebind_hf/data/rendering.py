@@ -30,7 +30,7 @@ PRIVATE_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "depth": ("tilt", "distance"),
     "thermal": ("ambient", "hot_spot"),
     "tactile": ("wave", "press"),
-    "point_cloud": ("bias", "stand"),
+    "point_cloud": ("bias", "marker"),
     "eeg": ("subject", "alpha"),
 }
 SENSES = ("text", *PRIVATE_ATTRIBUTES)
