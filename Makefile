@@ -19,10 +19,12 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo
-	$(BIN)/python examples/demo_search.py --run runs/demo
+	$(BIN)/python examples/search.py --checkpoint runs/demo/checkpoint \
+		--query runs/demo/files/audio/world0-default-test-00007.wav \
+		--gallery runs/demo/files/manifest.jsonl --senses image,depth,eeg
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 quality: $(READY)
 	$(BIN)/ruff check .
