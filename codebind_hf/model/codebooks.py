@@ -235,8 +235,8 @@ class SharedSpecificCodebook(nn.Module):
         if book is None:
             return Quantized(continuous, continuous, None, segments, None)
         chosen, ids = book(segments)
-        # argmax has no gradient; hand the encoder the gradient of its own segments instead. Their difference is exactly
-        # 0, so that the codes pass bit for bit and `embeds` is the exact inverse also while training.
+        # argmax has no gradient; hand the encoder the gradient of its own segments instead. Their difference is 0, so
+        # that the codes pass bit for bit and `embeds` is the exact inverse also while training.
         passed = chosen + (segments - segments.detach())
         return Quantized(continuous, normalize(passed.flatten(-2), dim=-1), ids, segments, chosen)
 

@@ -130,8 +130,13 @@ class CodeBindConfig(CodeBindBaseConfig):
             )
         self._validate_weights("loss_weights", LOSS_TERMS)
         self._validate_weights("pair_weights", PAIRS)
-        for name in self.encoder_configs:
+        for name in self.added_encoders or {}:
+            if name in {*MODALITIES, *ENCODERS}:
+                raise ValueError(f"added_encoders: {name!r} is the name of a built-in sense; choose another name.")
+        for name, encoder in self.encoder_configs.items():
             self._validate_encoder(name)
+            if (name == "text") != (encoder.stem == "tokens"):
+                raise ValueError(f"stem: got {encoder.stem!r} for {name}; text, and nothing else, has 'tokens'.")
 
     def _validate_weights(self, name: str, allowed: tuple[str, ...]) -> None:
         for key, value in (getattr(self, name) or {}).items():
@@ -149,8 +154,6 @@ class CodeBindConfig(CodeBindBaseConfig):
         for part, dim in (("shared_dim", self.shared_dim), ("specific_dim", self.specific_dim_of(name))):
             if dim % self.code_dim:
                 raise ValueError(f"{part}: got {dim} for {name}, not a multiple of code_dim={self.code_dim}.")
-        if name in MODALITIES and name not in ENCODERS:
-            raise ValueError(f"added_encoders: {name!r} is the name of a built-in modality; choose another name.")
 
     @property
     def encoder_configs(self) -> dict[str, CodeBindEncoderConfig]:

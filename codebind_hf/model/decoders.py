@@ -15,11 +15,16 @@ from .configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig
 
 
 class GridHead(nn.Module):
-    """One transposed convolution from the patch grid to the input at half resolution, in 1-D, 2-D or 3-D."""
+    """One transposed convolution from the patch grid to the input at half resolution, in 1-D, 2-D or 3-D.
+
+    The latents of a lens have no place on the grid, so they are first spread over it by a learned matrix.
+    """
 
     def __init__(self, width: int, config: CodeBindEncoderConfig) -> None:
         super().__init__()
         self.grid_size = (1, *config.grid_size) if config.tubelet_size > 1 else config.grid_size
+        latents = config.lens_num_latents
+        self.spread = nn.Linear(latents, config.num_stem_tokens) if latents else nn.Identity()
         tube = [config.tubelet_size] if config.tubelet_size > 1 else []
         kernel = [*tube, *(max(1, size // 2) for size in config.patch_size)]
         stride = [*tube, *(max(1, size // 2) for size in config.strides)]
@@ -29,7 +34,7 @@ class GridHead(nn.Module):
         self.deconv = convolution(width, config.num_channels, kernel, stride)
 
     def forward(self, tokens_BNH: Tensor) -> Tensor:
-        return self.deconv(tokens_BNH.transpose(1, 2).unflatten(2, self.grid_size))
+        return self.deconv(self.spread(tokens_BNH.transpose(1, 2)).unflatten(2, self.grid_size))
 
 
 class PointHead(nn.Module):
@@ -57,7 +62,9 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         if encoder.decoder_hidden_size is not None:
+            attention = config._attn_implementation
             config = type(config)(**{**config.to_dict(), "hidden_size": encoder.decoder_hidden_size})
+            config._attn_implementation = attention
         width = config.hidden_size
         self.config = config
         self.input_projection = nn.Linear(embedding_dim, encoder.hidden_size)

@@ -134,6 +134,8 @@ class CodeBindModel(CodeBindPreTrainedModel):
                 part._attn_implementation = wanted.get(name, self.config._attn_implementation)
         for name in self.config.added_encoders or {}:
             self.encoders[name].config._attn_implementation = self.config._attn_implementation  # type: ignore[union-attr]
+        for decoder in self.decoders.values():
+            decoder.config._attn_implementation = self.config.decoder_config._attn_implementation  # type: ignore[union-attr]
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -245,9 +247,8 @@ class CodeBindModel(CodeBindPreTrainedModel):
         for name, value in inputs.items():
             decode = output_reconstructions or (learns and self._is_trained(value.modality.encoder))
             states[name], hidden[name] = self._sense(value, decode and value.modality.encoder in self.decoders)
-        output = self._output(states, quantize)
-        if return_loss:
-            output.loss, output.loss_terms = self._loss(states, rows or {})
+        loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
+        output = self._output(states, quantize, loss, terms)
         if output_reconstructions:
             decoded = {name: state for name, state in states.items() if state.reconstruction is not None}
             output.reconstructions = {name: state.reconstruction for name, state in decoded.items()}  # type: ignore[misc]
@@ -286,11 +287,16 @@ class CodeBindModel(CodeBindPreTrainedModel):
         state.reconstruction = self.decoders[value.modality.encoder](torch.cat(parts, dim=-1), tokens)
         state.target = reconstruction_target(values, state.reconstruction, state.is_points)
 
-    def _output(self, states: dict[str, SenseState], quantize: bool) -> CodeBindOutput:
+    def _output(
+        self, states: dict[str, SenseState], quantize: bool, loss: Tensor | None, terms: dict[str, Tensor] | None
+    ) -> CodeBindOutput:
         own = {name: state.specific for name, state in states.items() if state.specific is not None}
         keep = quantize and self.config.quantize_specific
         embeds = {name: _read(state.shared, quantize) for name, state in states.items()}
+        # The order of assignment is the order of the tuple, and callers of a tuple expect the loss first.
         output = CodeBindOutput(
+            loss=loss,
+            loss_terms=terms,
             embeds=embeds,
             continuous_embeds={name: state.shared.continuous for name, state in states.items()},
             specific_embeds={name: _read(part, keep) for name, part in own.items()},
@@ -450,7 +456,7 @@ class CodeBindModel(CodeBindPreTrainedModel):
         self.codebooks.add_encoder(name, self.config)
         for part in (self.encoders, self.decoders, self.codebooks.specific):
             if name in part:
-                part[name].apply(self._init_weights).to(self.device, self.dtype)
+                part[name].apply(self._init_weights).to(self.device, self.dtype).train(self.training)
 
     def init_codebooks(self, batches: Iterable[Mapping[str, Any]], seed: int = 0) -> None:
         """k-means start before training: shared from text segments, specific from each encoder's own (paper A.2).
