@@ -100,10 +100,10 @@ class CodeBindModel(CodeBindPreTrainedModel):
             self._build_encoder(name, encoder)
         self.codebooks = SharedSpecificCodebook(config)
         self.logit_scale = LogitScale(config)
-        absent = [name for name in ENCODERS if name not in self.encoders]
-        if absent:
-            pattern = rf"^(encoders|decoders|codebooks\.specific)\.({'|'.join(absent)})\."
-            self._keys_to_ignore_on_load_unexpected = [pattern]
+        parts = {"encoders": self.encoders, "decoders": self.decoders, "codebooks.specific": self.codebooks.specific}
+        # A checkpoint may hold senses and decoders that this configuration leaves out.
+        ignored = [rf"^{part}\.(?!({'|'.join(held)})\.)" for part, held in parts.items()]
+        self._keys_to_ignore_on_load_unexpected = ignored
         self.post_init()
 
     def _build_encoder(self, name: str, encoder: CodeBindEncoderConfig) -> None:
@@ -155,6 +155,7 @@ class CodeBindModel(CodeBindPreTrainedModel):
             if config is None:
                 hub = ("cache_dir", "revision", "token", "local_files_only", "subfolder", "force_download")
                 options = {key: kwargs[key] for key in hub if key in kwargs}
+                options |= {key: kwargs.pop(key) for key in CodeBindConfig.__annotations__ if key in kwargs}
                 config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **options)  # type: ignore[union-attr]
             kwargs["config"] = config.restricted_to(modalities)
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
