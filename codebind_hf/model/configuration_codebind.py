@@ -23,6 +23,7 @@ from .configuration_encoders import (
     check_least,
     check_rate,
     checked_config,
+    decoder_config_for,
 )
 from .modalities import ENCODERS, MODALITIES, Modality, added_modality, modality_named
 from .presets import merge_fields, preset_fields
@@ -137,6 +138,8 @@ class CodeBindConfig(CodeBindBaseConfig):
             self._validate_encoder(name)
             if (name == "text") != (encoder.stem == "tokens"):
                 raise ValueError(f"stem: got {encoder.stem!r} for {name}; text, and nothing else, has 'tokens'.")
+            if self.decoder_config is not None:
+                decoder_config_for(self.decoder_config, encoder)  # type: ignore[arg-type]
 
     def _validate_weights(self, name: str, allowed: tuple[str, ...]) -> None:
         for key, value in (getattr(self, name) or {}).items():
@@ -182,6 +185,8 @@ class CodeBindConfig(CodeBindBaseConfig):
         Raises:
             ValueError: a modality that does not exist or is not in this checkpoint.
         """
+        if isinstance(modalities, str):
+            raise ValueError(f"modalities: got the text {modalities!r}; give a list, such as [{modalities!r}].")
         names = list(modalities)
         known = self.modalities
         for name in names:

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 
 # Keys that the library itself hands to a configuration beside its fields.
@@ -116,6 +117,11 @@ class CodeBindBlockConfig(CodeBindBaseConfig):
         check_least(self, "hidden_size num_attention_heads intermediate_size")
         check_least(self, "num_hidden_layers", 0)
         check_rate(self, "attention_dropout dropout drop_path_rate")
+        check_choice("hidden_act", self.hidden_act, tuple(ACT2FN))
+        if self.is_causal and self.add_bias_kv:
+            raise ValueError(
+                "add_bias_kv: got True with is_causal=True; the added key is no token, so it has no order."
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"num_attention_heads: got {self.num_attention_heads}, which does not divide "
@@ -191,12 +197,23 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         super().validate_architecture()
         check_choice("stem", self.stem, _STEMS)
         check_least(self, "num_channels tubelet_size num_groups group_size vocab_size max_position_embeddings")
-        check_least(self, "lens_num_latents specific_dim num_specific_codes", 0)
+        check_least(self, "lens_depth lens_num_heads lens_head_dim lens_cross_head_dim decoder_hidden_size")
+        check_least(self, "lens_num_latents lens_self_blocks specific_dim num_specific_codes", 0)
         if not self.lens_num_latents and self.stem_dim not in (None, self.hidden_size):
             raise ValueError(f"stem_dim: got {self.stem_dim}; without a lens it must equal hidden_size or be None.")
         if self.stem == "patches":
             self._validate_patches()
-        if self.stem == "points" and not max(self.num_groups, self.group_size) <= self.input_size[0]:
+        if self.stem == "points":
+            self._validate_points()
+
+    def _validate_points(self) -> None:
+        if len(self.input_size) != 1:
+            raise ValueError(f"input_size: got {list(self.input_size)}; of a point cloud it is one number, [points].")
+        if self.num_channels != 3:
+            raise ValueError(f"num_channels: got {self.num_channels}; points have 3 coordinates.")
+        if len(self.point_widths) != 4 or min(self.point_widths) < 1:
+            raise ValueError(f"point_widths: got {list(self.point_widths)}; it needs 4 positive numbers.")
+        if max(self.num_groups, self.group_size) > self.input_size[0]:
             raise ValueError(
                 f"num_groups, group_size: got {self.num_groups} and {self.group_size}; neither may exceed the "
                 f"{self.input_size[0]} points of input_size."
@@ -216,6 +233,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
             raise ValueError(
                 f"patch_size: got {list(self.patch_size)}, larger than input_size={list(self.input_size)}."
             )
+        if any(width < 1 for width in self.stem_widths):
+            raise ValueError(f"stem_widths: got {list(self.stem_widths)}; every width is 1 or more.")
         shrink = 2 ** len(self.stem_widths)
         if any(size % shrink for size in (*self.input_size, *self.patch_size, *self.strides)):
             raise ValueError(
@@ -264,6 +283,8 @@ class CodeBindTextConfig(CodeBindEncoderConfig):
         super().validate_architecture()
         if self.eos_token_id is None:
             raise ValueError("eos_token_id: got None; text is pooled at this token, so it must be the tokenizer's.")
+        if not 0 <= self.eos_token_id < self.vocab_size:
+            raise ValueError(f"eos_token_id: got {self.eos_token_id}; vocab_size={self.vocab_size} has no such token.")
 
 
 @checked_config
@@ -357,3 +378,12 @@ class CodeBindDecoderConfig(CodeBindBlockConfig):
     num_hidden_layers: int = 8
     num_attention_heads: int = 8
     has_position: bool = True
+
+
+def decoder_config_for(config: CodeBindDecoderConfig, encoder: CodeBindEncoderConfig) -> CodeBindDecoderConfig:
+    """The configuration of one encoder's decoder: the model's, or a copy of the encoder's own width."""
+    if encoder.decoder_hidden_size is None:
+        return config
+    own = type(config)(**{**config.to_dict(), "hidden_size": encoder.decoder_hidden_size})
+    own._attn_implementation = config._attn_implementation
+    return own

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, interpolate
 
 from .blocks import block_stack
-from .configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig
+from .configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig, decoder_config_for
 
 
 class GridHead(nn.Module):
@@ -61,10 +61,7 @@ class Decoder(nn.Module):
         self, config: CodeBindDecoderConfig, encoder: CodeBindEncoderConfig, embedding_dim: int, takes_tokens: bool
     ) -> None:
         super().__init__()
-        if encoder.decoder_hidden_size is not None:
-            attention = config._attn_implementation
-            config = type(config)(**{**config.to_dict(), "hidden_size": encoder.decoder_hidden_size})
-            config._attn_implementation = attention
+        config = decoder_config_for(config, encoder)
         width = config.hidden_size
         self.config = config
         self.input_projection = nn.Linear(embedding_dim, encoder.hidden_size)
