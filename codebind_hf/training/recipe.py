@@ -1,8 +1,9 @@
 """A whole run from rows to a checkpoint: processor, model, stages, saving."""
 
+import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Recipe:
         seed: of weights, data order and everything else.
 
     Raises:
-        ValueError: an unknown order or stage.
+        ValueError: an unknown order, stage or training argument.
     """
 
     preset: str = "tiny"
@@ -76,12 +77,18 @@ class Recipe:
             raise ValueError(f"order: got {self.order!r}; allowed: {', '.join(map(repr, ORDERS))}.")
         if unknown := sorted(set(self.stages) - set(DEFAULT_STAGES)):
             raise ValueError(f"stages: got {', '.join(map(repr, unknown))}; allowed: {', '.join(DEFAULT_STAGES)}.")
+        known = {entry.name for entry in fields(CodeBindTrainingArguments) if entry.init}
+        for name, options in {"training": self.training, **self.stages}.items():
+            if unknown := sorted(set(options) - known):
+                close = difflib.get_close_matches(unknown[0], known, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"{name}: got the unknown argument {', '.join(map(repr, unknown))}.{hint}")
 
     def arguments(self, stage: Stage, output_dir: Path) -> CodeBindTrainingArguments:
         """Arguments of one stage: the defaults, the recipe's, then the stage's own."""
         kind = stage.name.partition("-")[0]
-        fields = {**DEFAULT_ARGUMENTS, **DEFAULT_STAGES[kind], **self.training, **self.stages.get(kind, {})}
-        return CodeBindTrainingArguments(output_dir=str(output_dir / stage.name), seed=self.seed, **fields)
+        chosen = {**DEFAULT_ARGUMENTS, **DEFAULT_STAGES[kind], **self.training, **self.stages.get(kind, {})}
+        return CodeBindTrainingArguments(output_dir=str(output_dir / stage.name), seed=self.seed, **chosen)
 
 
 def senses_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -153,6 +160,10 @@ def _run(
         model=model, args=arguments, train_dataset=view, data_collator=CodeBindCollator(processor)
     )
     trainer.train()
+    folder = output_dir / stage.name
+    if trainer.is_world_process_zero() and folder.is_dir() and not any(folder.iterdir()):
+        # The library makes it for checkpoints, of which there may be none.
+        folder.rmdir()
     return trainer.state.log_history
 
 
