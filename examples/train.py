@@ -6,9 +6,9 @@
 One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three senses take two to
 five minutes on two CPU cores; the demo about six.
 
-A manifest is JSONL, CSV or Parquet: per row, any subset of senses (`text` itself, otherwise paths relative
-to the manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (model, processor, card),
-`training.json` (the whole log) and, when there are test rows, `report.json`, `report.md` and pictures.
+A manifest is JSONL, CSV or Parquet: per row, any subset of senses (`text` itself, otherwise paths relative to the
+manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (model and processor), `training.json`
+(the whole log) and, when there are test rows, `report.json`, `report.md`, pictures and the model card.
 """
 
 import argparse
@@ -42,29 +42,41 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not (arguments.config or arguments.manifest):
         parser.error("give --manifest with your own rows, or --config with a recipe (examples/recipes/demo.yaml).")
+    if arguments.test_manifest and not arguments.manifest:
+        parser.error("--test_manifest needs --manifest; with --config, name both under `data`.")
     return arguments
 
 
 def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The YAML file with the command line on top."""
-    settings = yaml.safe_load(arguments.config.read_text()) if arguments.config else {}
-    if unknown := set(settings) - {"data", "recipe", "templates"}:
-        raise ValueError(f"--config: unknown keys {sorted(unknown)}; allowed: data, recipe, templates.")
-    recipe = settings.setdefault("recipe", {})
-    training = recipe.setdefault("training", {})
+    settings = (yaml.safe_load(arguments.config.read_text()) if arguments.config else None) or {}
+    allowed = ("data", "recipe", "templates")
+    if not isinstance(settings, dict) or set(settings) - set(allowed):
+        found = sorted(set(settings) - set(allowed)) if isinstance(settings, dict) else settings
+        raise ValueError(f"--config: unknown keys {found}; allowed: {', '.join(allowed)}.")
+    recipe = settings["recipe"] = settings.get("recipe") or {}
     if arguments.seed is not None:
         recipe["seed"] = arguments.seed
     if arguments.batch_size is not None:
-        training["per_device_train_batch_size"] = arguments.batch_size
+        recipe.setdefault("training", {})["per_device_train_batch_size"] = arguments.batch_size
     if arguments.max_steps is not None:
-        recipe["stages"] = {name: {"max_steps": arguments.max_steps} for name in ("bridge", "bind", "joint")}
+        for name in ("bridge", "bind", "joint"):
+            recipe.setdefault("stages", {}).setdefault(name, {})["max_steps"] = arguments.max_steps
     if arguments.depth_unit:
-        recipe.setdefault("processor", {})["depth"] = {"depth_unit": arguments.depth_unit}
+        recipe.setdefault("processor", {}).setdefault("depth", {})["depth_unit"] = arguments.depth_unit
     if arguments.manifest:
         settings["data"] = {"manifest": arguments.manifest, "test_manifest": arguments.test_manifest}
     if arguments.template:
         settings["templates"] = arguments.template
     return settings
+
+
+def made(kind: Any, where: str, *args: Any, **options: Any) -> Any:
+    """`kind(*args, **options)`, where an option that it does not have is a readable error."""
+    try:
+        return kind(*args, **options)
+    except TypeError as error:
+        raise ValueError(f"--config, {where}: {error}") from error
 
 
 def load_data(data: dict[str, Any]) -> tuple[Any, Any, list[str], list[str], list[str] | None]:
@@ -74,49 +86,54 @@ def load_data(data: dict[str, Any]) -> tuple[Any, Any, list[str], list[str], lis
         test = Manifest(data["test_manifest"]).validate() if data.get("test_manifest") else None
         texts = [row["text"] for row in rows if row.get("text")]
         return rows, test, senses_of(rows), texts, None
-    options = dict(data["nine_senses"])
+    if "nine_senses" not in data:
+        raise ValueError("--config: `data` needs `manifest` or `nine_senses`.")
+    options = dict(data["nine_senses"] or {})
     num_test = options.pop("num_test", None)
-    rows = NineSenses("train", **options)
+    rows = made(NineSenses, "nine_senses", "train", **options)
     test = NineSenses("test", rows.world, rows.difficulty, num_rows=num_test, senses=rows.senses)
     texts = [template.format(name) for name in rows.class_names for template in rows.templates]
     return rows, test, list(rows.senses), texts, list(rows.class_names)
 
 
-def evaluate(
-    settings: dict[str, Any], model: Any, processor: Any, items: Any, test: Any, names: Any, folder: Path
-) -> None:
-    templates = settings.get("templates") or getattr(test, "templates", ["a photo of a {}"])
-    prepared = PreparedDataset(test, processor)
-    seed = settings["recipe"].get("seed", 0)
-    evaluation = Evaluation(model, processor, prepared, names, templates, training_rows=items, seed=seed)
+def evaluate(evaluation: Evaluation, dataset: str, folder: Path) -> None:
     report = evaluation.report()
     write_report(report, folder, draw_figures(evaluation, report, folder / "figures"))
-    write_model_card(folder / "checkpoint", report, model.config)
+    write_model_card(folder / "checkpoint", report, evaluation.model.config, dataset=dataset)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    settings, folder = read_settings(arguments), arguments.output_dir
+    recipe, data = made(Recipe, "recipe", **settings["recipe"]), settings.get("data") or {}
+    rows, test, senses, texts, names = load_data(data)
+    model, processor = build(recipe, senses, texts)
+    items = PreparedDataset(rows, processor, on_error=arguments.on_error)
+    logs = train(recipe, model, processor, items, folder)
+    if not PartialState().is_main_process:
+        return
+    save(model, processor, folder / "checkpoint")
+    (folder / "training.json").write_text(json.dumps(logs, indent=1))
+    print(f"Wrote {folder}/checkpoint.")
+    if test is not None:
+        model.to(PartialState().device)
+        templates = settings.get("templates") or getattr(test, "templates", ["a photo of a {}"])
+        prepared = PreparedDataset(test, processor, on_error=arguments.on_error)
+        dataset = "NineSenses" if "nine_senses" in data else Path(data["test_manifest"]).name
+        options = {"training_rows": items, "seed": recipe.seed}
+        evaluate(Evaluation(model, processor, prepared, names, templates, **options), dataset, folder)
+        print(f"Wrote {folder}/report.json.")
+    if isinstance(test, NineSenses):
+        NineSenses("test", test.world, test.difficulty, num_rows=FILES_TO_SEARCH, senses=test.senses).export(
+            folder / "files"
+        )
 
 
 def main() -> None:
     arguments = parse_arguments()
     try:
-        settings = read_settings(arguments)
-        rows, test, senses, texts, names = load_data(settings["data"])
-        recipe = Recipe(**settings["recipe"])
-        model, processor = build(recipe, senses, texts)
-        items = PreparedDataset(rows, processor, on_error=arguments.on_error)
-    except (ValueError, OSError, TypeError, KeyError) as error:
+        run(arguments)
+    except (ValueError, OSError, yaml.YAMLError) as error:
         raise SystemExit(f"error: {error}") from error
-    logs = train(recipe, model, processor, items, arguments.output_dir)
-    if not PartialState().is_main_process:
-        return
-    save(model, processor, arguments.output_dir / "checkpoint")
-    (arguments.output_dir / "training.json").write_text(json.dumps(logs, indent=1))
-    if test is not None:
-        model.to("cpu" if PartialState().device.type == "cpu" else PartialState().device)
-        evaluate(settings, model, processor, items, test, names, arguments.output_dir)
-    if isinstance(test, NineSenses):
-        NineSenses("test", test.world, test.difficulty, num_rows=FILES_TO_SEARCH, senses=test.senses).export(
-            arguments.output_dir / "files"
-        )
-    print(f"Wrote {arguments.output_dir}/checkpoint.")
 
 
 if __name__ == "__main__":
