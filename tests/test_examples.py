@@ -1,0 +1,244 @@
+"""The scripts in `examples/`, run as a user runs them: on files, in processes of their own."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codebind_hf.data import NineSenses
+
+
+ROOT = Path(__file__).parents[1]
+SENSES = ["text", "image", "audio"]
+SHORT = ("--max_steps", "2", "--batch_size", "4")
+
+
+def run(*command: object) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
+    )
+
+
+def script(name: str, *arguments: object) -> subprocess.CompletedProcess:
+    return run(ROOT / "examples" / name, *arguments)
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A checkpoint trained on exported files, as in the README."""
+    folder = tmp_path_factory.mktemp("mine")
+    rows = folder / "rows" / "manifest.jsonl"
+    test = folder / "test" / "manifest.jsonl"
+    NineSenses("train", num_bridge=6, num_target=6, senses=SENSES).export(rows.parent)
+    NineSenses("test", num_rows=42, senses=SENSES).export(test.parent)
+    output = folder / "run"
+    done = script("train.py", "--manifest", rows, "--output_dir", output, *SHORT)
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(
+        folder=folder, rows=rows, test=test, output=output, checkpoint=output / "checkpoint", done=done
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The demo in miniature, through `accelerate launch`."""
+    folder = tmp_path_factory.mktemp("demo")
+    config = folder / "small.yaml"
+    config.write_text(
+        "data:\n  nine_senses: {num_bridge: 24, num_target: 6, num_test: 40}\n"
+        "recipe:\n  training: {per_device_train_batch_size: 8, logging_steps: 1, warmup_steps: 0}\n"
+        "  stages: {bridge: {input_noise: 0.2}}\n  seed: 3\n"
+    )
+    launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
+    settled = ("--mixed_precision", "no", "--dynamo_backend", "no")
+    command = (*launch, *settled, ROOT / "examples" / "train.py", "--config", config, "--output_dir", folder / "run")
+    done = run(*command, "--max_steps", "2")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "run" / "report.json").read_text())
+    return SimpleNamespace(folder=folder / "run", report=report)
+
+
+def test_training_on_a_manifest_writes_checkpoint_and_log(mine: SimpleNamespace) -> None:
+    files = {path.name for path in mine.checkpoint.iterdir()}
+    assert {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json"} <= files
+    logs = json.loads((mine.output / "training.json").read_text())
+    assert [(entry["stage"], entry["encoders"]) for entry in logs] == [
+        ("bridge", ["text", "vision"]),
+        ("bind", ["audio"]),
+    ]
+    assert all(entry["log"][-1]["step"] == 2 for entry in logs)
+    assert f"Wrote {mine.checkpoint}." in mine.done.stdout
+    assert {path.name for path in mine.output.iterdir()} == {"checkpoint", "training.json"}
+
+
+def test_evaluation_writes_json_and_markdown(mine: SimpleNamespace) -> None:
+    output = mine.folder / "reports" / "mine.json"
+    templates = ("--template", "a photo of a {}", "--template", "the {}")
+    done = script(
+        "evaluate.py", "--checkpoint", mine.checkpoint, "--manifest", mine.test, "--output", output, *templates
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(output.read_text())
+    for sense in ("image", "audio"):
+        entry = report["zero_shot"][sense]
+        assert {"accuracy", "accuracy_continuous", "chance", "n"} <= set(entry)
+        assert entry["n"] == 42
+    assert {"recall_at_1", "recall_at_10", "n"} <= set(report["retrieval"]["audio_to_image"])
+    assert output.with_suffix(".md").read_text().startswith("#")
+    assert "zero-shot" in done.stdout
+    assert "image" in done.stdout
+
+
+def test_search_ranks_the_files_of_a_gallery(mine: SimpleNamespace) -> None:
+    query = next((mine.test.parent / "audio").glob("*.wav"))
+    common = ("--checkpoint", mine.checkpoint, "--gallery", mine.test, "--top_k", "3")
+    done = script("search.py", "--query", query, *common, "--senses", "image")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"query: {query} (audio)"
+    ranked = [line.split() for line in lines if line.strip().startswith(("1.", "2.", "3."))]
+    assert len(ranked) == 3
+    cosines = [float(cosine) for _, cosine, _ in ranked]
+    assert cosines == sorted(cosines, reverse=True)
+    assert all((mine.test.parent / name).is_file() and name.endswith(".png") for _, _, name in ranked)
+
+
+def test_the_report_of_the_demo_has_every_key(demo: SimpleNamespace) -> None:
+    report = demo.report
+    targets = ("image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg")
+    for sense in targets:
+        entry = report["zero_shot"][sense]
+        assert entry["n"] == 40
+        assert all(0 <= entry[key] <= 1 for key in ("accuracy", "accuracy_continuous", "chance"))
+        assert len(report["probes"][sense]) >= 2
+        for probe in report["probes"][sense].values():
+            assert {"shared", "specific", "chance"} <= set(probe)
+        for pair in (f"{sense}_to_text", f"text_to_{sense}", *([f"{sense}_to_image"] if sense != "image" else [])):
+            assert {"recall_at_1", "recall_at_10", "n"} <= set(report["retrieval"][pair])
+    books = {"shared", "vision", "audio", "depth", "thermal", "tactile", "point", "eeg"}
+    assert books <= set(report["codebooks"])
+    for book in books:
+        assert {"usage", "perplexity"} <= set(report["codebooks"][book])
+    assert report["seed"] == 3
+    assert report["environment"]
+
+
+def test_the_demo_writes_what_the_readme_promises(demo: SimpleNamespace) -> None:
+    names = {path.name for path in demo.folder.iterdir()}
+    assert {"checkpoint", "training.json", "report.json", "report.md", "figures", "files"} <= names
+    assert "NineSenses" in (demo.folder / "checkpoint" / "README.md").read_text()
+    assert list((demo.folder / "figures").glob("*.png"))
+    assert (demo.folder / "files" / "manifest.jsonl").is_file()
+    logs = json.loads((demo.folder / "training.json").read_text())
+    assert [entry["stage"] for entry in logs] == ["bridge", "bind"]
+    steps = [[line for line in entry["log"] if "loss" in line] for entry in logs]
+    assert [len(lines) for lines in steps] == [2, 2]
+    assert all("loss/align" in line and "codebook/shared/usage" in line for lines in steps for line in lines)
+
+
+def refusal(name: str, *arguments: object) -> str:
+    """What a script says before it ends with an error; in this process, which saves the time of the imports."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            module.main()
+    assert stop.value.code not in (0, None)
+    return str(stop.value.code)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with a picture, a depth map without unit, and manifests of them."""
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((8, 8), 900, np.uint16)).save(tmp_path / "depth.png")
+    manifests = {
+        "one": {"image": "a.png"},
+        "depth": {"text": "a cube", "depth": "depth.png", "id": "first-row"},
+        "lost": {"text": "a cube", "image": "b.png", "id": "second-row"},
+        "apart": {"text": "a cube"},
+    }
+    for name, row in manifests.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    with (tmp_path / "apart.jsonl").open("a") as rows:
+        rows.write('{"image": "a.png"}\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("manifest", "named"),
+    [
+        pytest.param("none", "none.jsonl", id="missing"),
+        pytest.param("one", "the data has image; training needs text or image, and another sense", id="one-sense"),
+        pytest.param("depth", "depth_unit", id="depth-without-unit"),
+        pytest.param("depth", "first-row", id="the-row-is-named"),
+        pytest.param("lost", "second-row, image", id="missing-file"),
+        pytest.param("apart", "no row has text or image together with", id="senses-that-never-meet"),
+    ],
+)
+def test_training_refuses_a_manifest_that_it_cannot_learn_from(files: Path, manifest: str, named: str) -> None:
+    said = refusal("train", "--manifest", files / f"{manifest}.jsonl", "--output_dir", files / "run")
+    assert said.startswith("error: ")
+    assert named in said
+    assert not (files / "run" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        pytest.param("dat: {}", "unknown keys ['dat']; allowed: data, recipe, templates", id="key"),
+        pytest.param("- 1", "--config", id="list"),
+        pytest.param("", "`data` needs `manifest` or `nine_senses`", id="empty"),
+        pytest.param("data: {rows: a.jsonl}", "`data` needs `manifest` or `nine_senses`", id="no-rows"),
+        pytest.param("data: {nine_senses: {num_brige: 3}}", "num_brige", id="nine-senses"),
+        pytest.param("recipe: {sed: 0}", "recipe: ", id="recipe"),
+        pytest.param("recipe: {stages: {brige: {}}}", "'brige'; allowed: bridge, bind, joint", id="stage"),
+        pytest.param("recipe: {training: {learning_rat: 1}}", "Did you mean 'learning_rate'?", id="argument"),
+        pytest.param("recipe: {preset: huge}\ndata: {nine_senses: {num_bridge: 1}}", "preset 'huge'", id="preset"),
+        pytest.param("recipe: {model: {share_dim: 8}}\ndata: {nine_senses: }", "share_dim", id="model"),
+        pytest.param("data: [1,", "error: ", id="yaml"),
+    ],
+)
+def test_training_refuses_a_wrong_config(tmp_path: Path, text: str, named: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    said = refusal("train", "--config", config, "--output_dir", tmp_path / "run")
+    assert said.startswith("error: ")
+    assert named in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        pytest.param([], "give --manifest", id="nothing"),
+        pytest.param(["--config", "a.yaml", "--test_manifest", "b.jsonl"], "--test_manifest needs", id="test-alone"),
+    ],
+)
+def test_training_needs_something_to_train_on(
+    capsys: pytest.CaptureFixture, tmp_path: Path, arguments: list[str], named: str
+) -> None:
+    refusal("train", *arguments, "--output_dir", tmp_path)
+    assert named in capsys.readouterr().err
+
+
+def test_evaluation_and_search_refuse_what_they_cannot_read(
+    mine: SimpleNamespace, files: Path, capsys: pytest.CaptureFixture
+) -> None:
+    checkpoint = ("--checkpoint", mine.checkpoint)
+    assert "none.jsonl" in refusal("evaluate", *checkpoint, "--manifest", files / "none.jsonl")
+    assert "none" in refusal("evaluate", "--checkpoint", files / "none", "--manifest", mine.test)
+    gallery = (*checkpoint, "--gallery", mine.test)
+    assert "--modality" in refusal("search", *gallery, "--query", files / "a.xyz")
+    assert "none.wav" in refusal("search", *gallery, "--query", files / "none.wav")
+    assert "eeg" in refusal("search", *gallery, "--text", "a cube", "--senses", "eeg")
+    assert "got 0" in (refusal("search", *gallery, "--text", "a", "--top_k", "0") + capsys.readouterr().err)
