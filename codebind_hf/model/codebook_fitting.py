@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .codebooks import Codebook, spherical_kmeans, unit_segments
+from .encoding import evaluating
 
 
 @torch.no_grad()
@@ -18,20 +19,16 @@ def pooled_segments(model: Any, batches: Iterable[Mapping[str, Any]]) -> dict[tu
     Raises:
         ValueError: there is no batch.
     """
-    was_training, width = model.training, model.config.code_dim
-    model.eval()
+    modalities, width = model.config.modalities, model.config.code_dim
     segments: dict[tuple[str, str], list[Tensor]] = {}
-    for batch in batches:
-        tensors = {key: value for key, value in batch.items() if key not in ("rows", "return_loss")}
-        output = model(**tensors)
-        for part, embeds in (
-            ("shared", output.continuous_embeds),
-            ("specific", output.continuous_specific_embeds),
-        ):
-            for name, values in embeds.items():
-                encoder = model.config.modalities[name].encoder
-                segments.setdefault((part, encoder), []).append(unit_segments(values, width).flatten(0, 1))
-    model.train(was_training)
+    with evaluating(model):
+        for batch in batches:
+            output = model(**{key: value for key, value in batch.items() if key not in ("rows", "return_loss")})
+            parts = {"shared": output.continuous_embeds, "specific": output.continuous_specific_embeds}
+            for part, embeds in parts.items():
+                for name, values in embeds.items():
+                    vectors = unit_segments(values, width).flatten(0, 1)
+                    segments.setdefault((part, modalities[name].encoder), []).append(vectors)
     if not segments:
         raise ValueError("batches: got none; give at least one batch of model inputs.")
     return segments

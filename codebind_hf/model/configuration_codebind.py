@@ -179,6 +179,18 @@ class CodeBindConfig(CodeBindBaseConfig):
     def modality_names(self) -> tuple[str, ...]:
         return tuple(self.modalities)
 
+    def modality(self, name: str) -> Modality:
+        """The modality called `name`.
+
+        Raises:
+            ValueError: it does not exist or is not in this checkpoint.
+        """
+        known = self.modalities
+        if name not in known:
+            modality_named(name, tuple(self.added_encoders or {}))
+            raise ValueError(f"modality: {name!r} is not in this checkpoint, which has {', '.join(known)}.")
+        return known[name]
+
     def restricted_to(self, modalities: Iterable[str]) -> "CodeBindConfig":
         """A copy without the encoders that these modalities do not need.
 
@@ -189,13 +201,9 @@ class CodeBindConfig(CodeBindBaseConfig):
             raise ValueError(f"modalities: got the text {modalities!r}; give a list, such as [{modalities!r}].")
         names = list(modalities)
         known = self.modalities
-        for name in names:
-            if name not in known:
-                modality_named(name, tuple(self.added_encoders or {}))
-                raise ValueError(f"modalities: {name!r} is not in this checkpoint, which has {', '.join(known)}.")
         if not names:
             raise ValueError(f"modalities: got an empty list; choose from {', '.join(known)}.")
-        kept = {known[name].encoder for name in names}
+        kept = {self.modality(name).encoder for name in names}
         fields = self.to_dict()
         fields.update({f"{encoder}_config": None for encoder in ENCODERS if encoder not in kept})
         added = {name: config for name, config in (self.added_encoders or {}).items() if name in kept}

@@ -1,13 +1,25 @@
 """Embedding raw data in batches: what `CodeBindModel.encode` does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 OUTPUTS = ("numpy", "torch", "codes")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode meanwhile, and afterwards the mode from before, whatever happens."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def encode_items(model: Any, items: Any, processor: Any, batch_size: int, quantize: bool, output: str) -> Any:
@@ -63,15 +75,14 @@ def _encode_modality(
         raise ValueError(f"items: {name!r} is not in this checkpoint, which has {', '.join(modalities)}.")
     if isinstance(values, str) or not isinstance(values, Sequence) or not len(values):
         raise ValueError(f"items[{name!r}]: expected a list of one or more values, got {type(values).__name__}.")
-    was_training = model.training
-    model.eval()
     parts = []
-    for start in range(0, len(values), batch_size):
-        batch = processor(**{modalities[name].argument: list(values[start : start + batch_size])}, return_tensors="pt")
-        tensors = {key: value.to(model.device) for key, value in batch.items()}
-        result = model(**tensors, quantize=quantize)
-        parts.append(result.codes[name].shared if output == "codes" else result.embeds[name])
-    model.train(was_training)
+    with evaluating(model):
+        for start in range(0, len(values), batch_size):
+            chosen = list(values[start : start + batch_size])
+            batch = processor(**{modalities[name].argument: chosen}, return_tensors="pt")
+            tensors = {key: value.to(model.device) for key, value in batch.items()}
+            result = model(**tensors, quantize=quantize)
+            parts.append(result.codes[name].shared if output == "codes" else result.embeds[name])
     return torch.cat(parts).cpu()
 
 

@@ -1,5 +1,6 @@
 """Checks of what `CodeBindModel.forward` is given, and clips folded into the batch."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -123,6 +124,14 @@ def _text_input(
                 f"input_ids: got ids from {low} to {high}; this checkpoint has {config.vocab_size} tokens. Use its "
                 "own tokenizer."
             )
+        without_end = (ids != config.eos_token_id).all(1)
+        if without_end.any():
+            raise ValueError(
+                f"input_ids: row {int(without_end.int().argmax())} has no end token (id {config.eos_token_id}), where "
+                "text is read; CodeBindProcessor adds it."
+            )
+    if attention_mask is not None and not isinstance(attention_mask, Tensor):
+        raise ValueError(f"attention_mask: got {type(attention_mask).__name__}; expected a torch.Tensor.")
     if attention_mask is not None and attention_mask.shape != ids.shape:
         raise ValueError(
             f"attention_mask: got shape {tuple(attention_mask.shape)}; expected that of input_ids, {tuple(ids.shape)}."
@@ -147,8 +156,15 @@ def paired_rows(sizes: dict[str, int], rows: dict[str, Tensor] | None, device: t
                 "each, or `rows={modality: positions}` (CodeBindCollator makes it)."
             )
         return {name: torch.arange(size, device=device) for name, size in sizes.items()}
+    if not isinstance(rows, Mapping):
+        raise ValueError(f"rows: got {type(rows).__name__}; expected a dictionary of positions by modality.")
     for name, size in sizes.items():
-        if name not in rows or len(rows[name]) != size:
-            got = len(rows[name]) if name in rows else "none"
+        positions = rows.get(name)
+        if positions is not None and not isinstance(positions, Tensor):
+            raise ValueError(f"rows[{name!r}]: got {type(positions).__name__}; expected a torch.Tensor of positions.")
+        if positions is None or len(positions) != size:
+            got = "none" if positions is None else len(positions)
             raise ValueError(f"rows: got {got} positions for {name}, which has {size} samples.")
+        if len(positions.unique()) < size:
+            raise ValueError(f"rows: {name} has two samples for one row of the batch; give every sample its own row.")
     return rows

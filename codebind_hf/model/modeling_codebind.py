@@ -20,7 +20,7 @@ from .encoding import encode_items
 from .heads import Encoded, Encoder
 from .inputs import ModalityInput, model_input, model_inputs, paired_rows
 from .lenses import Lens
-from .modalities import ENCODERS, MODALITIES, modality_named
+from .modalities import ENCODERS, MODALITIES
 from .objective import Objective, SenseState
 from .outputs import CodeBindOutput, CodeIds
 from .stems import PatchStem
@@ -339,10 +339,7 @@ class CodeBindModel(CodeBindPreTrainedModel):
             `last_hidden_state` of the tower, `(batch * clips, tokens, hidden_size)`, and `pooler_output`,
             `(batch, shared_dim)`: the unit shared embedding, quantized unless `quantize=False`.
         """
-        chosen = modality_named(modality, tuple(self.config.added_encoders or {}))
-        if chosen.encoder not in self.encoders:
-            known = ", ".join(self.config.modality_names)
-            raise ValueError(f"modality: {modality!r} is not in this checkpoint, which has {known}.")
+        chosen = self.config.modality(modality)
         config = self.encoders[chosen.encoder].config
         value = model_input(chosen, config, values, attention_mask)  # type: ignore[arg-type]
         encoded = self._encode(value, all_tokens=False, specific=False)
@@ -404,7 +401,7 @@ class CodeBindModel(CodeBindPreTrainedModel):
         Raises:
             ValueError: unknown modality or part, a wrong number of segments, an id out of range, or no codebook.
         """
-        encoder = modality_named(modality, tuple(self.config.added_encoders or {})).encoder
+        encoder = self.config.modality(modality).encoder
         if part not in ("shared", "specific"):
             raise ValueError(f"part: got {part!r}; allowed: 'shared', 'specific'.")
         dim = self.config.shared_dim if part == "shared" else self.config.specific_dim_of(encoder)

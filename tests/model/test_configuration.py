@@ -321,7 +321,7 @@ def test_a_subset_keeps_the_encoders_its_senses_need() -> None:
     [
         (["smell"], "modalities: unknown modality 'smell'; known: text, .*add_modality"),
         (["vision"], "modalities: unknown modality 'vision'"),
-        (["imu"], "modalities: 'imu' is not in this checkpoint, which has text, eeg"),
+        (["imu"], "modality: 'imu' is not in this checkpoint, which has text, eeg"),
         ([], "modalities: got an empty list; choose from text, eeg"),
         ("eeg", "modalities: got the text 'eeg'; .*list"),
     ],

@@ -296,7 +296,7 @@ def test_decoders_can_be_left_out_quietly(model: CodeBindModel, folder: Path, co
     ("senses", "message"),
     [
         (["smell"], "modalities: unknown modality 'smell'; known: text, image"),
-        (["imu"], "modalities: 'imu' is not in this checkpoint, which has text, eeg"),
+        (["imu"], "modality: 'imu' is not in this checkpoint, which has text, eeg"),
         ([], "modalities: got an empty list; choose from text, eeg"),
     ],
 )
