@@ -1,0 +1,179 @@
+"""Rules of the house that no linter knows: who may import whom, sizes, annotations, paths, public names."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "codebind_hf"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+LONGEST = 500
+
+# What each room may import from the package, itself included.
+MAY_IMPORT = {
+    "model": {"model"},
+    "conversion": {"conversion", "model"},
+    "data": {"data", "model"},
+    "evaluation": {"evaluation", "data", "conversion", "model"},
+    "training": {"training", "evaluation", "data", "conversion", "model"},
+    "inference": {"inference", "evaluation", "data", "conversion", "model"},
+}
+# The model room is copied to the Hub as it is, so it needs nothing but this; tokenizers comes with transformers.
+MODEL_LIBRARIES = {"torch", "numpy", "transformers", "huggingface_hub", "tokenizers", "PIL"}
+OPTIONAL_LIBRARIES = {"soundfile", "av", "soxr"}
+
+PUBLIC = {
+    "codebind_hf": """CodeBindConfig CodeBindEncoderConfig CodeBindModel CodeBindOutput CodeBindProcessor
+        CodeBindTrainer CodeBindTrainingArguments LossBalancer""",
+    "codebind_hf.data": """CodeBindCollator Manifest NineSenses PreparedDataset SenseBatchSampler
+        rows_from_dataset""",
+    "codebind_hf.evaluation": """ClassEmbeds EmbeddedSense EmbeddedSet Evaluation ProbeResult class_embeddings
+        code_agreement codebook_health draw_figures embed_dataset embed_texts evaluate_model linear_probe
+        markdown_report mean_average_precision median_rank modality_usage pool_recall retrieval_recall
+        write_model_card write_report zero_shot_accuracy""",
+    "codebind_hf.training": """CodeBindTrainer CodeBindTrainingArguments LossBalancer Recipe SenseView Stage build
+        plan_stages save senses_of train train_only""",
+}
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports_of(tree: ast.AST) -> Iterator[tuple[ast.stmt, int, str]]:
+    """Every import: its statement, how many dots it begins with, and the module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node, 0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node, node.level, node.module or ""
+
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
+each_model_module = pytest.mark.parametrize("path", sorted((PACKAGE / "model").glob("*.py")), ids=name_of)
+
+
+@each_module
+def test_imports_point_down(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0]
+    if room not in MAY_IMPORT:
+        assert room == "__init__.py", "a new room needs a line in MAY_IMPORT"
+        return
+    for _, dots, module in imports_of(tree_of(path)):
+        if not dots and module.split(".")[0] == "codebind_hf":
+            parts = module.split(".")
+            assert len(parts) > 1, f"{room} imports the package as a whole"
+            assert parts[1] in MAY_IMPORT[room], f"{room} imports {module}"
+
+
+@each_module
+def test_only_the_model_room_imports_siblings_by_dots(path: Path) -> None:
+    if "model" not in path.parts:
+        assert [module for _, dots, module in imports_of(tree_of(path)) if dots] == []
+
+
+@each_model_module
+def test_the_model_room_imports_siblings_and_what_the_hub_has(path: Path) -> None:
+    tree = tree_of(path)
+    siblings = {other.stem for other in path.parent.glob("*.py")}
+    top_level = set(map(id, tree.body))
+    for statement, dots, module in imports_of(tree):
+        if dots:
+            assert dots == 1
+            assert module in siblings, "write `from .sibling import Name`: the Hub's exporter reads nothing else"
+            assert id(statement) in top_level, f"{module}: the exporter follows imports at the top only"
+            continue
+        library = module.split(".")[0]
+        allowed = library in MODEL_LIBRARIES | set(sys.stdlib_module_names)
+        if library in OPTIONAL_LIBRARIES:
+            allowed = id(statement) not in top_level
+        assert allowed, f"{module} is not there when a checkpoint is loaded from the Hub"
+
+
+def test_the_model_room_is_flat() -> None:
+    assert [path for path in (PACKAGE / "model").iterdir() if path.is_dir() and path.name != "__pycache__"] == []
+
+
+@each_model_module
+def test_no_docstring_line_of_the_model_room_looks_like_an_import(path: Path) -> None:
+    """The exporter finds dependencies by a regular expression over the whole text."""
+    tree = tree_of(path)
+    statements = {node.lineno for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        assert number in statements or not re.match(r"\s*(from|import)\s+\.?\w+(\.\w+)*\s*(import|$)", line), line
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "model").glob("configuration_*.py")), ids=name_of)
+def test_configurations_keep_their_annotations(path: Path) -> None:
+    """Postponed annotations switch the validation of fields off, silently."""
+    assert "from __future__" not in path.read_text()
+
+
+@each_module
+def test_a_module_says_what_question_it_answers_and_stays_short(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST
+    assert not text.strip() or ast.get_docstring(tree_of(path))
+
+
+@each_module
+def test_every_function_is_annotated(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            arguments += [extra for extra in (node.args.vararg, node.args.kwarg) if extra is not None]
+            bare = [each.arg for each in arguments if each.annotation is None and each.arg not in ("self", "cls")]
+            assert bare == [], f"{node.name} in line {node.lineno}"
+            assert node.returns is not None, f"{node.name} in line {node.lineno} has no return annotation"
+
+
+@each_module
+def test_the_package_neither_prints_nor_swallows_errors(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "breakpoint", "eval", "exec"), f"line {node.lineno}"
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"line {node.lineno} catches everything"
+            assert not all(isinstance(child, ast.Pass) for child in node.body), f"line {node.lineno} says nothing"
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    paths = [ROOT / line for line in listed.stdout.splitlines()]
+    return [path for path in paths if path.is_file()] or MODULES
+
+
+def test_no_tracked_file_names_a_path_of_one_machine() -> None:
+    machine = re.compile(r"(?<![\w.~/-])/(work|root|home|tmp|Users|mnt|scratch)/\w")
+    found = []
+    for path in tracked_files():
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{name_of(path)}: {match.group()}" for match in machine.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_public_names_are_the_written_ones(name: str) -> None:
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == sorted(PUBLIC[name].split())
+    assert all(hasattr(module, each) for each in module.__all__)
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(set(names)) == len(names)
+    assert list((ROOT / "tests").rglob("__init__.py")) == []
