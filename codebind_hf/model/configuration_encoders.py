@@ -281,6 +281,8 @@ class CodeBindTextConfig(CodeBindEncoderConfig):
 
     def validate_architecture(self) -> None:
         super().validate_architecture()
+        if not self.is_causal:
+            raise ValueError("is_causal: got False; text is causal, so that its end token does not see the padding.")
         if self.eos_token_id is None:
             raise ValueError("eos_token_id: got None; text is pooled at this token, so it must be the tokenizer's.")
         if not 0 <= self.eos_token_id < self.vocab_size:

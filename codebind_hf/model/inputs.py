@@ -124,10 +124,10 @@ def _text_input(
                 f"input_ids: got ids from {low} to {high}; this checkpoint has {config.vocab_size} tokens. Use its "
                 "own tokenizer."
             )
-        without_end = (ids != config.eos_token_id).all(1)
-        if without_end.any():
+        has_end = (ids == config.eos_token_id).any(1)
+        if not has_end.all():
             raise ValueError(
-                f"input_ids: row {int(without_end.int().argmax())} has no end token (id {config.eos_token_id}), where "
+                f"input_ids: row {int(has_end.int().argmin())} has no end token (id {config.eos_token_id}), where "
                 "text is read; CodeBindProcessor adds it."
             )
     if attention_mask is not None and not isinstance(attention_mask, Tensor):

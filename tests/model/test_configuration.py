@@ -146,6 +146,7 @@ REFUSED: dict[str, tuple[type, dict[str, Any], str]] = {
     "point_widths": (CodeBindPointConfig, {"point_widths": [8, 8]}, r"point_widths: got \[8, 8\]; .*4 positive"),
     "vocab_size": (CodeBindTextConfig, {"vocab_size": 0}, "vocab_size: got 0"),
     "positions": (CodeBindTextConfig, {"max_position_embeddings": 0}, "max_position_embeddings: got 0"),
+    "text that sees its padding": (CodeBindTextConfig, {"is_causal": False}, "is_causal: got False; text is causal"),
     "no end token": (
         CodeBindTextConfig,
         {"eos_token_id": None},
