@@ -3,6 +3,7 @@
 import json
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import seed_worker
 
@@ -38,6 +39,34 @@ class _SaveBalancer(TrainerCallback):
             os.replace(partial, folder / BALANCER_FILE)
 
 
+class _ShuffleAnew(TrainerCallback):
+    """Tells the sampler its epoch; inside the wrappers of a resumed run on several processes nobody else does."""
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
+        sampler = train_dataloader.batch_sampler
+        while not hasattr(sampler, "set_epoch"):
+            sampler = sampler.batch_sampler
+        sampler.set_epoch(int(state.epoch))
+
+
+class _AnySize(Sampler[list[int]]):
+    """Batches without one size in common: processes then share them out whole, and lose none of the smaller ones."""
+
+    batch_size = None
+
+    def __init__(self, batches: SenseBatchSampler) -> None:
+        self.batches, self.drop_last = batches, batches.drop_last
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
 class _ShortProgress(ProgressCallback):
     """A progress bar that shows loss and scale; the full log goes to the trackers and the log history."""
 
@@ -62,6 +91,7 @@ class CodeBindTrainer(Trainer):
         self.balancer = balancer or LossBalancer(max_steps=self._num_batches())
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
         self.add_callback(_SaveBalancer(self.balancer))
+        self.add_callback(_ShuffleAnew)
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(_ShortProgress)
@@ -89,7 +119,7 @@ class CodeBindTrainer(Trainer):
         )
         return DataLoader(
             self.train_dataset,
-            batch_sampler=sampler,
+            batch_sampler=_AnySize(sampler),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
@@ -142,14 +172,15 @@ class CodeBindTrainer(Trainer):
         return (output.loss, output) if return_outputs else output.loss
 
     def _with_noise(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Gaussian noise on the inputs of encoders that learn."""
+        """Gaussian noise on the inputs of encoders that learn, relative to each sample's own deviation."""
         model = self.accelerator.unwrap_model(self.model)
         noisy = dict(inputs)
         for modality in model.config.modalities.values():
             values = inputs.get(modality.tensor)
             learns = any(p.requires_grad for p in model.encoders[modality.encoder].parameters())
             if values is not None and values.is_floating_point() and learns:
-                noisy[modality.tensor] = values + self.args.input_noise * torch.randn_like(values)
+                spread = values.flatten(1).std(dim=1).view(-1, *[1] * (values.ndim - 1))
+                noisy[modality.tensor] = values + self.args.input_noise * spread * torch.randn_like(values)
         return noisy
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

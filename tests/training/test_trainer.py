@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from torch import Tensor
 
 from codebind_hf.data import CodeBindCollator
@@ -357,6 +358,28 @@ def test_batches_hold_one_set_of_senses_and_epochs_differ(
     assert sorted(name for batch in second for name in batch) == everything
     assert first != second
     assert all(len({name.partition("-")[0] for name in batch}) == 1 for batch in order)
+
+
+def test_two_processes_see_every_row_in_equally_many_batches(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
+    # Three sets of 9 rows in batches of 4, 4 and 1: a sharder that wants full batches would drop rounds.
+    items = tiny.items(per_group=9)
+    batches = trainer_of(tiny.model(), items)._batches().batch_sampler
+    shares = [list(BatchSamplerShard(batches, 2, rank)) for rank in range(2)]
+    assert len(shares[0]) == len(shares[1]) == 5
+    assert {row for share in shares for batch in share for row in batch} == set(range(len(items)))
+
+
+def test_a_resumed_run_on_several_processes_shuffles_for_its_epoch(
+    tiny: SimpleNamespace, trainer_of: MakeTrainer
+) -> None:
+    trainer = trainer_of(tiny.model(), tiny.items())
+    batches = trainer._batches().batch_sampler
+    wrapped = SimpleNamespace(batch_sampler=SkipBatchSampler(BatchSamplerShard(batches, 2, 0), 1))
+    state = SimpleNamespace(epoch=2.4)
+    for callback in trainer.callback_handler.callbacks:
+        if type(callback).__module__.startswith("codebind_hf"):
+            callback.on_epoch_begin(trainer.args, state, None, train_dataloader=wrapped)
+    assert batches.batches.epoch == 2
 
 
 def test_two_runs_with_one_seed_are_equal_bit_for_bit(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
