@@ -124,7 +124,7 @@ def _text_input(
                 f"input_ids: got ids from {low} to {high}; this checkpoint has {config.vocab_size} tokens. Use its "
                 "own tokenizer."
             )
-        has_end = (ids == config.eos_token_id).any(1)
+        has_end = ids.eq(config.eos_token_id).any(1)  # type: ignore[arg-type]
         if not has_end.all():
             raise ValueError(
                 f"input_ids: row {int(has_end.int().argmin())} has no end token (id {config.eos_token_id}), where "

@@ -186,10 +186,12 @@ def test_every_parameter_is_initialized() -> None:
 def test_fresh_weights_have_the_asked_spread() -> None:
     model = tiny_model(tiny_config(initializer_range=0.05))
     for name, parameter in model.state_dict().items():
-        if name.endswith(".weight") and parameter.ndim >= 2 and "latents" not in name and parameter.numel() > 300:
-            assert float(parameter.std()) == pytest.approx(0.05, rel=0.2), name
+        # The points stem has a rule of its own.
+        is_large = name.endswith(".weight") and parameter.ndim >= 2 and parameter.numel() > 300
+        if is_large and ".point.tower.stem" not in name:
+            assert parameter.std().item() == pytest.approx(0.05, rel=0.2), name
     assert model.encoders["point"].tower.lens.latents.std().item() == pytest.approx(1, rel=0.3)
-    assert float(model.logit_scale.log_scale) == 1.5
+    assert model.logit_scale.log_scale.item() == 1.5
 
 
 MISSING = (
