@@ -79,7 +79,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             for parameter in module.parameters(recurse=False):
                 init.normal_(parameter, std=std)
         elif getattr(module, "weight", None) is not None:
-            init.normal_(module.get_parameter("weight"), std=std)
+            init.normal_(module.get_parameter("weight"), std=getattr(module, "init_std", std))
             if getattr(module, "bias", None) is not None:
                 init.zeros_(module.get_parameter("bias"))
 

@@ -106,6 +106,12 @@ class PointStem(nn.Module):
         self.merged = _shared_mlp(2 * second, third, fourth)
         self.projection = nn.Linear(fourth, width)
         self.position = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+        # Few and small inputs (a coordinate in the unit sphere is about 1/3; GELU halves): with the model's small
+        # initial weights a group's place would drown in its features.
+        gains = {self.position[0]: 3.0, self.position[2]: 1.7}
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                layer.init_std = gains.get(layer, 1.0) * layer.in_features**-0.5  # type: ignore[assignment]
 
     def groups(self, points_BPC: Tensor) -> tuple[Tensor, Tensor]:
         """Centres `(B, G, 3)` and the points around each, relative to it, `(B, G, K, C)`."""

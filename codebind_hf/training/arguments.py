@@ -44,7 +44,7 @@ class CodeBindTrainingArguments(TrainingArguments):
     input_noise: float = field(
         default=0.0,
         metadata={
-            "help": "Standard deviation of noise on the processed tensors of the trained encoders, in training."
+            "help": "Noise on the inputs of the trained encoders while training, in standard deviations of a sample."
         },
     )
 

@@ -31,7 +31,7 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
     "weight_decay": 0.05,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 60,
-    "input_noise": 0.1,
+    "input_noise": 0.05,
     "max_grad_norm": 1.0,
     "logging_steps": 50,
     "save_strategy": "no",
@@ -41,10 +41,12 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
     "dataloader_pin_memory": False,
 }
 DEFAULT_STAGES: dict[str, dict[str, Any]] = {
-    "bridge": {"max_steps": 1200},
-    "bind": {"max_steps": 1200, "freeze_shared_codes": True},
-    "joint": {"max_steps": 1500},
+    "bridge": {"max_steps": 900},
+    "bind": {"freeze_shared_codes": True, "input_noise": 0.2},
+    "joint": {"max_steps": 1200},
 }
+# Binding takes as many steps for every target, and a single one no fewer than the least.
+STEPS_PER_TARGET, LEAST_BINDING_STEPS = 400, 600
 
 
 @dataclass
@@ -88,6 +90,7 @@ class Recipe:
         """Arguments of one stage: the defaults, the recipe's, then the stage's own."""
         kind = stage.name.partition("-")[0]
         chosen = {**DEFAULT_ARGUMENTS, **DEFAULT_STAGES[kind], **self.training, **self.stages.get(kind, {})}
+        chosen.setdefault("max_steps", max(LEAST_BINDING_STEPS, STEPS_PER_TARGET * len(stage.trained)))
         return CodeBindTrainingArguments(output_dir=str(output_dir / stage.name), seed=self.seed, **chosen)
 
 

@@ -269,10 +269,13 @@ def test_noise_is_on_the_inputs_of_trained_encoders_only(
     assert torch.equal(items[0]["tensors"]["input_features"], kept)
 
 
-def test_noise_has_the_deviation_that_was_asked_for(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
+def test_noise_is_relative_to_the_deviation_of_a_sample(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
     trainer = trainer_of(tiny.model(), tiny.items(), input_noise=0.25)
-    noisy = trainer._with_noise({"depth_values": torch.zeros(64, 1, 8, 8), "input_ids": torch.zeros(2, 3).long()})
-    assert float(noisy["depth_values"].std()) == pytest.approx(0.25, rel=0.05)
+    values = torch.randn(64, 1, 8, 8) * torch.logspace(-2, 2, 64).view(-1, 1, 1, 1) + 3
+    noisy = trainer._with_noise({"depth_values": values, "input_ids": torch.zeros(2, 3).long()})
+    added = (noisy["depth_values"] - values).flatten(1).std(1) / values.flatten(1).std(1)
+    torch.testing.assert_close(added, torch.full((64,), 0.25), rtol=0.4, atol=0)
+    assert float(added.mean()) == pytest.approx(0.25, rel=0.05)
     assert noisy["input_ids"].dtype == torch.int64
     assert not noisy["input_ids"].any()
 
