@@ -17,6 +17,7 @@ from .configuration_codebind import CodeBindConfig
 from .configuration_encoders import CodeBindEncoderConfig
 from .decoders import Decoder, reconstruction_target
 from .encoding import encode_items
+from .feature_methods import FeatureMethods
 from .heads import Encoded, Encoder
 from .inputs import ModalityInput, model_input, model_inputs, paired_rows
 from .lenses import Lens
@@ -84,7 +85,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.get_parameter("bias"))
 
 
-class CodeBindModel(CodeBindPreTrainedModel):
+class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
     """Nine kinds of sensor data (and IMU) in one embedding space.
 
     Every input becomes a shared embedding, comparable across modalities and quantized with one codebook for all, and
@@ -351,49 +352,6 @@ class CodeBindModel(CodeBindPreTrainedModel):
             pooler_output=pooled,
             hidden_states=encoded.hidden_states if output_hidden_states else None,
         )
-
-    def get_text_features(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
-    ) -> BaseModelOutputWithPooling:
-        """`get_features` of text, `(batch, tokens)`."""
-        kwargs.pop("token_type_ids", None)
-        return self.get_features("text", input_ids, attention_mask, **kwargs)
-
-    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of images, `(batch, 3, height, width)`."""
-        return self.get_features("image", pixel_values, **kwargs)
-
-    def get_video_features(self, pixel_values_videos: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of video, `(batch, clips, frames, 3, height, width)`."""
-        return self.get_features("video", pixel_values_videos, **kwargs)
-
-    def get_audio_features(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of audio, `(batch, clips, mel, frames)`."""
-        return self.get_features("audio", input_features, **kwargs)
-
-    def get_depth_features(self, depth_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of depth, `(batch, 1, height, width)`."""
-        return self.get_features("depth", depth_values, **kwargs)
-
-    def get_thermal_features(self, thermal_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of thermal images, `(batch, 1, height, width)`."""
-        return self.get_features("thermal", thermal_values, **kwargs)
-
-    def get_tactile_features(self, tactile_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of tactile images, `(batch, 3, height, width)`."""
-        return self.get_features("tactile", tactile_values, **kwargs)
-
-    def get_point_cloud_features(self, point_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of point clouds, `(batch, points, 3)`."""
-        return self.get_features("point_cloud", point_values, **kwargs)
-
-    def get_eeg_features(self, eeg_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of EEG, `(batch, channels, time)`."""
-        return self.get_features("eeg", eeg_values, **kwargs)
-
-    def get_imu_features(self, imu_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of IMU, `(batch, 6, time)`."""
-        return self.get_features("imu", imu_values, **kwargs)
 
     def codes_to_embeds(self, ids: Tensor, modality: str, part: str = "shared") -> Tensor:
         """Unit embeddings `(batch, dim)` of code ids `(batch, segments)`: the exact inverse of quantization.

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from common import tiny_config
 from torch import Tensor, distributed, multiprocessing
 
 from codebind_hf.model.codebooks import SharedSpecificCodebook
 from codebind_hf.model.collectives import gather_with_gradient, num_processes, sum_over_processes
 from codebind_hf.model.losses import info_nce
-from common import tiny_config
 
 
 DIM, SCALE = 8, 5.0
