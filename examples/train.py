@@ -13,9 +13,11 @@ manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from accelerate import PartialState
 
@@ -128,8 +130,16 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
 
+def share_cores() -> None:
+    """`accelerate launch` leaves a CPU process one thread; give every process its share of the cores instead."""
+    state = PartialState()
+    if state.device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // state.num_processes))
+
+
 def main() -> None:
     arguments = parse_arguments()
+    share_cores()
     try:
         run(arguments)
     except (ValueError, OSError, yaml.YAMLError) as error:

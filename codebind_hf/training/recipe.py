@@ -46,7 +46,7 @@ DEFAULT_STAGES: dict[str, dict[str, Any]] = {
     "joint": {"max_steps": 1200},
 }
 # Binding takes as many steps for every target, and a single one no fewer than the least.
-STEPS_PER_TARGET, LEAST_BINDING_STEPS = 400, 600
+STEPS_PER_TARGET, LEAST_BINDING_STEPS = 300, 500
 
 
 @dataclass
