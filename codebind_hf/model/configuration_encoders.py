@@ -372,6 +372,8 @@ class CodeBindDecoderConfig(CodeBindBlockConfig):
 
     Args:
         has_position: a learned position table on the decoder's tokens, which codes alone do not carry.
+        hide_patches: share of samples whose decoder sees only the CLS token, while training: what it needs must then
+            be in the embedding itself, not in patch tokens that nobody keeps.
     """
 
     model_type = "codebind_decoder"
@@ -380,6 +382,11 @@ class CodeBindDecoderConfig(CodeBindBlockConfig):
     num_hidden_layers: int = 8
     num_attention_heads: int = 8
     has_position: bool = True
+    hide_patches: float | int = 0.0
+
+    def validate_architecture(self) -> None:
+        super().validate_architecture()
+        check_rate(self, "hide_patches")
 
 
 def decoder_config_for(config: CodeBindDecoderConfig, encoder: CodeBindEncoderConfig) -> CodeBindDecoderConfig:

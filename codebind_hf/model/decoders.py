@@ -77,6 +77,9 @@ class Decoder(nn.Module):
         x_BNH = self.input_projection(embedding_BNC.to(self.input_projection.weight.dtype))
         if self.token_norm is not None and tokens_BNH is not None:
             x_BNH = x_BNH + self.token_norm(tokens_BNH)
+        if self.training and self.config.hide_patches:
+            kept = torch.rand(len(x_BNH), 1, 1, device=x_BNH.device) >= self.config.hide_patches
+            x_BNH = torch.cat([x_BNH[:, :1], x_BNH[:, 1:] * kept], dim=1)
         x_BNH = self.embed(x_BNH)
         if self.position is not None:
             x_BNH = x_BNH + self.position.to(x_BNH.dtype)

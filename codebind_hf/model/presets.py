@@ -36,7 +36,7 @@ _TINY: dict[str, Any] = {
     "quantize_specific": True,
     "initializer_range": 0.08,
     "logit_scale_init_value": 2.0,
-    "loss_weights": {"recon": 0.3, "orth": 0.1, "uni": 0.05, "commit": 0.25},
+    "loss_weights": {"recon": 2.0, "orth": 0.1, "uni": 0.05, "commit": 0.25},
     "pair_weights": {"image": 1.5, "text": 1.0, "bridge": 1.0},
     "text_config": _tiny(vocab_size=1024, max_position_embeddings=64, dropout=0.0),
     "vision_config": _picture(num_channels=3, tubelet_size=2, dropout=0.0),
@@ -54,6 +54,7 @@ _TINY: dict[str, Any] = {
         "num_hidden_layers": 1,
         "num_attention_heads": 4,
         "intermediate_size": 192,
+        "hide_patches": 0.5,
     },
 }
 
