@@ -300,7 +300,7 @@ def _jittered(rng: np.random.Generator, category: Category, jitter: float) -> Ca
         ratios=category.ratios * np.exp(0.02 * np.concatenate([[0.0], draw(NUM_PARTIALS - 1)])),
         timbre=category.timbre + timbre,
         strikes=category.strikes + 0.015 * np.concatenate([[0.0], draw(NUM_STRIKES - 1)]),
-        response=category.response + 0.35 * np.concatenate([draw(num_semantic), np.zeros(len(FACTORS))]),
+        response=category.response + 0.3 * np.concatenate([draw(num_semantic), np.zeros(len(FACTORS))]),
     )
 
 
