@@ -1,0 +1,78 @@
+"""Decoders: sizes of what they rebuild, what they are measured against, and patches that are hidden in training."""
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from codebind_hf.model.configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig, CodeBindPointConfig
+from codebind_hf.model.decoders import Decoder, reconstruction_target
+
+
+ENCODER = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3}
+OVERLAPPING = {"num_channels": 1, "input_size": [24, 34], "patch_size": [8, 8], "patch_stride": [4, 6], **ENCODER}
+
+
+def decoder(encoder: CodeBindEncoderConfig, **fields: object) -> Decoder:
+    config = CodeBindDecoderConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, **fields)
+    config._attn_implementation = "eager"
+    made = Decoder(config, encoder, embedding_dim=10, takes_tokens=False)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape"),
+    [
+        pytest.param({"num_channels": 2, "input_size": [40], "patch_size": [8]}, (3, 2, 20), id="signal"),
+        pytest.param({"num_channels": 1, "input_size": [24, 32], "patch_size": [8, 8]}, (3, 1, 12, 16), id="picture"),
+        # (5 - 1) * 2 + 4 by (5 - 1) * 3 + 4: half of the stride and of the kernel on a grid of 5 x 5.
+        pytest.param(OVERLAPPING, (3, 1, 12, 16), id="overlapping"),
+        pytest.param({"input_size": [16, 16], "patch_size": [8, 8], "tubelet_size": 2}, (3, 3, 2, 8, 8), id="clip"),
+    ],
+)
+def test_a_grid_is_rebuilt_at_half_resolution(fields: dict, shape: tuple[int, ...]) -> None:
+    encoder = CodeBindEncoderConfig(**{**ENCODER, **fields})
+    output = decoder(encoder)(torch.randn(3, encoder.num_tokens, 10))
+    assert output.shape == shape
+
+
+def test_a_cloud_is_rebuilt_with_half_of_its_points() -> None:
+    encoder = CodeBindPointConfig(input_size=[40], num_groups=5, group_size=4, point_widths=[4, 6, 8, 6], **ENCODER)
+    assert decoder(encoder)(torch.randn(3, encoder.num_tokens, 10)).shape == (3, 20, 3)
+
+
+def test_targets_are_the_input_at_the_size_of_the_output() -> None:
+    picture, output = torch.randn(2, 3, 16, 16), torch.zeros(2, 3, 8, 8)
+    smaller = interpolate(picture, (8, 8), mode="bilinear", antialias=True)
+    torch.testing.assert_close(reconstruction_target(picture, output, is_points=False), smaller)
+    frames = reconstruction_target(picture, torch.zeros(2, 3, 2, 8, 8), is_points=False)
+    torch.testing.assert_close(frames, torch.stack([smaller, smaller], dim=2))
+    signal = torch.arange(8.0).expand(2, 3, 8)
+    halves = reconstruction_target(signal, torch.zeros(2, 3, 4), is_points=False)
+    torch.testing.assert_close(halves, torch.tensor([0.5, 2.5, 4.5, 6.5]).expand(2, 3, 4))
+    cloud = torch.randn(2, 7, 3)
+    assert torch.equal(reconstruction_target(cloud, torch.zeros(2, 4, 3), is_points=True), cloud)
+
+
+def test_hidden_patches_leave_only_the_cls_token_and_only_in_training() -> None:
+    encoder = CodeBindEncoderConfig(**{**ENCODER, "num_channels": 1, "input_size": [16], "patch_size": [4]})
+    made = decoder(encoder, hide_patches=0.5)
+    one = torch.randn(1, encoder.num_tokens, 10).expand(64, -1, -1)
+    other = one.clone()
+    other[:, 1:] += 1
+    made.train()
+    torch.manual_seed(0)
+    first = made(one)
+    torch.manual_seed(0)
+    second = made(other)
+    same = (first == second).flatten(1).all(1)
+    # Half of 64 samples, give or take four standard deviations of 4.
+    assert 16 < int(same.sum()) < 48
+    made.eval()
+    assert not (made(one) == made(other)).flatten(1).all(1).any()
+
+
+def test_a_share_of_hidden_patches_is_below_one() -> None:
+    with pytest.raises(ValueError, match="hide_patches"):
+        CodeBindDecoderConfig(hide_patches=1.0)
