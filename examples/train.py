@@ -17,6 +17,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+
+# Must be set before torch loads. Threads that spin while they wait starve each other on a machine with other work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 import yaml
 from accelerate import PartialState
