@@ -66,6 +66,11 @@ def _modalities_of(items: Any) -> tuple[list[str], list[Any]]:
     return names, values
 
 
+def _kind(values: Any) -> str:
+    is_empty = isinstance(values, Sequence) and not len(values)
+    return f"an empty {type(values).__name__}" if is_empty else type(values).__name__
+
+
 @torch.inference_mode()
 def _encode_modality(
     model: Any, processor: Any, name: str, values: Any, batch_size: int, quantize: bool, output: str
@@ -74,7 +79,10 @@ def _encode_modality(
     if name not in modalities:
         raise ValueError(f"items: {name!r} is not in this checkpoint, which has {', '.join(modalities)}.")
     if isinstance(values, str) or not isinstance(values, Sequence) or not len(values):
-        raise ValueError(f"items[{name!r}]: expected a list of one or more values, got {type(values).__name__}.")
+        raise ValueError(
+            f"items[{name!r}]: expected a list of one or more values, got {_kind(values)}. Fix: give a list, such as "
+            f"{{{name!r}: [value]}}."
+        )
     parts = []
     with evaluating(model):
         for start in range(0, len(values), batch_size):
