@@ -249,7 +249,9 @@ class SharedSpecificCodebook(nn.Module):
 
     @torch.no_grad()
     def update(self, chosen: Iterable[tuple[str, str, Quantized]]) -> None:
-        """Move every codebook that is not frozen toward what chose its codes, once, with one collective.
+        """Move every codebook that is not frozen toward what chose its codes, once.
+
+        Every process makes the same collectives in the same order, whatever its batch holds.
 
         Args:
             chosen: `(part, encoder, quantized)` of everything that this step quantized.
