@@ -144,8 +144,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         patch_size, patch_stride: one number per axis of `input_size`; `None` stride equals the size.
         tubelet_size: frames that one 3-D patch spans; an image is repeated to fill it.
         stem_dim: width of the stem's tokens before a lens; `None` equals `hidden_size`.
-        stem_widths: widths of convolutions with stride 2 before the patches, which then need fewer samples to learn
-            from; each halves the input, so patch sizes and strides must be multiples of 2 to that power.
+        stem_widths: widths of convolutions with stride 2 before the patches, for small models trained from nothing;
+            each halves the input, so patch sizes and strides must be multiples of 2 to that power.
         stem_bias, stem_norm: bias of the patch projection; LayerNorm on its output.
         stem_position: a position table of the stem's own, added before the lens (ViT-Lens).
         has_position: the tower's own position table (with one entry for the CLS token).

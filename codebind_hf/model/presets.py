@@ -20,7 +20,7 @@ def _tiny(**fields: Any) -> dict[str, Any]:
 
 
 def _picture(**fields: Any) -> dict[str, Any]:
-    """A 32 x 32 picture in 16 patches. Convolutions first: from a few hundred samples bare patches learn little."""
+    """A 32 x 32 picture in 16 patches. Convolutions first: images learn in fewer steps."""
     return _tiny(**{"input_size": [32, 32], "patch_size": [8, 8], "stem_widths": [24, 48], **fields})
 
 
