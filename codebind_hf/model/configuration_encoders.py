@@ -146,7 +146,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         stem_dim: width of the stem's tokens before a lens; `None` equals `hidden_size`.
         stem_widths: widths of convolutions with stride 2 before the patches, for small models trained from nothing;
             each halves the input, so patch sizes and strides must be multiples of 2 to that power.
-        stem_bias, stem_norm: bias of the patch projection; LayerNorm on its output.
+        stem_bias, stem_norm: bias of the patch projection; LayerNorm on its output, whose epsilon is `stem_norm_eps`
+            (`None` takes `layer_norm_eps`).
         stem_position: a position table of the stem's own, added before the lens (ViT-Lens).
         has_position: the tower's own position table (with one entry for the CLS token).
         pre_norm: LayerNorm on the tokens before the first block.
@@ -154,6 +155,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         lens_num_latents: tokens that a Perceiver lens resamples the stem's tokens to; 0 is no lens.
         vocab_size, max_position_embeddings, eos_token_id, pad_token_id, bos_token_id: of the tokens stem.
         specific_dim, num_specific_codes, decoder_hidden_size: this encoder's own value; `None` takes the model's.
+        has_decoder: whether a model with decoders reconstructs this encoder's input.
     """
 
     model_type = "codebind_encoder"
@@ -168,6 +170,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     stem_widths: list[int] | tuple[int, ...] = ()
     stem_bias: bool = False
     stem_norm: bool = False
+    stem_norm_eps: float | None = None
     stem_position: bool = False
     has_position: bool = True
     pre_norm: bool = False
@@ -192,6 +195,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     specific_dim: int | None = None
     num_specific_codes: int | None = None
     decoder_hidden_size: int | None = None
+    has_decoder: bool = True
 
     def validate_architecture(self) -> None:
         super().validate_architecture()

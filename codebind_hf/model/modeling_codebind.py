@@ -111,7 +111,7 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
         config = self.config
         specific_dim = config.specific_dim_of(name)
         self.encoders[name] = Encoder(encoder, config.shared_dim, specific_dim)
-        if config.decoder_config is not None and encoder.stem != "tokens":
+        if config.decoder_config is not None and encoder.has_decoder and encoder.stem != "tokens":
             self.decoders[name] = Decoder(
                 config.decoder_config,  # type: ignore[arg-type]
                 encoder,

@@ -58,7 +58,61 @@ _TINY: dict[str, Any] = {
     },
 }
 
-PRESETS: dict[str, dict[str, Any]] = {"tiny": _TINY}
+
+def _imagebind_tower(width: int, blocks: int, heads: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": blocks,
+        "num_attention_heads": heads,
+        "layer_norm_eps": 1e-6,
+        "stem_norm_eps": 1e-5,
+        **fields,
+    }
+
+
+def _imagebind_target(width: int, blocks: int, heads: int, **fields: Any) -> dict[str, Any]:
+    """A tower that ImageBind bound to its image-text bridge: a norm after the stem, a learned key and value."""
+    return _imagebind_tower(width, blocks, heads, stem_norm=True, add_bias_kv=True, **fields)
+
+
+# facebookresearch/ImageBind@53680b0 imagebind_model.py, imagebind_huge: 1.2 billion parameters. It has one embedding
+# and no codebook; `logit_scale_init_value` is log(1 / 0.07).
+_IMAGEBIND_HUGE: dict[str, Any] = {
+    "shared_dim": 1024,
+    "specific_dim": 0,
+    "num_shared_codes": 0,
+    "num_specific_codes": 0,
+    "align_on": "continuous",
+    "logit_scale_init_value": 2.659260036932778,
+    "text_config": _imagebind_tower(1024, 24, 16, bos_token_id=49406, eos_token_id=49407, pad_token_id=0),
+    "vision_config": _imagebind_tower(1280, 32, 16, patch_size=[14, 14], tubelet_size=2, pre_norm=True),
+    "audio_config": _imagebind_target(768, 12, 12, drop_path_rate=0.1),
+    "depth_config": _imagebind_target(384, 12, 8),
+    "thermal_config": _imagebind_target(768, 12, 12),
+    "imu_config": _imagebind_target(512, 6, 8, drop_path_rate=0.7),
+}
+
+# Visual-AI/CodeBind@bba682e config/cfg_model.yaml: ImageBind with tactile and EEG towers, specific heads, codebooks
+# and decoders. Decoders see the towers' tokens beside the codes, as the released weights were trained.
+_CODEBIND_IB_HUGE: dict[str, Any] = {
+    **_IMAGEBIND_HUGE,
+    "specific_dim": 1024,
+    "code_dim": 8,
+    "num_shared_codes": 1024,
+    "num_specific_codes": 256,
+    "align_on": "codes",
+    "decoder_inputs": "codes+tokens",
+    "tactile_config": _imagebind_target(768, 12, 12),
+    "eeg_config": _imagebind_target(768, 6, 8, stem_bias=True, has_decoder=False),
+    "imu_config": {**_IMAGEBIND_HUGE["imu_config"], "has_decoder": False},
+    "decoder_config": {"layer_norm_eps": 1e-6, "attention_bias": False, "has_position": False},
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": _TINY,
+    "ib-huge": _IMAGEBIND_HUGE,
+    "codebind-ib-huge": _CODEBIND_IB_HUGE,
+}
 
 
 def preset_fields(name: str) -> dict[str, Any]:

@@ -57,7 +57,8 @@ class PatchStem(nn.Module):
         self.tubelet_size = config.tubelet_size
         self.convolutions = _halvings(config, len(kernel))
         self.projection = _CONVOLUTIONS[len(kernel)](channels, width, kernel, stride, bias=config.stem_bias)
-        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps) if config.stem_norm else nn.Identity()
+        eps = config.layer_norm_eps if config.stem_norm_eps is None else config.stem_norm_eps
+        self.norm = nn.LayerNorm(width, eps=eps) if config.stem_norm else nn.Identity()
         self.position = nn.Parameter(torch.zeros(config.num_stem_tokens, width)) if config.stem_position else None
 
     def forward(self, values: Tensor) -> Tensor:
