@@ -2,8 +2,9 @@
 
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.balancing import LossBalancer
+from codebind_hf.training.building import build
 from codebind_hf.training.freezing import train_only
-from codebind_hf.training.recipe import Recipe, build, save, senses_of, train
+from codebind_hf.training.recipe import Recipe, save, senses_of, train
 from codebind_hf.training.stages import SenseView, Stage, plan_stages
 from codebind_hf.training.trainer import CodeBindTrainer
 

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from codebind_hf.training.adapters import LORA_MODULES
+
 
 BALANCES = ("fixed", "adaptive")
-MODES = ("full", "heads")
+MODES = ("full", "heads", "lora")
 
 
 @dataclass
@@ -19,7 +21,22 @@ class CodeBindTrainingArguments(TrainingArguments):
 
     train_mode: str = field(
         default="full",
-        metadata={"help": "What learns in a trained encoder: 'full', or 'heads' (both heads and the CLS token)."},
+        metadata={
+            "help": "What learns in a trained encoder: 'full', 'heads' (both heads and the CLS token), or 'lora' "
+            "(heads, CLS token and an adapter)."
+        },
+    )
+    train_bridge_heads: bool = field(
+        default=False,
+        metadata={"help": "While targets bind, also train heads, CLS token and decoder of text and vision."},
+    )
+    lora_rank: int = field(default=4, metadata={"help": "Rank of the adapter, whose alpha is equal to it."})
+    lora_layers: list[int] | None = field(
+        default=None,
+        metadata={"help": "Blocks with an adapter, counted from 0; None is the last half (the paper's)."},
+    )
+    lora_modules: str = field(
+        default="all", metadata={"help": "Where adapters are: 'all' (attention and MLP) or 'attention'."}
     )
     new_module_learning_rate: float | None = field(
         default=None,
@@ -50,7 +67,11 @@ class CodeBindTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, value, allowed in (("train_mode", self.train_mode, MODES), ("balance", self.balance, BALANCES)):
+        for name, value, allowed in (
+            ("train_mode", self.train_mode, MODES),
+            ("balance", self.balance, BALANCES),
+            ("lora_modules", self.lora_modules, tuple(LORA_MODULES)),
+        ):
             if value not in allowed:
                 raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}.")
         if self.input_noise < 0 or self.init_batches < 1:
@@ -58,3 +79,5 @@ class CodeBindTrainingArguments(TrainingArguments):
                 f"input_noise, init_batches: got {self.input_noise} and {self.init_batches}; they must be at least 0 "
                 "and 1."
             )
+        if self.lora_rank < 1:
+            raise ValueError(f"lora_rank: got {self.lora_rank}; it must be 1 or more.")

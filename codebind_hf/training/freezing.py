@@ -8,43 +8,83 @@ from codebind_hf.training.arguments import MODES
 
 
 NEW_MODULES = (".specific_head.", "decoders.")
+LORA_PART = ".lora_"
 _HEAD_PARTS = (".shared_head.", ".specific_head.", ".tower.cls_token")
+# What learns of an encoder, by mode; an empty text is part of every name.
+_PARTS = {"full": ("",), "heads": _HEAD_PARTS, "lora": (*_HEAD_PARTS, LORA_PART)}
+# The first part that a parameter's name contains is the one it counts for.
+_COUNTED = {
+    "lora": LORA_PART,
+    "cls_tokens": ".tower.cls_token",
+    "towers": ".tower.",
+    "shared_heads": ".shared_head.",
+    "specific_heads": ".specific_head.",
+    "decoders": "decoders.",
+    "temperature": "logit_scale.",
+}
 
 
-def train_only(model: CodeBindModel, modalities: Iterable[str], mode: str = "full") -> list[str]:
+def train_only(
+    model: CodeBindModel, modalities: Iterable[str], mode: str = "full", bridges: Iterable[str] = ()
+) -> list[str]:
     """Let only the encoders of `modalities`, their decoders, and the temperature learn; returns the encoders.
 
     Args:
         model: changed in place; frozen encoders stay in evaluation mode, also under `model.train()`.
         modalities: names such as "audio"; "image" and "video" are one encoder.
-        mode: "full", or "heads" for both heads and the CLS token of each encoder.
+        mode: "full", "heads" for both heads and the CLS token of each encoder, or "lora" for these and the adapter
+            that `add_lora` put there.
+        bridges: modalities whose heads, CLS token and decoder learn beside, whatever the mode (the paper's rows).
 
     Raises:
-        ValueError: a modality that the model does not have, no modality, or an unknown mode.
+        ValueError: a modality that the model does not have, no modality, an unknown mode, or "lora" without adapter.
     """
     if mode not in MODES:
         raise ValueError(f"mode: got {mode!r}; allowed: {', '.join(map(repr, MODES))}.")
+    encoders = _encoders_of(model, modalities)
+    if not encoders:
+        raise ValueError(f"modalities: got none; choose from {', '.join(model.config.modalities)}.")
+    if mode == "lora":
+        _check_adapters(model, encoders)
+    parts = dict.fromkeys(_encoders_of(model, bridges), _HEAD_PARTS) | dict.fromkeys(encoders, _PARTS[mode])
+    for name, parameter in model.named_parameters():
+        room, _, rest = name.partition(".")
+        encoder = rest.partition(".")[0]
+        learns = room == "logit_scale" or encoder in parts
+        if room == "encoders":
+            learns = learns and any(part in name for part in parts[encoder])
+        parameter.requires_grad_(learns)
+    for encoder, book in model.codebooks.specific.items():
+        if isinstance(book, Codebook):
+            book.frozen = encoder not in parts
+    return encoders
+
+
+def _encoders_of(model: CodeBindModel, modalities: Iterable[str]) -> list[str]:
     known = model.config.modalities
     names = list(modalities)
     for name in names:
         if name not in known:
             raise ValueError(f"modalities: {name!r} is not in this model, which has {', '.join(known)}.")
-    if not names:
-        raise ValueError(f"modalities: got none; choose from {', '.join(known)}.")
-    encoders = list(dict.fromkeys(known[name].encoder for name in names))
-    for name, parameter in model.named_parameters():
-        room, _, rest = name.partition(".")
-        encoder = rest.partition(".")[0]
-        learns = room == "logit_scale" or encoder in encoders
-        if room == "encoders" and mode == "heads":
-            learns = learns and any(part in name for part in _HEAD_PARTS)
-        parameter.requires_grad_(learns)
-    for encoder, book in model.codebooks.specific.items():
-        if isinstance(book, Codebook):
-            book.frozen = encoder not in encoders
-    return encoders
+    return list(dict.fromkeys(known[name].encoder for name in names))
+
+
+def _check_adapters(model: CodeBindModel, encoders: list[str]) -> None:
+    for encoder in encoders:
+        if not any(LORA_PART in name for name, _ in model.encoders[encoder].named_parameters()):
+            raise ValueError(f"mode: got 'lora', but the encoder {encoder!r} has no adapter. Fix: `add_lora` first.")
 
 
 def trainable_parameters(model: CodeBindModel) -> int:
     """How many numbers learn."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return sum(trainable_parts(model).values())
+
+
+def trainable_parts(model: CodeBindModel) -> dict[str, int]:
+    """How many numbers learn in each kind of part: `lora`, `cls_tokens`, `towers`, `shared_heads`, `specific_heads`,
+    `decoders` and `temperature`."""
+    counts = dict.fromkeys(_COUNTED, 0)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            counts[next(kind for kind, part in _COUNTED.items() if part in name)] += parameter.numel()
+    return counts

@@ -1,28 +1,27 @@
-"""A whole run from rows to a checkpoint: processor, model, stages, saving."""
+"""A whole run from rows to a checkpoint: what it is made of, its stages, saving."""
 
 import difflib
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
-
 from codebind_hf.data import CodeBindCollator, PreparedDataset
 from codebind_hf.data.collator import sense_names
 from codebind_hf.model.codebooks import Codebook
-from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.configuration_encoders import CodeBindTextConfig
 from codebind_hf.model.modalities import MODALITIES, Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.training.adapters import add_lora, has_lora, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
-from codebind_hf.training.freezing import train_only
+from codebind_hf.training.freezing import train_only, trainable_parts
 from codebind_hf.training.stages import ORDERS, SenseView, Stage, plan_stages
 from codebind_hf.training.trainer import CodeBindTrainer
 
+
+logger = logging.getLogger(__name__)
 
 # What suits tiny on a few hundred to a few thousand rows; a recipe file overrides any of it.
 DEFAULT_ARGUMENTS: dict[str, Any] = {
@@ -54,21 +53,26 @@ class Recipe:
     """What a training run is made of.
 
     Args:
-        preset: architecture to train from nothing.
-        model: fields of `CodeBindConfig` that override the preset's.
+        preset: architecture to train from nothing ("tiny" without `base`), or to extend that of `base` to.
+        base: checkpoint to start from, a folder or a name on the Hub; what it lacks starts from nothing.
+        model: fields of `CodeBindConfig` that override the preset's or the checkpoint's.
         processor: options of `CodeBindProcessor.from_model_config`.
-        order: "joint" or "sequential" binding of the targets.
+        temperature: to start with, of the cosines; `None` is the configuration's or the checkpoint's.
+        order: "joint" or "sequential" binding of the targets, or "bind" for a single stage on a bridge that `base`
+            brings.
         training: `CodeBindTrainingArguments` of every stage.
         stages: further arguments by stage: "bridge", "bind" (every target when sequential), "joint".
         seed: of weights, data order and everything else.
 
     Raises:
-        ValueError: an unknown order, stage or training argument.
+        ValueError: an unknown order, stage or training argument, or a temperature that is not above 0.
     """
 
-    preset: str = "tiny"
+    preset: str | None = None
+    base: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
+    temperature: float | None = None
     order: str = "joint"
     training: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -77,6 +81,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise ValueError(f"order: got {self.order!r}; allowed: {', '.join(map(repr, ORDERS))}.")
+        if self.temperature is not None and not self.temperature > 0:
+            raise ValueError(f"temperature: got {self.temperature}; it must be greater than 0.")
+        if self.preset is None and self.base is None:
+            self.preset = "tiny"
         if unknown := sorted(set(self.stages) - set(DEFAULT_STAGES)):
             raise ValueError(f"stages: got {', '.join(map(repr, unknown))}; allowed: {', '.join(DEFAULT_STAGES)}.")
         known = {entry.name for entry in fields(CodeBindTrainingArguments) if entry.init}
@@ -100,19 +108,6 @@ def senses_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in MODALITIES if name in present]
 
 
-def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[CodeBindModel, CodeBindProcessor]:
-    """A fresh model with the encoders that `senses` need, and its processor with a tokenizer trained on `texts`."""
-    set_seed(recipe.seed)
-    config = CodeBindConfig.from_preset(recipe.preset, **recipe.model).restricted_to(senses)
-    text, tokenizer = config.text_config, None
-    if isinstance(text, CodeBindTextConfig):
-        tokenizer = build_tokenizer(texts, vocab_size=text.vocab_size, max_length=text.max_position_embeddings)
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            setattr(text, name, getattr(tokenizer, name))
-    processor = CodeBindProcessor.from_model_config(config, tokenizer, **recipe.processor)
-    return CodeBindModel(config), processor
-
-
 def train(
     recipe: Recipe, model: CodeBindModel, processor: CodeBindProcessor, items: PreparedDataset, output_dir: Path
 ) -> list[dict[str, Any]]:
@@ -121,11 +116,20 @@ def train(
     Raises:
         ValueError: the items have no senses that can be trained together, or one that never meets text or image.
     """
+    plan = [
+        (stage, view, recipe.arguments(stage, output_dir))
+        for stage, view in _planned(items, model.config.modalities, recipe.order)
+    ]
+    _add_lora(model, [(stage, arguments) for stage, _, arguments in plan])
     logs = []
-    for stage, view in _planned(items, model.config.modalities, recipe.order):
-        encoders = train_only(model, stage.trained, recipe.arguments(stage, output_dir).train_mode)
-        log = _run(recipe, stage, model, processor, view, output_dir)
-        logs.append({"stage": stage.name, "encoders": encoders, "log": log})
+    for stage, view, arguments in plan:
+        bridges = set(stage.senses) - set(stage.trained) if arguments.train_bridge_heads else ()
+        encoders = train_only(model, stage.trained, arguments.train_mode, bridges)
+        parts = trainable_parts(model)
+        named = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
+        logger.info("%s: %s numbers learn: %s", stage.name, f"{sum(parts.values()):,}", named)
+        log = _run(arguments, model, processor, view)
+        logs.append({"stage": stage.name, "encoders": encoders, "trainable": parts, "log": log})
     model.requires_grad_(True)
     for module in model.modules():
         if isinstance(module, Codebook):
@@ -152,10 +156,22 @@ def _planned(items: PreparedDataset, modalities: dict[str, Modality], order: str
     return list(zip(stages, views, strict=True))
 
 
+def _add_lora(model: CodeBindModel, stages: Sequence[tuple[Stage, CodeBindTrainingArguments]]) -> None:
+    """One adapter for the targets of all stages in mode "lora": a second one would hide the first."""
+    chosen = [(stage, arguments) for stage, arguments in stages if arguments.train_mode == "lora"]
+    if not chosen:
+        return
+    kinds = [(each.lora_rank, each.lora_layers, each.lora_modules) for _, each in chosen]
+    if any(kind != kinds[0] for kind in kinds):
+        raise ValueError(f"stages: got the adapters {kinds}; all stages share one rank, layers and modules.")
+    modalities = model.config.modalities
+    encoders = [modalities[name].encoder for stage, _ in chosen for name in stage.trained]
+    add_lora(model, encoders, *kinds[0])
+
+
 def _run(
-    recipe: Recipe, stage: Stage, model: CodeBindModel, processor: CodeBindProcessor, view: SenseView, output_dir: Path
+    arguments: CodeBindTrainingArguments, model: CodeBindModel, processor: CodeBindProcessor, view: SenseView
 ) -> list[dict[str, Any]]:
-    arguments = recipe.arguments(stage, output_dir)
     arguments.dataloader_drop_last = arguments.dataloader_drop_last and _fills_batches(
         view, arguments.train_batch_size
     )
@@ -163,7 +179,7 @@ def _run(
         model=model, args=arguments, train_dataset=view, data_collator=CodeBindCollator(processor)
     )
     trainer.train()
-    folder = output_dir / stage.name
+    folder = Path(str(arguments.output_dir))
     if trainer.is_world_process_zero() and folder.is_dir() and not any(folder.iterdir()):
         # The library makes it for checkpoints, of which there may be none.
         folder.rmdir()
@@ -177,6 +193,9 @@ def _fills_batches(view: SenseView, batch_size: int) -> bool:
 
 
 def save(model: CodeBindModel, processor: CodeBindProcessor, folder: Path) -> None:
-    """Model and processor, ready for `from_pretrained`."""
-    model.save_pretrained(folder)
+    """Model and processor, ready for `from_pretrained`; of a model with an adapter, what `save_adapter` writes."""
+    if has_lora(model):
+        save_adapter(model, folder)
+    else:
+        model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Stages: first the image-text bridge, then the other senses against the frozen bridge.
+"""Stages: first the image-text bridge, then the other senses against the frozen bridge; or only one of the two.
 
 `video` has no encoder of its own: it learns with the bridge, in the vision encoder that later stages freeze. The other
 targets bind jointly by default. With frozen bridges and a frozen shared codebook nothing that one target learns can
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES, Modality
 
 
-ORDERS = ("joint", "sequential")
+ORDERS = ("joint", "sequential", "bind")
 _BRIDGES = ("text", "image")
 
 
@@ -38,6 +38,10 @@ def plan_stages(senses: Iterable[str], order: str = "joint") -> list[Stage]:
 
     Without both text and image there is no bridge to freeze: all senses learn together in one stage.
 
+    Args:
+        order: "joint" or "sequential" binding of the targets after the bridge; or "bind", for a bridge that a
+            checkpoint brings: one stage of all targets, or without targets one of text and vision.
+
     Raises:
         ValueError: fewer than two senses, no bridge sense, or an unknown order.
     """
@@ -50,10 +54,12 @@ def plan_stages(senses: Iterable[str], order: str = "joint") -> list[Stage]:
             f"senses: the data has {', '.join(names) or 'none'}; training needs text or image, and another sense that "
             "shares rows with it."
         )
-    if len(bridges) < 2:
-        return [Stage("joint", names, names)]
     with_bridge = tuple(name for name in names if _encoder(name) in BRIDGE_ENCODERS)
     targets = tuple(name for name in names if name not in with_bridge)
+    if order == "bind":
+        return [Stage("bind", targets, (*with_bridge, *targets)) if targets else Stage("bridge", names, names)]
+    if len(bridges) < 2:
+        return [Stage("joint", names, names)]
     stages = [Stage("bridge", with_bridge, with_bridge)]
     if order == "joint" and targets:
         stages.append(Stage("bind", targets, (*bridges, *targets)))

@@ -17,6 +17,7 @@ from transformers.trainer_utils import seed_worker
 
 from codebind_hf.data.sampler import SenseBatchSampler
 from codebind_hf.model.codebooks import Codebook
+from codebind_hf.training.adapters import has_lora, load_adapter, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.balancing import LossBalancer
 from codebind_hf.training.freezing import NEW_MODULES
@@ -229,8 +230,28 @@ class CodeBindTrainer(Trainer):
             if parameter.ndim > 1 and not name.rsplit(".", 1)[-1].startswith(kept)
         ]
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        model = self.accelerator.unwrap_model(self.model)
+        if self.args.should_save and has_lora(model):
+            # The library's adapter file holds LoRA alone.
+            save_adapter(model, output_dir or str(self.args.output_dir), state_dict)
+
+    def _load_adapter(self, folder: str, model: nn.Module | None = None) -> bool:
+        """Load the adapter of a checkpoint, if that is how this model is saved; FSDP has a format of its own."""
+        plain = self.accelerator.unwrap_model(self.model if model is None else model)
+        if not has_lora(plain) or self.is_fsdp_enabled:
+            return False
+        load_adapter(plain, folder)
+        return True
+
+    def _load_best_model(self) -> None:
+        if not self._load_adapter(str(self.state.best_model_checkpoint)):
+            super()._load_best_model()
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if not self._load_adapter(resume_from_checkpoint, model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         saved = Path(resume_from_checkpoint) / BALANCER_FILE
         if not saved.is_file():
             raise OSError(f"{saved}: missing; this checkpoint is incomplete. Resume from an earlier one.")

@@ -11,7 +11,11 @@ from codebind_hf.training import CodeBindTrainingArguments
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        pytest.param({"train_mode": "adapter"}, r"train_mode: got 'adapter'; allowed: 'full', 'heads'", id="mode"),
+        pytest.param(
+            {"train_mode": "adapter"}, r"train_mode: got 'adapter'; allowed: 'full', 'heads', 'lora'", id="mode"
+        ),
+        pytest.param({"lora_rank": 0}, r"lora_rank: got 0", id="rank"),
+        pytest.param({"lora_modules": "mlp"}, r"lora_modules: got 'mlp'; allowed: 'all', 'attention'", id="modules"),
         pytest.param({"balance": "auto"}, r"balance: got 'auto'; allowed: 'fixed', 'adaptive'", id="balance"),
         pytest.param({"input_noise": -0.1}, r"input_noise.*got -0.1", id="noise"),
         pytest.param({"init_batches": 0}, r"init_batches.*0", id="init-batches"),
@@ -33,6 +37,8 @@ def test_the_defaults_change_nothing_that_was_not_asked_for(tmp_path: Path) -> N
     assert arguments.balance == "fixed"
     assert arguments.new_module_learning_rate is None
     assert not arguments.freeze_shared_codes
+    assert not arguments.train_bridge_heads
+    assert (arguments.lora_rank, arguments.lora_layers, arguments.lora_modules) == (4, None, "all")
     assert arguments.input_noise == 0.0
 
 

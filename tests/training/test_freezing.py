@@ -5,7 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from codebind_hf.training import train_only
-from codebind_hf.training.freezing import trainable_parameters
+from codebind_hf.training.adapters import add_lora
+from codebind_hf.training.freezing import trainable_parameters, trainable_parts
+
+
+HEAD_PARTS = ("norm.weight", "norm.bias", "projection.weight")
 
 
 def learning_rooms(model: object) -> set[str]:
@@ -49,6 +53,74 @@ def test_heads_mode_trains_less_than_full_mode(tiny: SimpleNamespace) -> None:
     full = trainable_parameters(model)
     train_only(model, ["audio"], mode="heads")
     assert 0 < trainable_parameters(model) < full
+
+
+def learning(model: object, encoder: str) -> set[str]:
+    """Names of what learns in one encoder, with all of an adapter as `lora`."""
+    found = {name for name, value in model.encoders[encoder].named_parameters() if value.requires_grad}  # type: ignore[attr-defined]
+    return {"lora" if ".lora_" in name else name for name in found}
+
+
+HEADS = {f"{head}.{name}" for head in ("shared_head", "specific_head") for name in HEAD_PARTS}
+
+
+def test_lora_mode_trains_adapter_heads_cls_token_and_decoder_of_the_target(tiny: SimpleNamespace) -> None:
+    model = tiny.model()
+    add_lora(model, ["audio", "depth"])
+    assert train_only(model, ["audio"], mode="lora") == ["audio"]
+    assert learning(model, "audio") == HEADS | {"tower.cls_token", "lora"}
+    assert learning_rooms(model) == {"encoders.audio", "decoders.audio", "logit_scale"}
+
+
+def test_of_bridges_beside_a_target_heads_cls_token_and_decoder_learn(tiny: SimpleNamespace) -> None:
+    model = tiny.model()
+    add_lora(model, ["audio"])
+    train_only(model, ["audio"], mode="lora", bridges=["text", "image"])
+    assert learning(model, "vision") == HEADS | {"tower.cls_token"}
+    assert learning(model, "text") == {f"shared_head.{name}" for name in HEAD_PARTS}
+    assert learning(model, "depth") == set()
+    rooms = {"encoders.text", "encoders.vision", "encoders.audio", "decoders.vision", "decoders.audio", "logit_scale"}
+    assert learning_rooms(model) == rooms
+    assert {name for name, book in model.codebooks.specific.items() if not book.frozen} == {"vision", "audio"}
+
+
+def test_a_target_that_is_also_named_as_bridge_learns_by_its_mode(tiny: SimpleNamespace) -> None:
+    model = tiny.model()
+    train_only(model, ["image"], bridges=["text", "video"])
+    assert all(parameter.requires_grad for parameter in model.encoders["vision"].parameters())
+
+
+def test_what_learns_is_counted_by_part(tiny: SimpleNamespace) -> None:
+    model = tiny.model()
+    add_lora(model, ["audio"], rank=2)
+    train_only(model, ["audio"], mode="lora", bridges=["text", "image"])
+    decoders = sum(value.numel() for name in ("vision", "audio") for value in model.decoders[name].parameters())
+    assert trainable_parts(model) == {
+        # Width 16, MLP 24: four square projections, fc1 and fc2.
+        "lora": 2 * (4 * (16 + 16) + 2 * (16 + 24)),
+        "cls_tokens": 2 * 16,
+        "towers": 0,
+        # Norm weight and bias, and 16 x 16, of text, vision and audio.
+        "shared_heads": 3 * (2 * 16 + 16 * 16),
+        "specific_heads": 2 * (2 * 16 + 16 * 16),
+        "decoders": decoders,
+        "temperature": 1,
+    }
+    assert sum(trainable_parts(model).values()) == trainable_parameters(model)
+    train_only(model, ["text"])
+    text = sum(value.numel() for value in model.encoders["text"].parameters())
+    counts = trainable_parts(model)
+    assert counts["towers"] + counts["shared_heads"] == text
+    assert sum(counts.values()) == text + 1
+
+
+def test_lora_mode_needs_an_adapter_on_every_target(tiny: SimpleNamespace) -> None:
+    model = tiny.model()
+    add_lora(model, ["audio"])
+    before = {name: value.requires_grad for name, value in model.named_parameters()}
+    with pytest.raises(ValueError, match="mode: got 'lora', but the encoder 'depth' has no adapter"):
+        train_only(model, ["audio", "depth"], mode="lora")
+    assert before == {name: value.requires_grad for name, value in model.named_parameters()}
 
 
 def test_text_has_no_cls_token_but_its_heads_learn(tiny: SimpleNamespace) -> None:
@@ -106,5 +178,5 @@ def test_a_wrong_modality_is_named(tiny: SimpleNamespace, modalities: list[str],
 
 
 def test_an_unknown_mode_is_named(tiny: SimpleNamespace) -> None:
-    with pytest.raises(ValueError, match="mode: got 'lora'; allowed: 'full', 'heads'"):
-        train_only(tiny.model(), ["audio"], mode="lora")
+    with pytest.raises(ValueError, match="mode: got 'adapter'; allowed: 'full', 'heads', 'lora'"):
+        train_only(tiny.model(), ["audio"], mode="adapter")

@@ -214,7 +214,7 @@ def test_one_sense_cannot_be_trained(rows: list[dict[str, Any]], tmp_path: Path)
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        pytest.param({"order": "random"}, r"order: got 'random'; allowed: 'joint', 'sequential'", id="order"),
+        pytest.param({"order": "random"}, r"order: got 'random'; allowed: 'joint', 'sequential', 'bind'", id="order"),
         pytest.param({"stages": {"brige": {}}}, r"stages: got 'brige'; allowed: bridge, bind, joint", id="stage"),
     ],
 )

@@ -47,6 +47,26 @@ def test_without_a_whole_bridge_everything_learns_together(senses: tuple[str, ..
     assert plan_stages(senses, order) == [Stage("joint", senses, senses)]
 
 
+@pytest.mark.parametrize(
+    ("senses", "expected"),
+    [
+        pytest.param(
+            ("text", "image", "depth"), Stage("bind", ("depth",), ("text", "image", "depth")), id="image-text-depth"
+        ),
+        pytest.param(
+            ("text", "video", "audio"), Stage("bind", ("audio",), ("text", "video", "audio")), id="video-text-audio"
+        ),
+        pytest.param(
+            ("text", "audio", "eeg"), Stage("bind", ("audio", "eeg"), ("text", "audio", "eeg")), id="no-vision"
+        ),
+        pytest.param(("text", "image"), Stage("bridge", ("text", "image"), ("text", "image")), id="image"),
+        pytest.param(("text", "video"), Stage("bridge", ("text", "video"), ("text", "video")), id="video"),
+    ],
+)
+def test_binding_to_a_bridge_that_is_there_is_one_stage(senses: tuple[str, ...], expected: Stage) -> None:
+    assert plan_stages(senses, order="bind") == [expected]
+
+
 def test_text_and_image_alone_are_the_bridge() -> None:
     assert plan_stages(["text", "image"]) == [Stage("bridge", ("text", "image"), ("text", "image"))]
     assert [stage.name for stage in plan_stages(["text", "image"], "sequential")] == ["bridge"]

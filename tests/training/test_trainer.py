@@ -15,6 +15,7 @@ from torch import Tensor
 from codebind_hf.data import CodeBindCollator
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.training import CodeBindTrainer, LossBalancer, SenseView, train_only
+from codebind_hf.training.adapters import add_lora, load_adapter
 
 
 TERMS = {"align", "seg", "recon", "orth", "uni", "commit", "cm"}
@@ -154,6 +155,26 @@ def test_without_a_rate_of_their_own_new_modules_take_the_usual_one(
 ) -> None:
     trainer = trainer_of(tiny.model(), tiny.items(), learning_rate=1e-3)
     assert {group["lr"] for group in trainer.create_optimizer().param_groups} == {1e-3}
+
+
+def test_an_adapter_learns_at_the_rate_of_pretrained_parts(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
+    model = tiny.model()
+    add_lora(model, ["audio"])
+    train_only(model, ["audio"], mode="lora", bridges=["text", "image"])
+    trainer = trainer_of(model, tiny.items(), learning_rate=1e-3, new_module_learning_rate=5e-3, weight_decay=0.1)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = trainer.create_optimizer().param_groups
+    found = {names[id(value)]: (group["lr"], group["weight_decay"]) for group in groups for value in group["params"]}
+    assert found.keys() == {name for name, value in model.named_parameters() if value.requires_grad}
+    slow = {name for name, (rate, _) in found.items() if rate == 1e-3}
+    assert {rate for rate, _ in found.values()} == {1e-3, 5e-3}
+    assert slow == {
+        name
+        for name in found
+        if any(part in name for part in (".lora_", ".cls_token", ".shared_head.", "logit_scale."))
+    }
+    assert {found[name] for name in found if ".lora_" in name} == {(1e-3, 0.1)}
+    assert found["encoders.vision.tower.cls_token"] == (1e-3, 0.0)
 
 
 def test_only_what_learns_is_in_the_optimizer(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
@@ -414,11 +435,27 @@ def test_accumulated_gradients_are_means_of_the_batches(tiny: SimpleNamespace, t
 # Resuming
 
 
-@pytest.mark.parametrize("stop", [3, 6, 8])
+def with_lora(model: Any) -> Any:
+    """`model`, ready to bind audio by an adapter while the bridge's heads learn."""
+    add_lora(model, ["audio"], rank=2)
+    train_only(model, ["audio"], mode="lora", bridges=["text", "image"])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("stop", "prepared"),
+    [
+        # An epoch has 6 batches: stops inside the first epoch, at its end, and inside the second.
+        pytest.param(3, lambda model: model, id="3"),
+        pytest.param(6, lambda model: model, id="6"),
+        pytest.param(8, lambda model: model, id="8"),
+        pytest.param(3, with_lora, id="3-lora"),
+        pytest.param(8, with_lora, id="8-lora"),
+    ],
+)
 def test_a_resumed_run_equals_one_that_never_stopped(
-    tiny: SimpleNamespace, trainer_of: MakeTrainer, tmp_path: Path, stop: int
+    tiny: SimpleNamespace, trainer_of: MakeTrainer, tmp_path: Path, stop: int, prepared: Callable[[Any], Any]
 ) -> None:
-    # An epoch has 6 batches: stops inside the first epoch, at its end, and inside the second.
     fields = {
         "max_steps": 10,
         "balance": "adaptive",
@@ -429,7 +466,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(
         "weight_decay": 0.05,
     }
     straight = trainer_of(
-        tiny.model(),
+        prepared(tiny.model()),
         tiny.items(),
         LossBalancer(min_interval=2, max_interval=2),
         **fields,
@@ -437,9 +474,11 @@ def test_a_resumed_run_equals_one_that_never_stopped(
     )
     straight.train()
     checkpoint = tmp_path / "a" / f"checkpoint-{stop}"
+    # The first model's adapter started from other random numbers than the second's.
+    second = prepared(tiny.model())
     torch.manual_seed(99)
     resumed = trainer_of(
-        tiny.model(),
+        second,
         tiny.items(),
         LossBalancer(min_interval=2, max_interval=2),
         **fields,
@@ -458,6 +497,34 @@ def test_a_resumed_run_equals_one_that_never_stopped(
         for trainer in (straight, resumed)
     ]
     assert tails[0] == tails[1]
+
+
+def test_a_trainer_checkpoint_of_an_adapter_is_small_and_loads_onto_the_base(
+    tiny: SimpleNamespace, trainer_of: MakeTrainer, tmp_path: Path
+) -> None:
+    model = with_lora(tiny.model())
+    before = state_of(model)
+    items = tiny.items(groups=(("text", "image", "audio"),))
+    trainer = trainer_of(model, items, save_strategy="steps", save_steps=3)
+    trainer.train()
+    checkpoint = tmp_path / "run" / "checkpoint-3"
+    assert not (checkpoint / "model.safetensors").exists()
+    loaded = tiny.model()
+    load_adapter(loaded, checkpoint)
+    assert differing(state_of(model), state_of(loaded)) == []
+    moved = set(differing(before, state_of(model)))
+    assert {"lora_A", "lora_B"} <= {part for name in moved for part in name.split(".")}
+    kept = ("codebooks.", "decoders.", "logit_scale.")
+    parts = (".lora_", ".cls_token", "_head.")
+    assert [name for name in moved if not name.startswith(kept) and not any(part in name for part in parts)] == []
+    assert not any(name.startswith(("encoders.depth.", "decoders.depth.")) for name in moved)
+    trainer.state.best_model_checkpoint = str(checkpoint)
+    after = state_of(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.0 if not parameter.requires_grad else 1.0)
+    trainer._load_best_model()
+    assert differing(after, state_of(model)) == []
 
 
 def test_a_checkpoint_without_its_balancer_is_refused(

@@ -1,0 +1,196 @@
+"""LoRA through PEFT: adapters in the towers, and checkpoints that also hold what learns beside them."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftConfig, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from codebind_hf.model.modeling_codebind import CodeBindModel
+
+
+ADAPTER = "default"
+# A folder of its own: beside the adapter, the library would take the configuration for that of a whole model.
+ARCHITECTURE_FOLDER = "architecture"
+_ATTENTION = r"self_attn\.(q_proj|k_proj|v_proj|out_proj)"
+LORA_MODULES = {"all": rf"({_ATTENTION}|mlp\.(fc1|fc2))", "attention": _ATTENTION}
+_PREFIX = "base_model.model."
+
+
+def has_lora(model: CodeBindModel) -> bool:
+    """Whether `model` carries a PEFT adapter that is not merged."""
+    return bool(model._hf_peft_config_loaded)
+
+
+def add_lora(
+    model: CodeBindModel,
+    encoders: Iterable[str],
+    rank: int = 4,
+    layers: Iterable[int] | None = None,
+    modules: str = "all",
+) -> None:
+    """Put LoRA into the towers of `encoders`, in place; the model's output does not change until it learns.
+
+    Source: paper section 4 and Visual-AI/CodeBind@bba682e models/lora.py: no scaling, no dropout, no bias. Deviation:
+    query, key and value have a down matrix each; the reference has one for its fused projection.
+
+    Everything but the adapter is frozen; `train_only` decides what learns.
+
+    Args:
+        encoders: names such as "audio" or "vision".
+        rank: of the matrices; scaled by alpha / rank = 1.
+        layers: blocks that get an adapter, counted from 0; `None` is the last half (the paper's 7-12 of 12, 4-6 of 6).
+        modules: "all" (attention and MLP) or "attention".
+
+    Raises:
+        ValueError: an encoder or a block that the model lacks, an unknown `modules`, a rank below 1, or a model that
+            has an adapter already.
+    """
+    if modules not in LORA_MODULES:
+        raise ValueError(f"modules: got {modules!r}; allowed: {', '.join(map(repr, LORA_MODULES))}.")
+    if rank < 1:
+        raise ValueError(f"rank: got {rank}; it must be 1 or more.")
+    if has_lora(model):
+        raise ValueError("model: it has an adapter already. Fix: `merge_lora(model)` first.")
+    names = list(dict.fromkeys(encoders))
+    if not names:
+        raise ValueError(f"encoders: got none; choose from {', '.join(model.encoders)}.")
+    wanted = None if layers is None else sorted(set(layers))
+    towers = [rf"{re.escape(name)}\.tower\.layers\.({_blocks(model, name, wanted)})" for name in names]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=rf"encoders\.({'|'.join(towers)})\.{LORA_MODULES[modules]}",
+    )
+    model.add_adapter(config, adapter_name=ADAPTER)
+
+
+def _blocks(model: CodeBindModel, encoder: str, layers: list[int] | None) -> str:
+    """The numbers of the adapted blocks of one tower, as an alternative of a regular expression."""
+    if encoder not in model.encoders:
+        raise ValueError(f"encoders: {encoder!r} is not in this model, which has {', '.join(model.encoders)}.")
+    count = len(model.encoders[encoder].tower.layers)  # type: ignore[union-attr, arg-type]
+    if layers is None:
+        layers = list(range(count - max(1, count // 2), count))
+    if not count or not layers or layers[0] < 0 or layers[-1] >= count:
+        raise ValueError(f"layers: got {layers}; the tower of {encoder!r} has {count} blocks, counted from 0.")
+    return "|".join(map(str, layers))
+
+
+def merge_lora(model: CodeBindModel) -> CodeBindModel:
+    """Add the adapter to the weights and remove it, in place: a plain model, the same up to rounding.
+
+    Raises:
+        ValueError: the model has no adapter, or merging would give weights that are not finite.
+    """
+    _check_lora(model)
+    _remove(model, merge=True)
+    return model
+
+
+def _check_lora(model: CodeBindModel) -> None:
+    if not has_lora(model):
+        raise ValueError("model: it has no adapter. Fix: `add_lora(...)` or `load_adapter(...)` first.")
+
+
+def _remove(model: CodeBindModel, merge: bool) -> None:
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            if merge:
+                module.merge(safe_merge=True)
+            model.set_submodule(name, module.get_base_layer())
+    del model.peft_config
+    model._hf_peft_config_loaded = False
+
+
+def adapter_state(model: CodeBindModel, state_dict: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The adapter, and all that a frozen tower does not hold: CLS tokens, heads, decoders, scale and every buffer.
+
+    Args:
+        model: with an adapter, or without for what belongs to no adapter.
+        state_dict: of the whole model, where it had to be gathered; `None` takes the model's own.
+    """
+    state = dict(model.state_dict() if state_dict is None else state_dict)
+    buffers = {name for name, _ in model.named_buffers()}
+    beside = {
+        name: value
+        for name, value in state.items()
+        if name in buffers or ".tower." not in name or name.endswith(".tower.cls_token")
+    }
+    return {**(model.get_adapter_state_dict(ADAPTER, state) if has_lora(model) else {}), **beside}
+
+
+def save_adapter(
+    model: CodeBindModel, folder: str | os.PathLike, state_dict: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write the adapter with all that learns beside it, in PEFT's format, which PEFT and transformers load whole.
+
+    The towers' own weights are not in it: it is loaded onto the checkpoint that training started from. The folder
+    `architecture` holds the model's configuration, for a base whose own is smaller.
+
+    Args:
+        state_dict: as in `adapter_state`.
+
+    Raises:
+        ValueError: the model has no adapter.
+    """
+    _check_lora(model)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {f"{_PREFIX}{name}": value.contiguous() for name, value in adapter_state(model, state_dict).items()}
+    save_file(state, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+    model.peft_config[ADAPTER].save_pretrained(str(folder))  # type: ignore[attr-defined]
+    model.config.save_pretrained(folder / ARCHITECTURE_FOLDER)
+
+
+def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
+    """Load what `save_adapter` wrote onto its base model, in place; an adapter that is there takes the new values.
+
+    Senses that `model` was loaded without are left out.
+
+    Raises:
+        OSError: the folder holds no adapter.
+        ValueError: the adapter is of another architecture, or holds nothing but LoRA; the model is then as it was.
+    """
+    file = Path(folder) / SAFETENSORS_WEIGHTS_NAME
+    if not file.is_file():
+        raise OSError(f"{file}: missing; this folder holds no adapter. Fix: give the folder `save_adapter` wrote.")
+    ignored = re.compile("|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"]))
+    saved = {name.removeprefix(_PREFIX): value for name, value in load_file(file).items()}
+    state = {name: value for name, value in saved.items() if not ignored.match(name)}
+    is_new = not has_lora(model)
+    if is_new:
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = False
+        model.add_adapter(config, adapter_name=ADAPTER)
+    try:
+        _check_same(adapter_state(model), state, file)
+    except ValueError:
+        if is_new:
+            _remove(model, merge=False)
+        raise
+    with torch.no_grad():
+        set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
+
+
+def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], file: Path) -> None:
+    """Refuse tensors of other names or shapes than the model's."""
+    fix = (
+        f"Fix: load the base with `config=CodeBindConfig.from_pretrained(folder, subfolder={ARCHITECTURE_FOLDER!r})`."
+    )
+    if missing := [name for name in own if name not in state]:
+        raise ValueError(f"{file}: lacks {missing[0]} and {len(missing) - 1} more tensors that this model has. {fix}")
+    for name, value in state.items():
+        if name not in own:
+            raise ValueError(f"{file}: holds {name}, which this model has no place for. {fix}")
+        if own[name].shape != value.shape:
+            shapes = f"{tuple(value.shape)}, and this model {tuple(own[name].shape)}"
+            raise ValueError(f"{file}: {name} has shape {shapes}. {fix}")

@@ -1,0 +1,104 @@
+"""What a recipe starts from: a fresh model, or a checkpoint with what it lacks added."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.model.configuration_encoders import CodeBindTextConfig
+from codebind_hf.model.modalities import BRIDGE_ENCODERS
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.presets import merge_fields, preset_fields
+from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.model.sense_processing import SenseProcessing
+from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.training.recipe import Recipe
+
+
+logger = logging.getLogger(__name__)
+
+
+def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[CodeBindModel, CodeBindProcessor]:
+    """A model with the encoders that `senses` need, and its processor.
+
+    Without `recipe.base` the model is fresh and its tokenizer is trained on `texts`. With it, weights, tokenizer and
+    preprocessing are the checkpoint's, in float32, and `texts` is not used.
+
+    Raises:
+        ValueError: an unknown preset or field, or a checkpoint whose shapes differ or that lacks a bridge.
+        OSError: no checkpoint at `recipe.base`.
+    """
+    set_seed(recipe.seed)
+    config = recipe_config(recipe).restricted_to(senses)
+    if recipe.base is not None:
+        processor = _extended_processor(recipe.base, config, recipe.processor)
+        return _loaded_model(recipe.base, config, recipe.temperature is not None), processor
+    text, tokenizer = config.text_config, None
+    if isinstance(text, CodeBindTextConfig):
+        tokenizer = build_tokenizer(texts, vocab_size=text.vocab_size, max_length=text.max_position_embeddings)
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(text, name, getattr(tokenizer, name))
+    processor = CodeBindProcessor.from_model_config(config, tokenizer, **recipe.processor)
+    return CodeBindModel(config), processor
+
+
+def recipe_config(recipe: Recipe) -> CodeBindConfig:
+    """The configuration that a recipe names: of the base, then the preset, then its own fields.
+
+    Raises:
+        ValueError: an unknown preset or field.
+    """
+    fields: dict[str, Any] = {} if recipe.base is None else CodeBindConfig.from_pretrained(recipe.base).to_dict()
+    if recipe.preset is not None:
+        fields = merge_fields(fields, preset_fields(recipe.preset))
+    if recipe.temperature is not None:
+        fields["logit_scale_init_value"] = -math.log(recipe.temperature)
+    return CodeBindConfig(**merge_fields(fields, recipe.model))
+
+
+def _loaded_model(base: str, config: CodeBindConfig, has_temperature: bool) -> CodeBindModel:
+    try:
+        loaded: Any = CodeBindModel.from_pretrained(base, config=config, dtype=torch.float32, output_loading_info=True)
+    except RuntimeError as error:
+        raise ValueError(f"base: {base!r} does not fit the recipe's preset and model: {error}") from error
+    model, info = loaded
+    _check_bridges(model, set(info["missing_keys"]), base)
+    if has_temperature:
+        torch.nn.init.constant_(model.logit_scale.log_scale, model.logit_scale.initial)
+    return model
+
+
+def _check_bridges(model: CodeBindModel, missing: set[str], base: str) -> None:
+    """Refuse a bridge without weights: everything is aligned to it; say what else starts from nothing."""
+    names = [name for name, _ in model.named_parameters()]
+    for encoder in BRIDGE_ENCODERS:
+        tower = [name for name in names if name.startswith(f"encoders.{encoder}.tower.")]
+        if tower and missing.issuperset(tower):
+            raise ValueError(f"base: {base!r} has no {encoder} encoder, which the recipe's data needs.")
+    for part, count in sorted(Counter(map(_part, missing)).items()):
+        logger.warning("base: %s lacks %d tensors of %s, which start from nothing.", base, count, part)
+
+
+def _part(name: str) -> str:
+    """`encoders.eeg.tower` of `encoders.eeg.tower.layers.0...`."""
+    return ".".join(name.split(".")[: 3 if name.startswith("encoders.") else 2])
+
+
+def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, dict[str, Any]]) -> CodeBindProcessor:
+    """The base's processor for the senses of `config`; senses that it does not know take the default parameters."""
+    stored = CodeBindProcessor.from_pretrained(base)
+    known = {part.argument: part.parameters() for part in _sense_parts(stored) if part.modality in stored.modalities}
+    known["text"] = {"max_length": stored.max_text_length, "padding": stored.text_padding}
+    options = {name: {**known.get(name, {}), **overrides.get(name, {})} for name in {**known, **overrides}}
+    tokenizer = stored.tokenizer if "text" in stored.modalities else None
+    return CodeBindProcessor.from_model_config(config, tokenizer, **options)
+
+
+def _sense_parts(processor: CodeBindProcessor) -> Iterable[SenseProcessing]:
+    parts = (getattr(processor, name) for name in processor.get_attributes())
+    return (part for part in parts if isinstance(part, SenseProcessing))

@@ -1,0 +1,287 @@
+"""LoRA: where adapters sit, what they add, and that a saved one brings back everything that was trained."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from common import assert_same, small_config, tiny_inputs, tiny_model
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.training.adapters import add_lora, has_lora, load_adapter, merge_lora, save_adapter
+
+
+SENSES = ("text", "image", "audio")
+ALL = {f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "out_proj")} | {"mlp.fc1", "mlp.fc2"}
+
+
+def make_model(blocks: int = 4, **overrides: Any) -> CodeBindModel:
+    return tiny_model(small_config(*SENSES, **{"audio_config": {"num_hidden_layers": blocks}, **overrides}))
+
+
+def adapted(model: CodeBindModel) -> set[str]:
+    return {name.partition(".lora_A.")[0] for name, _ in model.named_parameters() if ".lora_A." in name}
+
+
+def changed(model: CodeBindModel) -> CodeBindModel:
+    """`model` as training could leave it: adapter, heads, CLS tokens, decoders, scale and codes have moved."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, value in [*model.named_parameters(), *model.named_buffers()]:
+            if ".tower." in name and ".lora_" not in name and not name.endswith("cls_token"):
+                continue
+            if value.is_floating_point():
+                value += 0.3 * torch.randn(value.shape, generator=generator)
+                if name.endswith(".codes"):
+                    value.copy_(normalize(value, dim=-1))
+            else:
+                value += 7
+    return model
+
+
+def outputs_of(model: Any, config: CodeBindConfig) -> dict[str, Tensor]:
+    """Embeddings, codes and reconstructions of fixed inputs."""
+    model.eval()
+    with torch.no_grad():
+        output = model(**tiny_inputs(config), output_reconstructions=True)
+    found = {f"{name}.embeds": value for name, value in output.embeds.items()}
+    found |= {f"{name}.specific": value for name, value in output.specific_embeds.items()}
+    found |= {f"{name}.reconstruction": value for name, value in output.reconstructions.items()}
+    return found | {f"{name}.codes": value.shared for name, value in output.codes.items()}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> SimpleNamespace:
+    """A base checkpoint, and an adapter trained on it."""
+    base = make_model()
+    base.save_pretrained(tmp_path / "base")
+    model = CodeBindModel.from_pretrained(tmp_path / "base")
+    before = outputs_of(model, model.config)
+    add_lora(model, ["audio"], rank=3)
+    save_adapter(changed(model), tmp_path / "adapter")
+    outputs = outputs_of(model, model.config)
+    moved = [name for name, value in outputs.items() if not torch.equal(value, before[name])]
+    assert {"audio.embeds", "text.embeds", "image.specific", "image.reconstruction"} <= set(moved)
+    return SimpleNamespace(base=tmp_path / "base", adapter=tmp_path / "adapter", model=model, outputs=outputs)
+
+
+# Where adapters sit
+
+
+@pytest.mark.parametrize(
+    ("blocks", "layers", "expected"),
+    [
+        pytest.param(12, None, range(6, 12), id="last-6-of-12"),
+        pytest.param(6, None, range(3, 6), id="last-3-of-6"),
+        pytest.param(3, None, [2], id="odd"),
+        pytest.param(1, None, [0], id="one"),
+        pytest.param(4, [2, 0], [0, 2], id="chosen"),
+    ],
+)
+def test_adapters_are_on_the_last_half_or_the_chosen_blocks(
+    blocks: int, layers: list[int] | None, expected: Any
+) -> None:
+    model = make_model(blocks)
+    add_lora(model, ["audio"], layers=layers)
+    assert adapted(model) == {f"encoders.audio.tower.layers.{block}.{name}" for block in expected for name in ALL}
+
+
+def test_attention_alone_can_have_adapters() -> None:
+    model = make_model()
+    add_lora(model, ["audio"], layers=[1], modules="attention")
+    assert adapted(model) == {f"encoders.audio.tower.layers.1.{name}" for name in ALL if "attn" in name}
+
+
+def test_several_encoders_each_count_their_own_blocks() -> None:
+    model = make_model(4)
+    add_lora(model, ["audio", "vision"], modules="attention")
+    blocks = {tuple(name.split(".")[i] for i in (1, 4)) for name in adapted(model)}
+    assert blocks == {("audio", "2"), ("audio", "3"), ("vision", "1")}
+
+
+# What they add
+
+
+def test_a_fresh_adapter_changes_no_bit_of_the_output() -> None:
+    model = make_model()
+    before = outputs_of(model, model.config)
+    add_lora(model, ["audio"])
+    assert_same(before, outputs_of(model, model.config))
+    downs = [value for name, value in model.named_parameters() if ".lora_A." in name]
+    # Were both matrices 0, neither would ever get a gradient.
+    assert all(value.abs().min() > 0 for value in downs)
+
+
+def test_an_adapter_adds_up_times_down_without_a_scale() -> None:
+    model = make_model()
+    layer = "encoders.audio.tower.layers.3.mlp.fc1"
+    weight, bias = (value.detach().clone() for value in model.get_submodule(layer).parameters())
+    add_lora(model, ["audio"], rank=2)
+    changed(model)
+    own = dict(model.get_submodule(layer).named_parameters())
+    up, down = own["lora_B.default.weight"], own["lora_A.default.weight"]
+    assert (up.shape, down.shape) == ((40, 2), (2, 32))
+    x = torch.randn(5, 32)
+    torch.testing.assert_close(model.get_submodule(layer)(x), x @ (weight + up @ down).T + bias)
+
+
+def test_only_the_adapter_is_trainable_until_train_only_decides() -> None:
+    model = make_model()
+    add_lora(model, ["audio"])
+    assert all((".lora_" in name) == value.requires_grad for name, value in model.named_parameters())
+
+
+# Save and load
+
+
+def test_a_fresh_base_with_the_saved_adapter_is_the_trained_model_bit_for_bit(saved: SimpleNamespace) -> None:
+    model = CodeBindModel.from_pretrained(saved.base)
+    load_adapter(model, saved.adapter)
+    assert_same(saved.outputs, outputs_of(model, model.config))
+    assert_same(dict(saved.model.state_dict()), dict(model.state_dict()))
+
+
+def test_the_libraries_load_the_saved_adapter_whole(saved: SimpleNamespace) -> None:
+    # With heads or codes missing from the file, these would load it without a word and embed differently.
+    config = saved.model.config
+    peft = PeftModel.from_pretrained(CodeBindModel.from_pretrained(saved.base), saved.adapter)
+    assert_same(saved.outputs, outputs_of(peft, config))
+    model = CodeBindModel.from_pretrained(saved.base)
+    model.load_adapter(str(saved.adapter))
+    assert_same(saved.outputs, outputs_of(model, config))
+    assert_same(saved.outputs, outputs_of(CodeBindModel.from_pretrained(saved.adapter), config))
+
+
+def test_the_file_holds_what_learns_and_nothing_of_the_frozen_towers(saved: SimpleNamespace) -> None:
+    names = {name.removeprefix("base_model.model.") for name in load_file(saved.adapter / "adapter_model.safetensors")}
+    towers = {name for name in names if ".tower." in name}
+    assert {name for name in towers if ".lora_" not in name} == {
+        "encoders.vision.tower.cls_token",
+        "encoders.audio.tower.cls_token",
+    }
+    parts = ("encoders.text.shared_head.", "encoders.vision.specific_head.", "decoders.audio.", "logit_scale.")
+    assert all(any(name.startswith(part) for name in names) for part in parts)
+    assert {f"codebooks.shared.{name}" for name in ("codes", "cluster_size", "code_sum", "usage")} <= names
+    assert {"codebooks.shared.num_updates", "codebooks.specific.audio.codes"} <= names
+
+
+def test_loading_again_takes_the_saved_values(saved: SimpleNamespace) -> None:
+    model = CodeBindModel.from_pretrained(saved.base)
+    load_adapter(model, saved.adapter)
+    changed(model)
+    load_adapter(model, saved.adapter)
+    assert_same(saved.outputs, outputs_of(model, model.config))
+
+
+def test_a_base_loaded_without_some_senses_takes_the_rest(saved: SimpleNamespace) -> None:
+    model = CodeBindModel.from_pretrained(saved.base, modalities=["text", "audio"])
+    load_adapter(model, saved.adapter)
+    found = outputs_of(model, model.config)
+    with torch.no_grad():
+        expected = saved.model.eval()(**tiny_inputs(model.config))
+    for sense in ("text", "audio"):
+        assert torch.equal(found[f"{sense}.embeds"], expected.embeds[sense])
+
+
+def test_an_adapter_that_grew_a_plain_base_brings_the_architecture_to_rebuild_it(tmp_path: Path) -> None:
+    # As ImageBind: one embedding, no codebook, no decoder.
+    plain = small_config(*SENSES, specific_dim=0, num_shared_codes=0, align_on="continuous").to_dict()
+    tiny_model(CodeBindConfig(**{**plain, "decoder_config": None})).save_pretrained(tmp_path / "base")
+    model = CodeBindModel.from_pretrained(tmp_path / "base", config=small_config(*SENSES))
+    add_lora(model, ["audio"])
+    save_adapter(changed(model), tmp_path / "adapter")
+    with pytest.raises(ValueError, match=r"no place for.*Fix: load the base with .*architecture"):
+        load_adapter(CodeBindModel.from_pretrained(tmp_path / "base"), tmp_path / "adapter")
+    config = CodeBindConfig.from_pretrained(tmp_path / "adapter", subfolder="architecture")
+    loaded = CodeBindModel.from_pretrained(tmp_path / "base", config=config)
+    load_adapter(loaded, tmp_path / "adapter")
+    assert_same(outputs_of(model, model.config), outputs_of(loaded, config))
+
+
+# Merging
+
+
+def test_a_merged_model_is_the_adapted_one_and_saves_as_a_plain_checkpoint(
+    saved: SimpleNamespace, tmp_path: Path
+) -> None:
+    model = merge_lora(saved.model)
+    assert not has_lora(model)
+    assert set(model.state_dict()) == set(CodeBindModel.from_pretrained(saved.base).state_dict())
+    merged = outputs_of(model, model.config)
+    for name, value in saved.outputs.items():
+        if name.endswith(".codes"):
+            assert torch.equal(value, merged[name])
+        else:
+            torch.testing.assert_close(merged[name], value, rtol=1e-4, atol=1e-5)
+    model.save_pretrained(tmp_path / "merged")
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+    loaded = CodeBindModel.from_pretrained(tmp_path / "merged")
+    assert_same(merged, outputs_of(loaded, loaded.config))
+
+
+def test_after_merging_another_adapter_fits(saved: SimpleNamespace) -> None:
+    add_lora(merge_lora(saved.model), ["vision"])
+    assert {name.split(".")[1] for name in adapted(saved.model)} == {"vision"}
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        pytest.param({"encoders": ["eeg"]}, "encoders: 'eeg' is not in this model, which has text, vision", id="eeg"),
+        pytest.param({"encoders": []}, "encoders: got none; choose from text, vision, audio", id="none"),
+        pytest.param({"rank": 0}, "rank: got 0", id="rank"),
+        pytest.param({"modules": "mlp"}, "modules: got 'mlp'; allowed: 'all', 'attention'", id="modules"),
+        pytest.param({"layers": [4]}, r"layers: got \[4\]; the tower of 'audio' has 4 blocks", id="too-deep"),
+        pytest.param({"layers": [-1]}, r"layers: got \[-1\]", id="negative"),
+        pytest.param({"layers": []}, r"layers: got \[\]", id="no-layer"),
+    ],
+)
+def test_a_wrong_place_for_an_adapter_is_named(options: dict[str, Any], named: str) -> None:
+    model = make_model()
+    with pytest.raises(ValueError, match=named):
+        add_lora(model, **{"encoders": ["audio"], **options})
+    assert not has_lora(model)
+
+
+def test_two_adapters_or_none_are_refused(tmp_path: Path) -> None:
+    model = make_model()
+    for call in (lambda: save_adapter(model, tmp_path / "none"), lambda: merge_lora(model)):
+        with pytest.raises(ValueError, match="model: it has no adapter"):
+            call()
+    add_lora(model, ["audio"])
+    with pytest.raises(ValueError, match="model: it has an adapter already"):
+        add_lora(model, ["vision"])
+
+
+def test_an_adapter_of_another_architecture_is_refused_and_leaves_the_model_alone(saved: SimpleNamespace) -> None:
+    for overrides, named in (
+        ({"num_shared_codes": 12}, r"codebooks.shared.\w+ has shape \(16,.* and this model \(12,"),
+        ({"decoder_config": {"num_hidden_layers": 2}}, r"lacks decoders.vision.layers.1"),
+    ):
+        model = make_model(**overrides)
+        before = outputs_of(model, model.config)
+        with pytest.raises(ValueError, match=named):
+            load_adapter(model, saved.adapter)
+        assert not has_lora(model)
+        assert_same(before, outputs_of(model, model.config))
+
+
+def test_lora_without_the_rest_is_refused(saved: SimpleNamespace, tmp_path: Path) -> None:
+    # What the library itself writes for a model with an adapter.
+    saved.model.save_pretrained(tmp_path / "lora-only")
+    with pytest.raises(ValueError, match="lacks encoders.text.shared_head"):
+        load_adapter(CodeBindModel.from_pretrained(saved.base), tmp_path / "lora-only")
+
+
+def test_a_folder_without_adapter_is_named(saved: SimpleNamespace) -> None:
+    with pytest.raises(OSError, match=r"adapter_model.safetensors: missing; this folder holds no adapter"):
+        load_adapter(CodeBindModel.from_pretrained(saved.base), saved.base)
