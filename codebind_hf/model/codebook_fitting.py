@@ -1,4 +1,4 @@
-"""Fitting codebooks to a model's embeddings by k-means, before or after training."""
+"""What codebooks are fitted to by k-means, before or after training."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .codebooks import Codebook, spherical_kmeans, unit_segments
+from .codebooks import unit_segments
 from .encoding import evaluating
 
 
@@ -32,8 +32,3 @@ def pooled_segments(model: Any, batches: Iterable[Mapping[str, Any]]) -> dict[tu
     if not segments:
         raise ValueError("batches: got none; give at least one batch of model inputs.")
     return segments
-
-
-def fit_codebook(book: Codebook, vectors: Tensor, seed: int) -> None:
-    """Replace the codes of `book` by k-means centres of `vectors`, `(vectors, code_dim)`."""
-    book.reset(spherical_kmeans(vectors, book.num_codes, seed=seed))

@@ -52,8 +52,7 @@ def spherical_kmeans(vectors_ND: Tensor, num_codes: int, iterations: int = 10, s
     centres_KD = vectors_ND[order[torch.arange(num_codes, device=order.device) % len(order)]]
     for _ in range(iterations):
         ids_N = nearest_codes(vectors_ND, centres_KD)
-        sums_KD = torch.zeros_like(centres_KD).index_add_(0, ids_N, vectors_ND)
-        counts_K = torch.bincount(ids_N, minlength=num_codes)
+        counts_K, sums_KD = counts_and_sums(vectors_ND, ids_N, num_codes)
         empty_K = counts_K == 0
         if empty_K.any():
             fit_N = (vectors_ND * centres_KD[ids_N]).sum(-1)
@@ -61,6 +60,12 @@ def spherical_kmeans(vectors_ND: Tensor, num_codes: int, iterations: int = 10, s
             sums_KD[empty_K] = vectors_ND[worst]
         centres_KD = normalize(sums_KD, dim=-1)
     return centres_KD
+
+
+def counts_and_sums(vectors_ND: Tensor, ids_N: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
+    """How many vectors chose each code, `(K,)` float32, and their sum, `(K, D)`."""
+    sums_KD = vectors_ND.new_zeros(num_codes, vectors_ND.shape[1]).index_add_(0, ids_N, vectors_ND)
+    return torch.bincount(ids_N, minlength=num_codes).float(), sums_KD
 
 
 def unit_segments(embedding: Tensor, code_dim: int) -> Tensor:
@@ -143,6 +148,11 @@ class Codebook(nn.Module):
             getattr(self, name).copy_(value)
 
     @torch.no_grad()
+    def fit(self, vectors_ND: Tensor, seed: int = 0) -> None:
+        """Replace the codes by k-means centres of unit vectors."""
+        self.reset(spherical_kmeans(vectors_ND, self.num_codes, seed=seed))
+
+    @torch.no_grad()
     def update(self, counts_K: Tensor, sums_KD: Tensor, anchors_KD: Tensor) -> None:
         """One step of the moving averages, then restarts of unused codes, then the uniformity step.
 
@@ -154,6 +164,11 @@ class Codebook(nn.Module):
         self.cluster_size.lerp_(counts_K, rate)
         self.code_sum.lerp_(sums_KD, rate)
         self.usage.lerp_(counts_K / counts_K.sum().clamp(min=1), rate)
+        self._move(anchors_KD)
+        self.num_updates += 1
+
+    def _move(self, anchors_KD: Tensor) -> None:
+        """Restarts, new codes from the moving averages, and the uniformity step."""
         if self.restarts:
             self._restart(anchors_KD)
         mean_KD = self.code_sum / self.cluster_size.clamp(min=1e-8).unsqueeze(1)
@@ -162,19 +177,21 @@ class Codebook(nn.Module):
         self.codes.copy_(torch.where(self.cluster_size.unsqueeze(1) > 1e-8, mean_KD, self.codes))
         if self.spread_rate:
             self._spread()
-        self.num_updates += 1
+
+    def restart_shares(self) -> Tensor:
+        """How far each code is to restart, `(K,)`: alpha = exp(-10 K p / (1 - decay) - 1e-3) of its usage p."""
+        return torch.exp(-10 * self.num_codes * self.usage / (1 - self.decay) - 1e-3)
 
     def _restart(self, anchors_KD: Tensor) -> None:
-        """Blend unused codes into `anchors`, with alpha = exp(-10 K p / (1 - decay) - 1e-3).
+        """Blend unused codes into `anchors`.
 
         The statistics restart too, as if the fair share of one batch had chosen the code: without that the next
         moving average would undo the restart, and without a share of usage the next step would repeat it.
         """
-        rate = 1 - self.decay
-        alpha_K = torch.exp(-10 * self.num_codes * self.usage / rate - 1e-3)
+        alpha_K = self.restart_shares()
         self.code_sum.lerp_(anchors_KD, alpha_K.unsqueeze(1))
         self.cluster_size.lerp_(torch.ones_like(self.cluster_size), alpha_K)
-        self.usage.lerp_(torch.full_like(self.usage, rate / self.num_codes), alpha_K)
+        self.usage.lerp_(torch.full_like(self.usage, (1 - self.decay) / self.num_codes), alpha_K)
 
     def _spread(self) -> None:
         """A gradient step of `log mean exp(-||e_m - e_n||^2)` on the codes (paper eq. 8)."""
@@ -207,10 +224,12 @@ class Quantized(NamedTuple):
 class SharedSpecificCodebook(nn.Module):
     """One codebook for the shared part of every encoder and one for the specific part of each."""
 
+    book_class: type[Codebook] = Codebook
+
     def __init__(self, config: CodeBindConfig) -> None:
         super().__init__()
-        self.code_dim = config.code_dim
-        self.shared = Codebook(config.num_shared_codes, config.code_dim, config) if config.num_shared_codes else None
+        self.code_dim, size = config.code_dim, config.num_shared_codes
+        self.shared = self.book_class(size, config.code_dim, config) if size else None
         self.specific = nn.ModuleDict()
         for name in config.encoder_configs:
             self.add_encoder(name, config)
@@ -219,7 +238,7 @@ class SharedSpecificCodebook(nn.Module):
         """A specific codebook for encoder `name`, if it has a specific part and codes."""
         size = config.num_specific_codes_of(name)
         if size and config.specific_dim_of(name):
-            self.specific[name] = Codebook(size, config.code_dim, config)
+            self.specific[name] = self.book_class(size, config.code_dim, config)
 
     def book(self, part: str, encoder: str) -> Codebook | None:
         """The codebook of `part` ("shared" or "specific") for an encoder; `None` where there is none."""
@@ -279,8 +298,7 @@ def _statistics(book: Codebook, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
     device = book.codes.device
     vectors_ND = torch.cat([vectors for vectors, _ in parts]) if parts else book.codes[:0]
     ids_N = torch.cat([ids for _, ids in parts]) if parts else torch.zeros(0, dtype=torch.long, device=device)
-    counts_K = torch.bincount(ids_N, minlength=book.num_codes).float()
-    sums_KD = torch.zeros_like(book.codes).index_add_(0, ids_N, vectors_ND)
+    counts_K, sums_KD = counts_and_sums(vectors_ND, ids_N, book.num_codes)
     return torch.cat([counts_K.unsqueeze(1), sums_KD, _anchors(book, vectors_ND)], dim=1)
 
 

@@ -49,6 +49,10 @@ class CodeBindConfig(CodeBindBaseConfig):
         quantize_specific: `False` leaves specific embeddings and the decoders' input continuous.
         decoder_inputs: "codes" (the paper) or "codes+tokens" (what the released weights were trained with).
         normalize_codes: keep codes on the unit sphere; `False` for converted weights with norms of their own.
+        parity_losses: every loss term as the released code computes it, without gradient where it has none there; for
+            comparing numbers, not for training. `seg`, which the released code lacks, is unchanged.
+        parity_codebooks: updates, restarts and k-means of the codebooks as in the released code, likewise; an update
+            leaves codes of any length, whatever `normalize_codes` says.
         initializer_range: standard deviation of fresh weights.
         logit_scale_init_value: log of the initial scale of the cosine; `max_logit_scale` caps the scale itself.
         loss_weights: weight by term; a term that is not named is off, except `align`, whose weight is 1.
@@ -97,6 +101,8 @@ class CodeBindConfig(CodeBindBaseConfig):
     align_on: str = "codes"
     quantize_specific: bool = True
     decoder_inputs: str = "codes"
+    parity_losses: bool = False
+    parity_codebooks: bool = False
 
     initializer_range: float | int = 0.02
     logit_scale_init_value: float | int = 2.6592

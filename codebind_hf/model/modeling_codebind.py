@@ -11,7 +11,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .blocks import Attention
-from .codebook_fitting import fit_codebook, pooled_segments
+from .codebook_fitting import pooled_segments
 from .codebooks import Codebook, Quantized, SharedSpecificCodebook
 from .configuration_codebind import CodeBindConfig
 from .configuration_encoders import CodeBindEncoderConfig
@@ -24,6 +24,8 @@ from .lenses import Lens
 from .modalities import ENCODERS, MODALITIES
 from .objective import Objective, SenseState
 from .outputs import CodeBindOutput, CodeIds
+from .parity_codebooks import ParityCodebooks
+from .parity_losses import ParityObjective
 from .stems import PatchStem
 from .towers import Tower
 
@@ -99,7 +101,7 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
         self.decoders = nn.ModuleDict()
         for name, encoder in config.encoder_configs.items():
             self._build_encoder(name, encoder)
-        self.codebooks = SharedSpecificCodebook(config)
+        self.codebooks = ParityCodebooks(config) if config.parity_codebooks else SharedSpecificCodebook(config)
         self.logit_scale = LogitScale(config)
         parts = {"encoders": self.encoders, "decoders": self.decoders, "codebooks.specific": self.codebooks.specific}
         # A checkpoint may hold senses and decoders that this configuration leaves out.
@@ -320,8 +322,8 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
         trained = frozenset(
             name for name, modality in self.config.modalities.items() if self._is_trained(modality.encoder)
         )
-        objective = Objective(self.config, self.codebooks, self.logit_scale(), states, rows, trained)
-        terms = objective.terms()
+        objective = ParityObjective if self.config.parity_losses else Objective
+        terms = objective(self.config, self.codebooks, self.logit_scale(), states, rows, trained).terms()
         if self.training:
             self.codebooks.update(chosen for state in states.values() for chosen in state.quantized())
         return torch.stack([self.config.loss_weight(name) * term for name, term in terms.items()]).sum(), terms
@@ -435,7 +437,7 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
         for (part, encoder), parts in segments.items():
             book = self.codebooks.book(part, encoder)
             if book is not None and parts:
-                fit_codebook(book, torch.cat(parts), seed)
+                book.fit(torch.cat(parts), seed)
 
 
 def _pooled(tokens: Quantized) -> Quantized:

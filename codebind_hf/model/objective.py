@@ -115,10 +115,13 @@ class Objective:
             for name in LOSS_TERMS:
                 if self.config.loss_weight(name):
                     values = list(getattr(self, f"_{name}")())
-                    weights = [weight for weight, _ in values]
-                    if sum(weights):
-                        terms[name] = sum(weight * value for weight, value in values) / sum(weights)
+                    if sum(weight for weight, _ in values):
+                        terms[name] = self._combined(name, values)
         return terms
+
+    def _combined(self, name: str, values: list[tuple[float, Tensor]]) -> Tensor:
+        """One value for term `name` from what its pairs or senses gave, with their weights."""
+        return sum(weight * value for weight, value in values) / sum(weight for weight, _ in values)  # type: ignore[return-value]
 
     def _pairs(self) -> Iterator[Pair]:
         """(image, target), (text, target) and (image, text), in an order that every process shares."""
@@ -145,9 +148,13 @@ class Objective:
         picked = self._common(anchor, other)
         sides = [self._side(name, index) for name, index in zip((anchor, other), picked, strict=True)]
         embeds, segments = zip(*sides, strict=True)
-        first, second = (gather_with_gradient(x) for x in embeds)
-        first_segments, second_segments = (gather_with_gradient(x) for x in segments)
+        first, second = (self._gathered(x) for x in embeds)
+        first_segments, second_segments = (self._gathered(x) for x in segments)
         return Pair(first, second, first_segments, second_segments, weight)
+
+    def _gathered(self, x: Tensor) -> Tensor:
+        """Rows of all processes, so that each is a negative of every other."""
+        return gather_with_gradient(x)
 
     def _common(self, anchor: str, other: str) -> tuple[Tensor, Tensor]:
         """Positions, in each sense's own batch, of the rows that both have."""
