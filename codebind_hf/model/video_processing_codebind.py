@@ -1,6 +1,7 @@
 """Which frames of a video does the model see? Uniform clips of uniform frames, each handled like a picture."""
 
 import math
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from PIL import Image
 
 from .image_processing_codebind import GridImageProcessor
+from .image_resizing import resized_shape
 from .picture_values import picture_or_grid
-from .sense_processing import check_number
+from .sense_processing import check_choice, check_number
 from .sense_values import as_array, describe, refuse
 
 
@@ -20,6 +22,9 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         num_clips: clips spread uniformly over the video.
         frames_per_clip: frames spread uniformly over a clip, its first and last among them.
         clip_seconds: length of a clip, which needs the frame rate; `None` cuts the video into `num_clips` equal parts.
+        num_crops: 1 (the centre of every frame), or 3 along its longer side: left, centre and right, or top, centre
+            and bottom. Every clip then counts three times, its crops one after another. With 3 the geometry is
+            pytorchvideo's, whose centre and longer side may differ from torchvision's by a pixel.
     """
 
     model_input_names = ["pixel_values_videos"]
@@ -31,18 +36,24 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         "num_clips": 1,
         "frames_per_clip": 2,
         "clip_seconds": None,
+        "num_crops": 1,
     }
     num_clips: int
     frames_per_clip: int
     clip_seconds: float | None
+    num_crops: int
 
     def check_parameters(self) -> None:
-        """As for pictures; also the counts."""
+        """As for pictures; also the counts, and that there is something to crop."""
         super().check_parameters()
         check_number("num_clips", self.num_clips, 1, whole=True)
         check_number("frames_per_clip", self.frames_per_clip, 1, whole=True)
         if self.clip_seconds is not None:
             check_number("clip_seconds", self.clip_seconds, 1e-3)
+        check_choice("num_crops", self.num_crops, (1, 3))
+        if self.num_crops == 3 and self.resize_mode == "stretch":
+            fix = "set resize_mode='shortest_edge', which leaves something to crop."
+            refuse("num_crops", "got 3 with resize_mode='stretch'", "1 for stretched frames", fix)
 
     def items(self, values: Any) -> tuple[list[Any], list[str]]:
         """As for every sense, but a list of pictures is one video."""
@@ -51,15 +62,45 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         return super().items(values)
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
-        """One video as `(clips, frames, channels, height, width)`."""
+        """One video as `(clips * crops, frames, channels, height, width)`, the crops of a clip in a row."""
         value, fps = _split_fps(value, label)
         frames = _frames(value, label)
         picks = self.frame_picks(len(frames), fps, label)
         fitted = {
-            index: self.fit(picture_or_grid(frames[index], f"{label} frame {index}", self.num_channels))
+            index: self._crops(picture_or_grid(frames[index], f"{label} frame {index}", self.num_channels))
             for index in sorted({index for clip in picks for index in clip})
         }
-        return np.stack([np.stack([fitted[index] for index in clip]) for clip in picks])
+        return np.concatenate([np.stack([fitted[index] for index in clip], axis=1) for clip in picks])
+
+    def _crops(self, value: Image.Image | np.ndarray) -> np.ndarray:
+        """One frame as `(crops, channels, height, width)`."""
+        if self.num_crops == 1:
+            return self.fit(value)[None]
+        height, width = (value.height, value.width) if isinstance(value, Image.Image) else value.shape[1:]
+        shape = self._scaled_shape(height, width)
+        whole = self.with_parameters(size=list(shape), resize_mode="stretch", resize_edge=None, num_crops=1)
+        grid = whole.fit(value)
+        return np.stack(
+            [grid[:, top : top + self.size[0], left : left + self.size[1]] for top, left in self._corners(shape)]
+        )
+
+    def _scaled_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width before three crops."""
+        if self.size[0] != self.size[1] and self.resize_edge is None:
+            return resized_shape((height, width), self.size, self.resize_mode, None)
+        edge = self.resize_edge or self.size[0]
+        # pytorchvideo's short_side_scale divides first, which matters where the longer side is almost whole.
+        return (
+            (edge, math.floor(width / height * edge)) if height <= width else (math.floor(height / width * edge), edge)
+        )
+
+    def _corners(self, shape: tuple[int, int]) -> list[tuple[int, int]]:
+        """Top and left of three crops along the longer side, as in pytorchvideo's uniform_crop."""
+        free_y, free_x = shape[0] - self.size[0], shape[1] - self.size[1]
+        top, left = math.ceil(free_y / 2), math.ceil(free_x / 2)
+        if free_y > free_x:
+            return [(0, left), (top, left), (free_y, left)]
+        return [(top, 0), (top, left), (top, free_x)]
 
     def frame_picks(self, num_frames: int, fps: float | None = None, label: str = "videos") -> list[list[int]]:
         """Indices of the frames of every clip."""
@@ -77,10 +118,12 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         if fps is None:
             fix = "pass {'array': frames, 'fps': rate}, or set clip_seconds=None."
             refuse(label, f"got no frame rate, but clip_seconds={self.clip_seconds}", "a video with its rate", fix)
-        free = max(num_frames / fps - self.clip_seconds, 0.0)
+        # Exact fractions of the binary floats, as in pytorchvideo: a rounding error here is another frame.
+        length = Fraction(self.clip_seconds)
+        free = max(Fraction(num_frames / fps) - length, Fraction(0))
         begins = [free * index / max(self.num_clips - 1, 1) for index in range(self.num_clips)]
-        starts = [min(math.ceil(fps * begin), num_frames - 1) for begin in begins]
-        stops = [min(math.ceil(fps * (begin + self.clip_seconds)), num_frames) for begin in begins]
+        starts = [min(math.ceil(fps * float(begin)), num_frames - 1) for begin in begins]
+        stops = [min(math.ceil(fps * float(begin + length)), num_frames) for begin in begins]
         return [(start, max(start + 1, stop)) for start, stop in zip(starts, stops, strict=True)]
 
 
