@@ -20,6 +20,7 @@ from .point_processing_codebind import CodeBindPointFeatureExtractor
 from .sense_processing import SenseProcessing, check_choice, check_number, check_tensor_type
 from .sense_values import describe, refuse, split_items
 from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
+from .text_cleaning import CLEANINGS, encode_texts
 from .video_processing_codebind import CodeBindVideoImageProcessor
 
 
@@ -53,6 +54,7 @@ class CodeBindProcessor(ProcessorMixin):
         modalities: senses that the checkpoint has; `None` is all of them (without a tokenizer: all but text).
         max_text_length: tokens that a text is cut and padded to, begin and end included.
         text_padding: "max_length" (every batch has the same width) or "longest" (of the batch).
+        text_cleaning: `None`, or "clip": repair, unescape and lower-case texts as CLIP and ImageBind do.
         added_modalities: parameters of `CodeBindArrayFeatureExtractor` by name of the added sense.
     """
 
@@ -71,6 +73,7 @@ class CodeBindProcessor(ProcessorMixin):
         modalities: list[str] | None = None,
         max_text_length: int | None = None,
         text_padding: str = "longest",
+        text_cleaning: str | None = None,
         added_modalities: dict[str, dict[str, Any]] | None = None,
         chat_template: str | None = None,
     ) -> None:
@@ -95,8 +98,10 @@ class CodeBindProcessor(ProcessorMixin):
             max_text_length = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 77
         check_number("max_text_length", max_text_length, 3, whole=True)
         check_choice("text_padding", text_padding, _PADDING)
+        check_choice("text_cleaning", text_cleaning, CLEANINGS)
         self.max_text_length = max_text_length
         self.text_padding = text_padding
+        self.text_cleaning = text_cleaning
         self.added_modalities: dict[str, dict[str, Any]] = {}
         for name, parameters in (added_modalities or {}).items():
             self.add_modality(name, **{key: value for key, value in parameters.items() if key != "name"})
@@ -131,10 +136,11 @@ class CodeBindProcessor(ProcessorMixin):
             modalities=modalities,
             max_text_length=text.pop("max_length", length),
             text_padding=text.pop("padding", "longest"),
+            text_cleaning=text.pop("cleaning", None),
             **parts,  # type: ignore[arg-type]
         )
         if text:
-            refuse("overrides['text']", f"got unknown parameter {min(text)!r}", "max_length, padding")
+            refuse("overrides['text']", f"got unknown parameter {min(text)!r}", "max_length, padding, cleaning")
         for name, encoder in (getattr(config, "added_encoders", None) or {}).items():
             processor.add_modality(name, **_added_sizes(encoder))
         return processor
@@ -275,14 +281,8 @@ class CodeBindProcessor(ProcessorMixin):
         for item, label in zip(items, labels, strict=True):
             if not isinstance(item, str):
                 refuse(label, f"got {describe(item)}", "str", "convert with `str(...)`; token ids go to the model.")
-        encoded = self.tokenizer(
-            items,
-            padding=padding,
-            truncation=True,
-            max_length=max_length or self.max_text_length,
-            return_tensors=return_tensors,
-            return_token_type_ids=False,
-        )
+        length = max_length or self.max_text_length
+        encoded = encode_texts(self.tokenizer, items, labels, self.text_cleaning, padding, length, return_tensors)
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
     @property
@@ -325,8 +325,7 @@ class CodeBindProcessor(ProcessorMixin):
                 class_name = fields.get("image_processor_type") or fields.get("feature_extractor_type")
                 parts.append(cls.get_possibly_dynamic_module(class_name).from_dict(fields))
             else:
-                file = os.path.join(str(pretrained_model_name_or_path), "processor_config.json")
-                raise OSError(f"{file}: holds no parameters for {attribute!r}. Fix: save the processor again.")
+                raise OSError(_nothing_saved(str(pretrained_model_name_or_path), attribute, saved))
         return parts
 
     @staticmethod
@@ -343,6 +342,16 @@ def _checked_modalities(modalities: list[str] | None, has_tokenizer: bool) -> li
     if "text" in modalities and not has_tokenizer:
         refuse("tokenizer", "got None, but 'text' is among the modalities", "a tokenizer", "drop 'text' or pass one.")
     return [name for name in MODALITIES if name in modalities]
+
+
+def _nothing_saved(source: str, attribute: str, saved: dict[str, Any]) -> str:
+    """Why `source` gives no sub-processor: its processor_config.json is missing, or lacks it."""
+    file = os.path.join(source, "processor_config.json")
+    is_missing = not os.path.exists(file) if os.path.isdir(source) else not saved
+    if is_missing:
+        fix = f"`processor.save_pretrained({source!r})`, or make one with `CodeBindProcessor.from_model_config`."
+        return f"{file}: no such file, so there is no processor to load. Fix: {fix}"
+    return f"{file}: holds no parameters for {attribute!r}. Fix: save the processor again."
 
 
 def _modalities_of(config: Any) -> list[str]:
