@@ -1,18 +1,21 @@
-"""Train CodeBind from nothing: on a manifest of your own files, or on the embedded NineSenses.
+"""Train CodeBind: from nothing on a manifest of your own files or on the embedded NineSenses, or from a checkpoint.
 
     accelerate launch examples/train.py --manifest rows.jsonl --output_dir runs/mine
     accelerate launch examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo
+    accelerate launch examples/train.py --config examples/recipes/sun.yaml --base imagebind --output_dir runs/sun
 
 One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three senses take two to
 five minutes on two CPU cores; the demo about six.
 
 A manifest is JSONL, CSV or Parquet: per row, any subset of senses (`text` itself, otherwise paths relative to the
 manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (model and processor), `training.json`
-(the whole log) and, when there are test rows, `report.json`, `report.md`, pictures and the model card.
+(the whole log, with how many numbers learned in which parts) and, when there are test rows, `report.json`,
+`report.md`, pictures and the model card. A run with LoRA also writes `adapter/`, and merges it into `checkpoint/`.
 """
 
 import argparse
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from accelerate import PartialState
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.training import Recipe, build, save, senses_of, train
+from codebind_hf.training.adapters import has_lora, merge_lora, save_adapter
 
 
 FILES_TO_SEARCH = 60
@@ -39,6 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--manifest", help="training rows of your own")
     parser.add_argument("--test_manifest", help="labelled rows to evaluate on after training")
     parser.add_argument("--template", action="append", help="zero-shot prompt with {} for the class; repeatable")
+    parser.add_argument("--base", help="checkpoint to start from, instead of the recipe's")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--depth_unit", choices=("m", "cm", "mm"), help="unit of integer depth files")
     parser.add_argument("--max_steps", type=int, help="steps of every stage, instead of the recipe's")
@@ -63,6 +68,8 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     recipe = settings["recipe"] = settings.get("recipe") or {}
     if arguments.seed is not None:
         recipe["seed"] = arguments.seed
+    if arguments.base is not None:
+        recipe["base"] = arguments.base
     if arguments.batch_size is not None:
         recipe.setdefault("training", {})["per_device_train_batch_size"] = arguments.batch_size
     if arguments.max_steps is not None:
@@ -117,6 +124,9 @@ def run(arguments: argparse.Namespace) -> None:
     logs = train(recipe, model, processor, items, folder)
     if not PartialState().is_main_process:
         return
+    if has_lora(model):
+        save_adapter(model, folder / "adapter")
+        merge_lora(model)
     save(model, processor, folder / "checkpoint")
     (folder / "training.json").write_text(json.dumps(logs, indent=1))
     print(f"Wrote {folder}/checkpoint.")
@@ -141,9 +151,17 @@ def share_cores() -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // state.num_processes))
 
 
+def show_progress() -> None:
+    """Let one process say what the package logs, such as how many numbers learn."""
+    if PartialState().is_main_process:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("codebind_hf").setLevel(logging.INFO)
+
+
 def main() -> None:
     arguments = parse_arguments()
     share_cores()
+    show_progress()
     try:
         run(arguments)
     except (ValueError, OSError, yaml.YAMLError) as error:

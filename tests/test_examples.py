@@ -13,6 +13,9 @@ import pytest
 from PIL import Image
 
 from codebind_hf.data import NineSenses
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.training.adapters import load_adapter
 
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +80,49 @@ def test_training_on_a_manifest_writes_checkpoint_and_log(mine: SimpleNamespace)
     assert all(entry["log"][-1]["step"] == 2 for entry in logs)
     assert f"Wrote {mine.checkpoint}." in mine.done.stdout
     assert {path.name for path in mine.output.iterdir()} == {"checkpoint", "training.json"}
+
+
+@pytest.fixture(scope="module")
+def bound(mine: SimpleNamespace) -> SimpleNamespace:
+    """The same rows bound once more with LoRA, from the checkpoint, as the recipes of the paper do."""
+    config = mine.folder / "bind.yaml"
+    training = "{train_mode: lora, train_bridge_heads: true, max_steps: 9, freeze_shared_codes: false}"
+    config.write_text(
+        f"data: {{manifest: {mine.rows}}}\nrecipe:\n  base: nowhere\n  order: bind\n  training: {training}\n"
+    )
+    output = mine.folder / "bound"
+    command = ("--config", config, "--base", mine.checkpoint, "--output_dir", output)
+    done = script("train.py", *command, *SHORT)
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(output=output, done=done)
+
+
+def test_a_run_with_lora_says_what_learns_and_writes_it_down(bound: SimpleNamespace) -> None:
+    (entry,) = json.loads((bound.output / "training.json").read_text())
+    assert (entry["stage"], entry["encoders"]) == ("bind", ["audio"])
+    assert entry["log"][-1]["step"] == 2
+    learned = entry["trainable"]
+    assert learned["towers"] == 0
+    assert learned["temperature"] == 1
+    assert all(learned[part] > 0 for part in ("lora", "cls_tokens", "shared_heads", "specific_heads", "decoders"))
+    said = bound.done.stderr
+    assert f"bind: {sum(learned.values()):,} numbers learn: lora {learned['lora']:,}, cls_tokens" in said
+
+
+def test_a_run_with_lora_writes_the_adapter_and_a_plain_checkpoint(
+    mine: SimpleNamespace, bound: SimpleNamespace
+) -> None:
+    assert {path.name for path in bound.output.iterdir()} == {"adapter", "checkpoint", "training.json"}
+    merged = CodeBindModel.from_pretrained(bound.output / "checkpoint")
+    adapted = CodeBindModel.from_pretrained(mine.checkpoint)
+    load_adapter(adapted, bound.output / "adapter")
+    processor = CodeBindProcessor.from_pretrained(bound.output / "checkpoint")
+    queries = {"audio": [str(path) for path in sorted((mine.test.parent / "audio").glob("*.wav"))[:3]], "text": ["a"]}
+    found, expected = (model.encode(queries, processor=processor, quantize=False) for model in (merged, adapted))
+    for sense in queries:
+        np.testing.assert_allclose(found[sense], expected[sense], rtol=1e-4, atol=1e-5)
+    before = CodeBindModel.from_pretrained(mine.checkpoint).encode(queries, processor=processor, quantize=False)
+    assert np.abs(found["audio"] - before["audio"]).max() > 1e-4
 
 
 def test_evaluation_writes_json_and_markdown(mine: SimpleNamespace) -> None:
@@ -206,6 +252,7 @@ def test_training_refuses_a_manifest_that_it_cannot_learn_from(files: Path, mani
         pytest.param("recipe: {training: {learning_rat: 1}}", "Did you mean 'learning_rate'?", id="argument"),
         pytest.param("recipe: {preset: huge}\ndata: {nine_senses: {num_bridge: 1}}", "preset 'huge'", id="preset"),
         pytest.param("recipe: {model: {share_dim: 8}}\ndata: {nine_senses: }", "share_dim", id="model"),
+        pytest.param("recipe: {base: none}\ndata: {nine_senses: {num_bridge: 1}}", "base: 'none' is no", id="base"),
         pytest.param("data: [1,", "error: ", id="yaml"),
     ],
 )

@@ -52,13 +52,22 @@ def recipe_config(recipe: Recipe) -> CodeBindConfig:
 
     Raises:
         ValueError: an unknown preset or field.
+        OSError: no checkpoint at `recipe.base`.
     """
-    fields: dict[str, Any] = {} if recipe.base is None else CodeBindConfig.from_pretrained(recipe.base).to_dict()
+    fields = {} if recipe.base is None else _stored_fields(recipe.base)
     if recipe.preset is not None:
         fields = merge_fields(fields, preset_fields(recipe.preset))
     if recipe.temperature is not None:
         fields["logit_scale_init_value"] = -math.log(recipe.temperature)
     return CodeBindConfig(**merge_fields(fields, recipe.model))
+
+
+def _stored_fields(base: str) -> dict[str, Any]:
+    try:
+        return CodeBindConfig.from_pretrained(base).to_dict()
+    except OSError as error:
+        fix = "Fix: give the folder of a saved model; published weights need to be converted first."
+        raise OSError(f"base: {base!r} is no checkpoint. {fix} ({error})") from error
 
 
 def _loaded_model(base: str, config: CodeBindConfig, has_temperature: bool) -> CodeBindModel:

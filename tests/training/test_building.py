@@ -1,0 +1,135 @@
+"""What a run starts from: a checkpoint keeps what it has, and what it lacks starts from nothing, loudly."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.training import Recipe, build, save
+from codebind_hf.training.building import recipe_config
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+MODEL: dict[str, Any] = {f"{name}_config": SMALL for name in ("text", "vision", "depth", "eeg", "decoder")}
+TEXTS = ["a wooden ring", "a metal cube"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Text, vision and depth without specific part, codebook or decoder, and preprocessing of its own."""
+    folder = tmp_path_factory.mktemp("base")
+    plain = {"specific_dim": 0, "num_shared_codes": 0, "num_specific_codes": 0, "decoder_config": None}
+    recipe = Recipe(
+        model={**MODEL, **plain, "loss_weights": {"commit": 0.0}},
+        processor={"depth": {"mean": [0.3], "std": [0.1]}, "text": {"max_length": 9}},
+    )
+    save(*build(recipe, ["text", "image", "depth"], TEXTS), folder)
+    return folder
+
+
+GROWN: dict[str, Any] = {
+    "specific_dim": 64,
+    "num_shared_codes": 32,
+    "num_specific_codes": 16,
+    "decoder_config": SMALL,
+    "eeg_config": {**SMALL, "input_size": [128], "patch_size": [8], "num_channels": 16},
+    "loss_weights": {"align": 1.0, "recon": 1.0},
+}
+
+
+def test_a_checkpoint_keeps_its_weights_and_grows_the_parts_that_the_recipe_adds(
+    base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="codebind_hf"):
+        model, _ = build(Recipe(base=str(base), model=GROWN), ["text", "image", "eeg"], [])
+    stored = CodeBindModel.from_pretrained(base).state_dict()
+    own = model.state_dict()
+    same = {name for name in stored if name in own and torch.equal(stored[name], own[name])}
+    assert list(model.encoders) == ["text", "vision", "eeg"]
+    assert same == {name for name in stored if not name.startswith("encoders.depth.")}
+    assert set(model.decoders) == {"vision", "eeg"}
+    said = [record.getMessage() for record in caplog.records]
+    for part in ("encoders.eeg.tower", "encoders.vision.specific_head", "decoders.vision", "codebooks.shared"):
+        assert any(f"of {part}, which start from nothing" in line for line in said)
+    assert not any("encoders.text" in line or "encoders.vision.tower" in line for line in said)
+
+
+def test_a_recipe_trains_in_full_precision_whatever_the_checkpoint_is(base: Path, tmp_path: Path) -> None:
+    CodeBindModel.from_pretrained(base).to(torch.bfloat16).save_pretrained(tmp_path)
+    CodeBindProcessor.from_pretrained(base).save_pretrained(tmp_path)
+    model, _ = build(Recipe(base=str(tmp_path)), ["text", "image"], [])
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
+def test_what_starts_from_nothing_follows_the_seed(base: Path) -> None:
+    states = [
+        build(Recipe(base=str(base), model=GROWN, seed=seed), ["text", "image", "eeg"], [])[0].state_dict()
+        for seed in (1, 1, 2)
+    ]
+    name = "encoders.eeg.tower.stem.projection.weight"
+    assert torch.equal(states[0][name], states[1][name])
+    assert not torch.equal(states[0][name], states[2][name])
+
+
+def test_the_processor_is_the_checkpoints_with_the_senses_of_the_data(base: Path) -> None:
+    stored = CodeBindProcessor.from_pretrained(base)
+    recipe = Recipe(base=str(base), model=GROWN, processor={"depth": {"depth_unit": "mm"}})
+    processor = build(recipe, ["text", "depth", "eeg"], ["unused"])[1]
+    assert processor.tokenizer.get_vocab() == stored.tokenizer.get_vocab()
+    assert processor.modalities == ["text", "depth", "eeg"]
+    assert processor.max_text_length == stored.max_text_length == 9
+    assert (processor.depth_image_processor.mean, processor.depth_image_processor.std) == ([0.3], [0.1])
+    assert processor.depth_image_processor.depth_unit == "mm"
+    assert processor.eeg_feature_extractor.num_channels == 16
+
+
+@pytest.mark.parametrize("has_base", [True, False])
+def test_a_temperature_is_where_training_starts(base: Path, has_base: bool) -> None:
+    start: dict[str, Any] = {"base": str(base)} if has_base else {"model": MODEL}
+    model, _ = build(Recipe(**start, temperature=0.05), ["text", "image"], TEXTS)
+    assert model.logit_scale().item() == pytest.approx(20, rel=1e-5)
+    model, _ = build(Recipe(**start), ["text", "image"], TEXTS)
+    assert model.logit_scale().item() == pytest.approx(torch.tensor(2.0).exp().item(), rel=1e-5)
+
+
+def test_the_recipe_wins_over_the_preset_and_the_preset_over_the_checkpoint(base: Path) -> None:
+    fields = {"num_specific_codes": 7, "text_config": {"hidden_size": 20}}
+    config = recipe_config(Recipe(base=str(base), preset="tiny", model=fields))
+    assert (config.num_specific_codes, config.num_shared_codes) == (7, 256)
+    assert config.text_config.hidden_size == 20
+    assert config.vision_config.hidden_size == 64
+    assert recipe_config(Recipe(base=str(base), model=fields)).vision_config.hidden_size == 16
+
+
+def test_without_a_checkpoint_the_preset_is_tiny(base: Path) -> None:
+    assert Recipe().preset == "tiny"
+    assert Recipe(base=str(base)).preset is None
+
+
+def test_a_checkpoint_of_other_sizes_is_refused(base: Path) -> None:
+    recipe = Recipe(base=str(base), model={"vision_config": {"hidden_size": 24}})
+    with pytest.raises(ValueError, match="base: .* does not fit the recipe's preset and model"):
+        build(recipe, ["text", "image"], [])
+
+
+def test_a_checkpoint_without_a_bridge_is_refused(base: Path, tmp_path: Path) -> None:
+    CodeBindModel.from_pretrained(base, modalities=["text", "depth"]).save_pretrained(tmp_path)
+    CodeBindProcessor.from_pretrained(base).save_pretrained(tmp_path)
+    recipe = Recipe(base=str(tmp_path), model={"vision_config": SMALL})
+    with pytest.raises(ValueError, match=r"base: .* has no vision encoder, which the recipe's data needs"):
+        build(recipe, ["text", "image", "depth"], [])
+
+
+def test_a_base_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"base: '.*nowhere' is no checkpoint. Fix: give the folder of a saved model"):
+        build(Recipe(base=str(tmp_path / "nowhere")), ["text", "image"], [])
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0])
+def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match=r"temperature: got -?\d.*greater than 0"):
+        Recipe(temperature=temperature)
