@@ -60,6 +60,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         segment_temperature: of the InfoNCE on single segments, `seg`; a segment is too short for a sharper one.
         code_temperature: of the softmax over codes in `cm` (1 is the paper).
         codebook_spread_rate: step of the uniformity term `cuni` on the codes, per update; used when its weight is on.
+        source_scales: scalars of a converted checkpoint that no embedding depends on, by their original key.
         added_encoders: encoders of senses a user added, by name, as plain dictionaries.
     """
 
@@ -112,6 +113,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     segment_temperature: float | int = 0.2
     code_temperature: float | int = 1.0
     codebook_spread_rate: float | int = 0.01
+    source_scales: dict[str, float | int] | None = None
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "CodeBindConfig":

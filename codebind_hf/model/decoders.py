@@ -53,8 +53,9 @@ class PointHead(nn.Module):
 class Decoder(nn.Module):
     """Transformer on the concatenated shared and specific parts of CLS and patch tokens, then a head for the sense.
 
-    Source: paper section 3.2, eq. 2. `takes_tokens` adds the encoder's own continuous tokens, which the released
-    weights were trained with.
+    Source: paper section 3.2, eq. 2. `takes_tokens` is the input that the released weights were trained with: the
+    encoder's own continuous tokens and its position table beside the codes, tokens and codes through the same norm
+    (Visual-AI/CodeBind@bba682e models/decoder/vision_transformer.py).
     """
 
     def __init__(
@@ -72,11 +73,20 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.head = (PointHead if encoder.stem == "points" else GridHead)(width, encoder)
 
-    def forward(self, embedding_BNC: Tensor, tokens_BNH: Tensor | None = None) -> Tensor:
-        """Reconstruction from embeddings of CLS and patches `(batch, tokens, dim)`, in the shape of the head."""
+    def forward(
+        self, embedding_BNC: Tensor, tokens_BNH: Tensor | None = None, position_NH: Tensor | None = None
+    ) -> Tensor:
+        """Reconstruction in the shape of the head.
+
+        Args:
+            embedding_BNC: embeddings of CLS and patches, `(batch, tokens, dim)`.
+            tokens_BNH, position_NH: the encoder's last tokens and its position table; read only with `takes_tokens`.
+        """
         x_BNH = self.input_projection(embedding_BNC.to(self.input_projection.weight.dtype))
         if self.token_norm is not None and tokens_BNH is not None:
-            x_BNH = x_BNH + self.token_norm(tokens_BNH)
+            x_BNH = self.token_norm(x_BNH) + self.token_norm(tokens_BNH)
+            if position_NH is not None:
+                x_BNH = x_BNH + position_NH.to(x_BNH.dtype)
         if self.training and self.config.hide_patches:
             kept = torch.rand(len(x_BNH), 1, 1, device=x_BNH.device) >= self.config.hide_patches
             x_BNH = torch.cat([x_BNH[:, :1], x_BNH[:, 1:] * kept], dim=1)
@@ -88,12 +98,13 @@ class Decoder(nn.Module):
         return self.head(self.norm(x_BNH)[:, 1:])
 
 
-def reconstruction_target(values: Tensor, output: Tensor, is_points: bool) -> Tensor:
+def reconstruction_target(values: Tensor, output: Tensor, is_points: bool, antialias: bool = True) -> Tensor:
     """The input at the size of a decoder's output; a cloud stays as it is.
 
     Args:
         values: the model's input with clips averaged, `(batch, channels, ...)` or `(batch, points, 3)`.
         output: what the decoder gave, `(batch, channels, ...)` or `(batch, fewer points, 3)`.
+        antialias: of the bilinear resize of pictures.
     """
     values = values.float()
     if is_points:
@@ -101,11 +112,12 @@ def reconstruction_target(values: Tensor, output: Tensor, is_points: bool) -> Te
     if output.ndim == 3:
         return adaptive_avg_pool1d(values, output.shape[-1])
     if output.ndim == 4:
-        return _resized(values, output)
+        return _resized(values, output, antialias)
     if values.ndim == 4:
         values = values.unsqueeze(2).expand(-1, -1, output.shape[2], -1, -1)
-    return _resized(values.transpose(1, 2).flatten(0, 1), output).unflatten(0, (len(values), -1)).transpose(1, 2)
+    frames = _resized(values.transpose(1, 2).flatten(0, 1), output, antialias)
+    return frames.unflatten(0, (len(values), -1)).transpose(1, 2)
 
 
-def _resized(pictures: Tensor, output: Tensor) -> Tensor:
-    return interpolate(pictures, output.shape[-2:], mode="bilinear", antialias=True)
+def _resized(pictures: Tensor, output: Tensor, antialias: bool) -> Tensor:
+    return interpolate(pictures, output.shape[-2:], mode="bilinear", antialias=antialias)

@@ -247,10 +247,12 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
             sizes = {name: len(value.values) // value.clips for name, value in inputs.items()}
             rows = paired_rows(sizes, rows, self.device)
         learns = bool(return_loss) and self.config.loss_weight("recon") > 0
+        all_tokens = bool(return_loss) and self.config.parity_losses
         states, hidden = {}, {}
         for name, value in inputs.items():
             decode = output_reconstructions or (learns and self._is_trained(value.modality.encoder))
-            states[name], hidden[name] = self._sense(value, decode and value.modality.encoder in self.decoders)
+            decode = decode and value.modality.encoder in self.decoders
+            states[name], hidden[name] = self._sense(value, decode, all_tokens or decode)
         loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
         output = self._output(states, quantize, loss, terms)
         if output_reconstructions:
@@ -266,30 +268,41 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
         encoder = self.encoders[value.modality.encoder]
         return encoder(value.values, value.attention_mask, value.clips, all_tokens, specific)
 
-    def _sense(self, value: ModalityInput, decode: bool) -> tuple[SenseState, tuple[Tensor, ...]]:
+    def _sense(self, value: ModalityInput, decode: bool, all_tokens: bool) -> tuple[SenseState, tuple[Tensor, ...]]:
         """Encode, quantize and, when asked, decode one modality."""
         modality, encoder = value.modality, value.modality.encoder
-        encoded = self._encode(value, all_tokens=decode)
+        encoded = self._encode(value, all_tokens)
         shared = self.codebooks.quantize("shared", encoder, encoded.shared)
         specific = None
         if encoded.specific is not None:
             specific = self.codebooks.quantize("specific", encoder, encoded.specific)
         state = SenseState(modality, _pooled(shared), None if specific is None else _pooled(specific))
-        if decode:
+        if all_tokens:
             state.shared_tokens, state.specific_tokens = shared, specific
+        if decode:
             state.is_points = self.encoders[encoder].config.stem == "points"  # type: ignore[union-attr]
             self._decode(state, value, encoded.hidden_states[-1])
         return state, encoded.hidden_states
 
     def _decode(self, state: SenseState, value: ModalityInput, tokens: Tensor) -> None:
-        parts = [state.shared_tokens.embedding]  # type: ignore[union-attr]
-        if state.specific_tokens is not None:
-            own = state.specific_tokens
-            parts.append(own.embedding if self.config.quantize_specific else own.continuous)
+        encoder = value.modality.encoder
         tokens = tokens.unflatten(0, (-1, value.clips)).mean(1)
         values = value.values.unflatten(0, (-1, value.clips)).mean(1)
-        state.reconstruction = self.decoders[value.modality.encoder](torch.cat(parts, dim=-1), tokens)
-        state.target = reconstruction_target(values, state.reconstruction, state.is_points)
+        position = self.encoders[encoder].tower.position  # type: ignore[union-attr]
+        state.reconstruction = self.decoders[encoder](self._decoder_input(state), tokens, position)
+        # The released code never smooths the frames of a video when it makes them smaller.
+        smooth = not (self.config.parity_losses and value.modality.name == "video")
+        state.target = reconstruction_target(values, state.reconstruction, state.is_points, smooth)
+
+    def _decoder_input(self, state: SenseState) -> Tensor:
+        """Embeddings of all tokens, `(batch, tokens, shared_dim + specific_dim)`, as the decoder was trained with."""
+        parts = [part for part in (state.shared_tokens, state.specific_tokens) if part is not None]
+        released = self.config.decoder_inputs == "codes+tokens"
+        embeds = [_as_stored(part) if released else part.embedding for part in parts]
+        if len(parts) > 1 and not self.config.quantize_specific:
+            embeds[1] = parts[1].continuous
+        joint = torch.cat(embeds, dim=-1)
+        return normalize(joint, dim=-1) if released else joint
 
     def _output(
         self, states: dict[str, SenseState], quantize: bool, loss: Tensor | None, terms: dict[str, Tensor] | None
@@ -447,6 +460,13 @@ def _pooled(tokens: Quantized) -> Quantized:
 
 def _read(part: Quantized, quantize: bool) -> Tensor:
     return part.embedding if quantize else part.continuous
+
+
+def _as_stored(part: Quantized) -> Tensor:
+    """The codes with the norms they have, `(..., dim)`, straight-through; without a codebook the embedding."""
+    if part.chosen is None:
+        return part.continuous
+    return (part.chosen + (part.segments - part.segments.detach())).flatten(-2)
 
 
 def _plain_fields(config: CodeBindEncoderConfig) -> dict[str, Any]:

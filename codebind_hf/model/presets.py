@@ -102,6 +102,8 @@ _CODEBIND_IB_HUGE: dict[str, Any] = {
     "num_specific_codes": 256,
     "align_on": "codes",
     "decoder_inputs": "codes+tokens",
+    # Paper appendix, table 1, image; the weight of `commit` is divided by the 8 numbers of a segment.
+    "loss_weights": {"recon": 1.0, "orth": 0.1, "uni": 1.0, "commit": 1.25, "cm": 0.05, "cctr": 0.01, "cuni": 0.01},
     "tactile_config": _imagebind_target(768, 12, 12),
     "eeg_config": _imagebind_target(768, 6, 8, stem_bias=True, has_decoder=False),
     "imu_config": {**_IMAGEBIND_HUGE["imu_config"], "has_decoder": False},

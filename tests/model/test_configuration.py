@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from common import small_config, tiny_config
 
 from codebind_hf.model.configuration_codebind import LOSS_TERMS, CodeBindConfig
@@ -20,6 +21,7 @@ from codebind_hf.model.configuration_encoders import (
     CodeBindVisionConfig,
 )
 from codebind_hf.model.modalities import MODALITIES, added_modality, modality_named
+from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import PRESETS, merge_fields
 
 
@@ -233,10 +235,12 @@ def test_two_configurations_share_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_builds_every_sense(name: str) -> None:
+def test_a_preset_builds(name: str) -> None:
     config = CodeBindConfig.from_preset(name)
-    assert set(config.loss_weights) <= set(LOSS_TERMS)
-    assert "text" in config.modality_names
+    assert set(config.loss_weights or {}) <= set(LOSS_TERMS)
+    assert {"text", "image"} < set(config.modality_names)
+    with torch.device("meta"):
+        assert set(CodeBindModel(config).encoders) == set(config.encoder_configs)
 
 
 def test_tiny_has_every_sense() -> None:

@@ -1,0 +1,213 @@
+"""An experiment of the official CodeBind becomes one model, and turns back into the same files."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from common import assert_same
+from reference_checkpoints import TINY_CODEBIND, random_lora
+from safetensors.torch import load_file, save_file
+
+from codebind_hf import CodeBindModel
+from codebind_hf.conversion import convert_codebind, revert_codebind
+from codebind_hf.conversion.lora import add_released_lora, lora_pairs, released_lora, without_adapter
+
+
+CONTINUED = {"temperature": 0.05, "loss_vq_weight": 50, "loss_vq_reg_weight": 0.01, "loss_cmcm_weight": 1.0}
+# Frames of two clips, so that clips are averaged.
+AUDIO = torch.randn(2, 2, 128, 204, generator=torch.Generator().manual_seed(0))
+
+
+def convert(experiment: Path, imagebind_file: Path, **options: Any) -> CodeBindModel:
+    return convert_codebind(experiment, imagebind_file, TINY_CODEBIND, **options)
+
+
+def files_of(experiment: Path, which: str = "best") -> dict[str, dict[str, torch.Tensor]]:
+    files = {}
+    for file in (experiment / "checkpoints").glob(f"*_{which}.*"):
+        read = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+        files[file.stem.removesuffix(f"_{which}")] = read
+    return files
+
+
+def test_there_and_back_are_the_same_files(experiment: Path, imagebind_file: Path) -> None:
+    model = convert(experiment, imagebind_file, lora="adapter")
+    back, original = revert_codebind(model), files_of(experiment)
+    base = torch.load(imagebind_file, weights_only=True)
+    # What the experiment does not save comes from its base.
+    for module, name in product(("trunks", "postprocessors"), ("text", "vision", "audio")):
+        prefix = f"modality_{module}.{name}."
+        original[f"imagebind-{module}-{name}"] = {
+            key.removeprefix(prefix): x for key, x in base.items() if key.startswith(prefix)
+        }
+    original = {name: tensors for name, tensors in original.items() if tensors}
+    assert back.keys() == original.keys()
+    for name, tensors in original.items():
+        assert_same(back[name], tensors)
+
+
+def test_the_sizes_follow_from_the_tensors(experiment: Path, imagebind_file: Path) -> None:
+    config = convert(experiment, imagebind_file).config
+    assert list(config.encoder_configs) == ["text", "vision", "audio"]
+    assert (config.shared_dim, config.specific_dim, config.code_dim) == (24, 16, 8)
+    assert (config.num_shared_codes, config.num_specific_codes) == (20, 10)
+    assert (config.decoder_config.hidden_size, config.decoder_config.num_hidden_layers) == (16, 1)
+    assert not config.normalize_codes
+    assert config.decoder_inputs == "codes+tokens"
+
+
+def test_merging_and_keeping_the_adapter_give_the_same_embeddings(experiment: Path, imagebind_file: Path) -> None:
+    merged = convert(experiment, imagebind_file)(input_features=AUDIO)
+    adapter = convert(experiment, imagebind_file, lora="adapter")(input_features=AUDIO)
+    assert torch.equal(merged.codes["audio"].shared, adapter.codes["audio"].shared)
+    for name in ("embeds", "continuous_embeds", "specific_embeds"):
+        torch.testing.assert_close(getattr(merged, name)["audio"], getattr(adapter, name)["audio"])
+
+
+def test_merging_adds_up_times_down(experiment: Path, imagebind_file: Path) -> None:
+    lora = files_of(experiment)["imagebind-lora-audio"]
+    merged = convert(experiment, imagebind_file).state_dict()
+    base = torch.load(imagebind_file, weights_only=True)
+    fused = base["modality_trunks.audio.blocks.1.attn.in_proj_weight"]
+    fused = fused + lora["blocks.1.attn.in_proj_lora_up"] @ lora["blocks.1.attn.in_proj_lora_down"]
+    for part, name in zip(fused.chunk(3), "qkv", strict=True):
+        torch.testing.assert_close(merged[f"encoders.audio.tower.layers.1.self_attn.{name}_proj.weight"], part)
+    first = base["modality_trunks.audio.blocks.0.attn.in_proj_weight"].chunk(3)[0]
+    assert torch.equal(merged["encoders.audio.tower.layers.0.self_attn.q_proj.weight"], first)
+
+
+def test_lora_of_best_is_the_default_and_last_can_be_asked_for(experiment: Path, imagebind_file: Path) -> None:
+    best, last = (
+        released_lora(convert(experiment, imagebind_file, lora="adapter", lora_which=which))["audio"]
+        for which in (None, "last")
+    )
+    assert_same(best, files_of(experiment)["imagebind-lora-audio"])
+    assert_same(last, files_of(experiment, "last")["imagebind-lora-audio"])
+    assert not torch.equal(best["blocks.1.mlp.fc1_lora_up"], last["blocks.1.mlp.fc1_lora_up"])
+
+
+def test_the_adapter_can_be_saved_and_loaded_on_a_fresh_base(
+    experiment: Path, imagebind_file: Path, tmp_path: Path
+) -> None:
+    model = convert(experiment, imagebind_file, lora="adapter")
+    expected = model(input_features=AUDIO).embeds["audio"]
+    model.save_pretrained(tmp_path / "adapter")
+    without_adapter(model).save_pretrained(tmp_path / "base")
+    fresh = CodeBindModel.from_pretrained(tmp_path / "base")
+    assert not torch.equal(fresh(input_features=AUDIO).continuous_embeds["audio"], expected)
+    fresh.load_adapter(str(tmp_path / "adapter"))
+    fresh.eval()
+    assert torch.equal(fresh(input_features=AUDIO).embeds["audio"], expected)
+
+
+def test_the_merged_model_can_be_saved_and_loaded(experiment: Path, imagebind_file: Path, tmp_path: Path) -> None:
+    model = convert(experiment, imagebind_file)
+    model.save_pretrained(tmp_path / "ours")
+    assert_same(CodeBindModel.from_pretrained(tmp_path / "ours").state_dict(), model.state_dict())
+
+
+def test_options_of_the_experiment_become_weights_and_temperature(experiment: Path, imagebind_file: Path) -> None:
+    (experiment / "cfg_all_train.yaml").write_text(yaml.safe_dump(CONTINUED))
+    model = convert(experiment, imagebind_file)
+    assert model.logit_scale().item() == pytest.approx(20)
+    # Ours averages over segments of 8 numbers, the released term over numbers.
+    assert model.config.loss_weights == {"recon": 1.0, "commit": 50 / 8, "cm": 1.0, "cctr": 0.01, "cuni": 0.01}
+    released = convert(experiment, imagebind_file, parity=True).config
+    assert released.loss_weights["commit"] == 50
+    assert released.parity_losses
+    assert released.parity_codebooks
+
+
+def test_without_options_the_scale_is_that_of_text(experiment: Path, imagebind_file: Path) -> None:
+    model = convert(experiment, imagebind_file)
+    assert model.logit_scale.log_scale.item() == 2.5
+    assert model.config.loss_weights is None
+
+
+def test_an_experiment_without_lora_converts(experiment: Path, imagebind_file: Path) -> None:
+    for file in (experiment / "checkpoints").glob("*lora*"):
+        file.unlink()
+    for lora in ("merge", "adapter"):
+        model = convert(experiment, imagebind_file, lora=lora)
+        assert released_lora(model) == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"which": "worst"}, "which: got 'worst'; allowed: 'best', 'last'"),
+        ({"lora_which": "worst"}, "lora_which: got 'worst'"),
+        ({"lora": "drop"}, "lora: got 'drop'; allowed: 'merge', 'adapter'"),
+        ({"which": "last"}, "no file imagebind-heads-<modality>_last"),
+    ],
+)
+def test_wrong_choices_are_named(experiment: Path, imagebind_file: Path, option: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert(experiment, imagebind_file, **option)
+
+
+def test_unknown_files_and_missing_folders_are_named(experiment: Path, imagebind_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="absent: no such folder"):
+        convert(tmp_path / "absent", imagebind_file)
+    torch.save({}, experiment / "checkpoints" / "imagebind-nose-audio_best.pth")
+    with pytest.raises(ValueError, match=r"unknown file imagebind-nose-audio_best\.pth"):
+        convert(experiment, imagebind_file)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("distance", "l2"), ("norm_code", False), ("seg_type", 2), ("share_codebook", True)]
+)
+def test_a_quantizer_that_ours_does_not_compute_is_refused(
+    experiment: Path, imagebind_file: Path, option: str, value: Any
+) -> None:
+    (experiment / "cfg_all_train.yaml").write_text(yaml.safe_dump({"vector_quantise": {option: value}}))
+    with pytest.raises(ValueError, match=f"vector_quantise.{option} is {value!r}"):
+        convert(experiment, imagebind_file)
+
+
+def test_missing_and_unknown_tensors_are_named(experiment: Path, imagebind_file: Path) -> None:
+    file = experiment / "checkpoints" / "imagebind-heads_mvq-audio_best.pth"
+    tensors = torch.load(file, weights_only=True)
+    torch.save({key: x for key, x in tensors.items() if key != "0.bias"}, file)
+    with pytest.raises(ValueError, match=r"missing keys modality_heads_mvq\.audio\.0\.bias"):
+        convert(experiment, imagebind_file)
+    torch.save(tensors | {"7.weight": torch.ones(1)}, file)
+    with pytest.raises(ValueError, match=r"unknown keys modality_heads_mvq\.audio\.7\.weight"):
+        convert(experiment, imagebind_file)
+
+
+def test_a_trunk_that_no_file_holds_is_named(experiment: Path, imagebind_file: Path) -> None:
+    tensors = torch.load(imagebind_file, weights_only=True)
+    kept = {key: x for key, x in tensors.items() if not key.startswith("modality_trunks.audio")}
+    torch.save(kept, imagebind_file)
+    with pytest.raises(ValueError, match=r"missing keys modality_trunks\.audio\.blocks\.0"):
+        convert(experiment, imagebind_file)
+
+
+def test_lora_that_does_not_fit_is_named(experiment: Path, imagebind_file: Path) -> None:
+    model = convert(experiment, imagebind_file)
+    down, up = torch.ones(3, 12), torch.ones(12, 3)
+    with pytest.raises(ValueError, match=r"unknown key blocks\.1\.attn\.gate_lora_down"):
+        lora_pairs("audio", {"blocks.1.attn.gate_lora_down": down})
+    with pytest.raises(ValueError, match="has down only"):
+        lora_pairs("audio", {"blocks.1.attn.out_proj_lora_down": down})
+    far = {"blocks.9.attn.out_proj_lora_down": down, "blocks.9.attn.out_proj_lora_up": up}
+    with pytest.raises(ValueError, match=r"layers\.9\.self_attn\.out_proj, which this architecture lacks"):
+        add_released_lora(model, {"audio": far})
+    save_file(far, experiment / "checkpoints" / "imagebind-lora-audio_best.safetensors")
+    with pytest.raises(ValueError, match=r"layers\.9\.self_attn\.out_proj, which this architecture lacks"):
+        convert(experiment, imagebind_file)
+    mixed = {"audio": random_lora(12, rank=3), "vision": random_lora(12, rank=2)}
+    with pytest.raises(ValueError, match=r"ranks \[2, 3\]"):
+        add_released_lora(model, mixed)
+
+
+def test_adapters_that_the_original_cannot_hold_are_refused(experiment: Path, imagebind_file: Path) -> None:
+    model = convert(experiment, imagebind_file, lora="adapter")
+    with torch.no_grad():
+        model.encoders["audio"].tower.layers[1].self_attn.k_proj.lora_A["default"].weight.add_(1)
+    with pytest.raises(ValueError, match="different down matrices"):
+        revert_codebind(model)

@@ -1,0 +1,63 @@
+"""Small checkpoints in the layouts of the reference implementations, and how golden inputs are read."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+TINY: dict[str, Any] = {
+    "out_embed_dim": 24,
+    **{f"{name}_embed_dim": 12 for name in ("vision", "text", "audio", "depth", "thermal", "imu")},
+    **{f"{name}_num_blocks": 2 for name in ("vision", "text", "audio", "depth", "thermal", "imu")},
+    **{f"{name}_num_heads": 2 for name in ("vision", "text", "audio", "depth", "thermal", "imu")},
+}
+TINY_CODEBIND: dict[str, Any] = {
+    **TINY,
+    **{f"{name}_{key}": TINY[f"audio_{key}"] for name in ("tactile", "eeg") for key in ("embed_dim", "num_blocks")},
+    "tactile_num_heads": 2,
+    "eeg_num_heads": 2,
+    "eeg_data_len": 12,
+}
+SCALES = {f"modality_postprocessors.{name}.1.log_logit_scale": 1.25 for name in ("audio", "depth", "thermal", "imu")}
+
+
+def golden_inputs(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """Arguments of `forward` by the name of a golden input; the files hold float16 to be cast."""
+    tensors = load_file(folder / "inputs.safetensors")
+    floats = {name: x.float() if x.is_floating_point() else x for name, x in tensors.items()}
+    renamed = {
+        "vision": ("pixel_values", lambda x: x),
+        # (batch, clips, channels, frames, height, width) to our order of axes.
+        "vision_video": ("pixel_values_videos", lambda x: x.transpose(2, 3)),
+        # The reference reads five axes as clips of single frames and repeats each to fill a tubelet.
+        "vision_frames": ("pixel_values_videos", lambda x: x.unsqueeze(2).expand(-1, -1, 2, -1, -1, -1)),
+        "text": ("input_ids", lambda x: x),
+        "audio": ("input_features", lambda x: x.squeeze(2)),
+    }
+    plain = {name: (f"{name}_values", lambda x: x) for name in ("depth", "thermal", "tactile", "imu", "eeg")}
+    renamed |= plain
+    return {name: {renamed[name][0]: renamed[name][1](x)} for name, x in floats.items() if name in renamed}
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Largest difference over the largest expected value."""
+    assert found.shape == expected.shape
+    return float((found.detach() - expected).abs().max() / expected.abs().max())
+
+
+def random_lora(width: int, rank: int = 3) -> dict[str, Tensor]:
+    """LoRA of the last of two blocks, in the keys of the official files."""
+    sizes = {
+        "attn.in_proj": (width, 3 * width),
+        "attn.out_proj": (width, width),
+        "mlp.fc1": (width, 4 * width),
+        "mlp.fc2": (4 * width, width),
+    }
+    tensors: dict[str, Tensor] = {}
+    for name, (inputs, outputs) in sizes.items():
+        tensors[f"blocks.1.{name}_lora_down"] = 0.3 * torch.randn(rank, inputs)
+        tensors[f"blocks.1.{name}_lora_up"] = 0.3 * torch.randn(outputs, rank)
+    return tensors
