@@ -1,0 +1,209 @@
+"""Processors of converted checkpoints: their numbers, sizes from the configuration, saving, and what is refused."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from codebind_hf.conversion.processors import (
+    CODEBIND_INPUTS,
+    IMAGEBIND_INPUTS,
+    codebind_processor,
+    imagebind_processor,
+)
+from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.model.processing_codebind import CodeBindProcessor
+
+
+IMAGEBIND = CodeBindConfig.from_preset("ib-huge")
+CODEBIND = CodeBindConfig.from_preset("codebind-ib-huge")
+PROJECTS = pytest.mark.parametrize(
+    ("make", "config", "inputs"),
+    [
+        pytest.param(imagebind_processor, IMAGEBIND, IMAGEBIND_INPUTS, id="imagebind"),
+        pytest.param(codebind_processor, CODEBIND, CODEBIND_INPUTS, id="codebind"),
+    ],
+)
+PARTS = {
+    "images": "image_processor",
+    "videos": "video_image_processor",
+    "audio": "feature_extractor",
+    "depth": "depth_image_processor",
+    "thermal": "thermal_image_processor",
+    "tactile": "tactile_image_processor",
+    "eeg": "eeg_feature_extractor",
+    "imu": "imu_feature_extractor",
+}
+
+
+@pytest.fixture(scope="module")
+def bpe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Merges of every two bytes, as many as CLIP has."""
+    letters = bytes_to_unicode().values()
+    merges = [f"{left} {right}" for left in letters for right in letters][:48894]
+    file = tmp_path_factory.mktemp("bpe") / "merges.txt.gz"
+    file.write_bytes(gzip.compress("\n".join(["#version", *merges]).encode()))
+    return file
+
+
+def raw(config: CodeBindConfig) -> dict[str, Any]:
+    """One raw item of every sense of the configuration, by argument."""
+    rng = np.random.default_rng(0)
+    items = {
+        "text": "A café &amp; <|endoftext|>",
+        "images": rng.integers(0, 256, (250, 300, 3), dtype=np.uint8),
+        "videos": {"array": rng.integers(0, 256, (9, 40, 60, 3), dtype=np.uint8), "fps": 3.0},
+        "audio": {"array": (rng.normal(size=30000) * 0.1).astype(np.float32), "sampling_rate": 8000},
+        "depth": rng.uniform(0.5, 8, (230, 250)).astype(np.float32),
+        "thermal": rng.integers(0, 256, (230, 250), dtype=np.uint8),
+        "tactile": rng.integers(0, 256, (250, 300, 3), dtype=np.uint8),
+        "eeg": rng.normal(size=(128, 500)),
+        "imu": rng.normal(size=(6, 2000)).astype(np.float32),
+    }
+    return {modality.argument: items[modality.argument] for modality in config.modalities.values()}
+
+
+@PROJECTS
+def test_every_tensor_has_the_shape_of_the_reference(
+    make: Callable[..., CodeBindProcessor], config: CodeBindConfig, inputs: dict[str, Any], bpe_file: Path
+) -> None:
+    video_clips, audio_clips = (5, 3) if make is imagebind_processor else (1, 1)
+    shapes = {
+        "input_ids": (77,),
+        "attention_mask": (77,),
+        "pixel_values": (3, 224, 224),
+        "pixel_values_videos": (video_clips * 3, 2, 3, 224, 224),
+        "input_features": (audio_clips, 128, 204),
+        "depth_values": (1, 224, 224),
+        "thermal_values": (1, 224, 224),
+        "imu_values": (6, 2000),
+    }
+    if make is codebind_processor:
+        shapes |= {"tactile_values": (3, 224, 224), "eeg_values": (128, 440)}
+    batch = make(config, bpe_file)(**raw(config))
+    assert {name: tuple(tensor.shape[1:]) for name, tensor in batch.items()} == shapes
+
+
+@PROJECTS
+def test_saved_processors_give_identical_tensors(
+    make: Callable[..., CodeBindProcessor],
+    config: CodeBindConfig,
+    inputs: dict[str, Any],
+    bpe_file: Path,
+    tmp_path: Path,
+) -> None:
+    processor = make(config, bpe_file)
+    processor.save_pretrained(tmp_path)
+    loaded = CodeBindProcessor.from_pretrained(tmp_path)
+    assert loaded.to_dict() == processor.to_dict()
+    expected, result = processor(**raw(config)), loaded(**raw(config))
+    assert sorted(result) == sorted(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(result[name], tensor), name
+
+
+@PROJECTS
+def test_every_number_of_the_table_is_in_the_json(
+    make: Callable[..., CodeBindProcessor],
+    config: CodeBindConfig,
+    inputs: dict[str, Any],
+    bpe_file: Path,
+    tmp_path: Path,
+) -> None:
+    make(config, bpe_file).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    text = {"text_cleaning": "clip", "text_padding": "max_length", "max_text_length": 77}
+    assert {name: saved[name] for name in text} == text
+    assert set(inputs) == {modality.argument for modality in config.modalities.values()}
+    for argument in set(inputs) - {"text"}:
+        part = saved[PARTS[argument]]
+        assert {name: part[name] for name in inputs[argument]} == inputs[argument], argument
+
+
+def test_imu_of_the_right_size_is_left_as_it_is(bpe_file: Path) -> None:
+    motion = raw(IMAGEBIND)["imu"]
+    (result,) = imagebind_processor(IMAGEBIND, bpe_file)(imu=motion, return_tensors="np")["imu_values"]
+    np.testing.assert_array_equal(result, motion)
+
+
+def test_depth_in_metres_is_the_disparity_of_the_first_kinect(bpe_file: Path) -> None:
+    metres = np.full((224, 224), 2.5, np.float32)
+    disparity = np.float32(0.075 * 518.857901) / metres
+    # 38.914 / 2.5 = 15.566, of 75 is 0.20754: 5.6184 = (0.20754 - 0.0418) / 0.0295 and -0.96381 with CodeBind's.
+    for processor, value in (
+        (imagebind_processor(IMAGEBIND, bpe_file), (15.56573703 / 75 - 0.0418) / 0.0295),
+        (codebind_processor(CODEBIND, bpe_file), (15.56573703 / 75 - 0.318441) / 0.11506188),
+    ):
+        result = processor(depth=metres)["depth_values"]
+        np.testing.assert_allclose(result, value, atol=1e-4)
+        same = processor(depth=disparity, depth_kwargs={"depth_unit": "disparity"})["depth_values"]
+        np.testing.assert_allclose(same, result, atol=1e-5)
+
+
+def test_overlapping_audio_clips_do_not_depend_on_each_other(bpe_file: Path) -> None:
+    # The reference subtracts a clip's mean in place, so that the clips of a sound differ from those of its parts.
+    processor = imagebind_processor(IMAGEBIND, bpe_file)
+    sound = (np.random.default_rng(1).normal(size=40000) * 0.1 + np.linspace(0, 0.5, 40000)).astype(np.float32)
+    whole = processor(audio={"array": sound, "sampling_rate": 16000})["input_features"][0]
+    for clip, start in enumerate((0, 4000, 8000)):
+        part = processor(audio={"array": sound[start : start + 32000], "sampling_rate": 16000})["input_features"][0]
+        torch.testing.assert_close(whole[clip], part[0], rtol=0, atol=0)
+
+
+def test_overrides_change_their_parameters_and_no_others(bpe_file: Path) -> None:
+    changes = {"depth": {"mean": [0.23207855]}, "audio": {"num_clips": 3}, "text": {"padding": "longest"}}
+    processor = codebind_processor(CODEBIND, bpe_file, **changes)
+    assert processor.depth_image_processor.mean == [0.23207855]
+    assert processor.depth_image_processor.std == [0.11506188]
+    assert processor.feature_extractor.num_clips == 3
+    assert processor.feature_extractor.hop_length == 160
+    assert (processor.text_padding, processor.text_cleaning) == ("longest", "clip")
+    assert codebind_processor(CODEBIND, bpe_file).depth_image_processor.mean == [0.318441]
+
+
+def test_sizes_are_the_configurations(bpe_file: Path) -> None:
+    fields = CODEBIND.to_dict()
+    fields["eeg_config"]["input_size"] = [512]
+    fields["audio_config"]["input_size"] = [64, 100]
+    processor = codebind_processor(CodeBindConfig(**fields), bpe_file)
+    assert processor.eeg_feature_extractor.num_samples == 512
+    assert (processor.feature_extractor.num_mel_bins, processor.feature_extractor.num_frames) == (64, 100)
+
+
+def test_a_checkpoint_without_text_has_a_processor_without_text(bpe_file: Path, tmp_path: Path) -> None:
+    config = CODEBIND.restricted_to(["depth", "image"])
+    processor = codebind_processor(config, bpe_file)
+    assert "text" not in processor.modalities
+    processor.save_pretrained(tmp_path)
+    assert CodeBindProcessor.from_pretrained(tmp_path).modalities == processor.modalities
+
+
+def test_a_folder_that_holds_a_model_alone_says_which_file_is_missing(bpe_file: Path, tmp_path: Path) -> None:
+    CODEBIND.save_pretrained(tmp_path)
+    with pytest.raises(
+        OSError, match=r"processor_config.json: no such file.*Fix: `processor.save_pretrained\('.*'\)`"
+    ):
+        CodeBindProcessor.from_pretrained(tmp_path)
+    imagebind_processor(IMAGEBIND, bpe_file).save_pretrained(tmp_path)
+    (tmp_path / "processor_config.json").write_text("{}")
+    with pytest.raises(OSError, match="processor_config.json: holds no parameters for 'image_processor'"):
+        CodeBindProcessor.from_pretrained(tmp_path)
+
+
+def test_wrong_arguments_are_refused(bpe_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="bpe_file: cannot read"):
+        imagebind_processor(IMAGEBIND, tmp_path / "missing.txt.gz")
+    with pytest.raises(ValueError, match="config.text_config: got vocab_size=1024 and eos_token_id=1; .* 49408"):
+        codebind_processor(CodeBindConfig.from_preset("tiny"), bpe_file)
+    with pytest.raises(ValueError, match="overrides: got unknown argument 'sound'"):
+        imagebind_processor(IMAGEBIND, bpe_file, sound={})
+    with pytest.raises(ValueError, match="got unknown parameter 'colour'"):
+        imagebind_processor(IMAGEBIND, bpe_file, images={"colour": 1})
+    with pytest.raises(ValueError, match=r"overrides\['text'\]: got unknown parameter 'length'.*padding, cleaning"):
+        imagebind_processor(IMAGEBIND, bpe_file, text={"length": 3})
