@@ -1,24 +1,25 @@
 """The numbers of ImageBind, CodeBind and ViT-Lens, reached by parameters alone; needs `../shared/goldens`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
+from codebind_hf.conversion.processors import codebind_processor, imagebind_processor
+from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.feature_extraction_codebind import CodeBindAudioFeatureExtractor
 from codebind_hf.model.image_processing_codebind import (
     CodeBindDepthImageProcessor,
-    CodeBindImageProcessor,
     CodeBindTactileImageProcessor,
-    CodeBindThermalImageProcessor,
 )
 from codebind_hf.model.media import read_media
 from codebind_hf.model.point_processing_codebind import CodeBindPointFeatureExtractor
+from codebind_hf.model.processing_codebind import CodeBindProcessor
 from codebind_hf.model.resampling import resample
-from codebind_hf.model.signal_processing_codebind import CodeBindEegFeatureExtractor
-from codebind_hf.model.video_processing_codebind import CodeBindVideoImageProcessor
 
 
 GOLDENS = Path(__file__).parents[3] / "shared" / "goldens" / "preprocessing"
@@ -27,17 +28,12 @@ pytestmark = [
     pytest.mark.skipif(not GOLDENS.exists(), reason="reference values in ../shared are absent"),
 ]
 CLIP = {"size": [224, 224]}
-KALDI = {"num_clips": 3, "num_mel_bins": 128, "hop_length": 160, "fft_length": 512, "channels": "first"}
-IMAGEBIND_AUDIO = {
-    **KALDI,
-    "clip_seconds": 2.0,
-    "num_frames": 204,
-    "short_audio": "frames",
-    "mean": -4.268,
-    "std": 9.138,
-}
 VITLENS_AUDIO = {
-    **KALDI,
+    "num_clips": 3,
+    "num_mel_bins": 128,
+    "hop_length": 160,
+    "fft_length": 512,
+    "channels": "first",
     "clip_seconds": 5.0,
     "clip_spacing": "open",
     "num_frames": 512,
@@ -53,7 +49,24 @@ VITLENS_DEPTH = {
     "mean": [0.0418],
     "std": [0.0295],
 }
-RAW_EEG = {"num_channels": 128, "time_crop": [20, 460], "remove_mean": "none", "normalize": "none"}
+# Beside a depth or thermal map, CodeBind resizes pictures as tensors.
+TENSOR_BILINEAR = {"resize_on": "tensor", "interpolation": "bilinear"}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CodeBindProcessor]:
+    """The processors of converted checkpoints, by project, as they come back from their JSON files."""
+    bpe_file = GOLDENS / "tokenizer" / "bpe_simple_vocab_16e6.txt.gz"
+    made = {
+        "imagebind": imagebind_processor(CodeBindConfig.from_preset("ib-huge"), bpe_file),
+        "codebind": codebind_processor(CodeBindConfig.from_preset("codebind-ib-huge"), bpe_file),
+    }
+    processors = {}
+    for project, processor in made.items():
+        folder = tmp_path_factory.mktemp(project)
+        processor.save_pretrained(folder)
+        processors[project] = CodeBindProcessor.from_pretrained(folder)
+    return processors
 
 
 def golden(room: str, file: str = "outputs.safetensors") -> dict[str, np.ndarray]:
@@ -65,6 +78,18 @@ def run(processor: Any, value: Any) -> np.ndarray:
     return array[0]
 
 
+def call(processor: CodeBindProcessor, **inputs: Any) -> np.ndarray:
+    """What a whole processor makes of one item of one sense."""
+    (array,) = processor(**inputs, return_tensors="np").values()
+    return array[0]
+
+
+def clip_normalized(levels: np.ndarray) -> np.ndarray:
+    mean = np.array([0.48145466, 0.4578275, 0.40821073])
+    std = np.array([0.26862954, 0.26130258, 0.27577711])
+    return ((levels / 255 - mean) / std).transpose(2, 0, 1)
+
+
 def test_resampled_waveforms_are_torchaudios() -> None:
     for name, expected in golden("audio", "resampled.safetensors").items():
         sound = read_media("audio", GOLDENS / "audio" / f"{name}.wav")
@@ -72,15 +97,16 @@ def test_resampled_waveforms_are_torchaudios() -> None:
         np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-def test_audio_is_imagebinds() -> None:
+@pytest.mark.parametrize(("project", "clips"), [("imagebind", 3), ("codebind", 1)])
+def test_audio_is_imagebinds_and_codebinds(loaded: dict[str, CodeBindProcessor], project: str, clips: int) -> None:
     references = golden("audio")
-    extractor = CodeBindAudioFeatureExtractor(**IMAGEBIND_AUDIO)
     for file in sorted((GOLDENS / "audio").glob("*.wav")):
         # The right values of overlapping clips are those without the reference's in-place subtraction.
-        expected = references.get(f"{file.stem}.no_alias", references[f"{file.stem}.imagebind"])[:, 0]
-        difference = np.abs(run(extractor, file) - expected)
-        assert difference.max() < 2e-3, file.name
-        assert difference.mean() < 1e-5, file.name
+        expected = references.get(f"{file.stem}.no_alias", references[f"{file.stem}.imagebind"])[:clips, 0]
+        result = call(loaded[project], audio=file)
+        assert result.shape == (clips, 128, 204)
+        assert np.abs(result - expected).max() < 2e-3, file.name
+        assert np.abs(result - expected).mean() < 1e-5, file.name
 
 
 def test_audio_is_vitlenss() -> None:
@@ -94,15 +120,29 @@ def test_audio_is_vitlenss() -> None:
             assert np.abs(result - expected).mean() < 2e-5, name
 
 
-def test_images_are_imagebinds_to_the_grey_level() -> None:
-    processor = CodeBindImageProcessor(**CLIP, mean=[0.0], std=[1.0])
-    for name, expected in golden("image").items():
-        stem, kind = name.rsplit(".", 1)
-        if kind == "uint8":
-            levels = run(processor, GOLDENS / "image" / f"{stem}.png").transpose(1, 2, 0) * 255
-            np.testing.assert_array_equal(levels.round().astype(np.uint8), expected)
-        else:
-            result = run(CodeBindImageProcessor(**CLIP), GOLDENS / "image" / f"{stem}.png")
+@pytest.mark.parametrize(
+    ("room", "argument", "kind"), [("image", "images", "uint8"), ("tactile", "tactile", "codebind_uint8")]
+)
+def test_pictures_are_codebinds_to_the_grey_level(
+    loaded: dict[str, CodeBindProcessor], room: str, argument: str, kind: str
+) -> None:
+    for name, expected in golden(room).items():
+        stem, tag = name.rsplit(".", 1)
+        if tag == kind:
+            levels = {argument: GOLDENS / room / f"{stem}.png", f"{argument}_kwargs": {"mean": [0.0], "std": [1.0]}}
+            result = call(loaded["codebind"], **levels).transpose(1, 2, 0) * 255
+            np.testing.assert_array_equal(result.round().astype(np.uint8), expected)
+            normalized = call(loaded["codebind"], **{argument: GOLDENS / room / f"{stem}.png"})
+            np.testing.assert_allclose(normalized, clip_normalized(expected), atol=1e-5)
+
+
+def test_images_are_imagebinds(loaded: dict[str, CodeBindProcessor]) -> None:
+    references = golden("image")
+    for name, levels in references.items():
+        stem, tag = name.rsplit(".", 1)
+        if tag == "uint8":
+            result = call(loaded["imagebind"], images=GOLDENS / "image" / f"{stem}.png")
+            expected = references.get(f"{stem}.float32", clip_normalized(levels))
             np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
@@ -116,12 +156,20 @@ def test_tactile_is_vitlenss() -> None:
             np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
-def test_thermal_is_codebinds() -> None:
+def test_thermal_is_codebinds(loaded: dict[str, CodeBindProcessor]) -> None:
+    boxes = {case["name"]: case for case in json.loads((GOLDENS / "thermal" / "cases.json").read_text())["cases"]}
     for name, expected in golden("thermal").items():
         stem, part, tag = name.split(".")
-        if part == "full":
-            processor = CodeBindThermalImageProcessor(**CLIP, antialias=tag == "aa")
-            np.testing.assert_allclose(run(processor, GOLDENS / "thermal" / f"{stem}.png"), expected, atol=1e-5)
+        is_rgb = part == "paired_rgb_bbox"
+        with Image.open(GOLDENS / "thermal" / (f"{stem}_rgb.png" if is_rgb else f"{stem}.png")) as picture:
+            # The reference crops a box that its data set names; here that is the caller's.
+            box = None if part == "full" else boxes[stem]["rgb_bbox_xyxy" if is_rgb else "thermal_bbox_xyxy"]
+            picture = picture.crop(box) if box else picture.copy()
+        if is_rgb:
+            result = call(loaded["codebind"], images=picture, images_kwargs=TENSOR_BILINEAR)
+        else:
+            result = call(loaded["codebind"], thermal=picture, thermal_kwargs={"antialias": tag == "aa"})
+        np.testing.assert_allclose(result, expected, atol=1e-5, err_msg=name)
 
 
 def test_depth_is_vitlenss() -> None:
@@ -133,36 +181,43 @@ def test_depth_is_vitlenss() -> None:
             np.testing.assert_allclose(run(processor, maps[f"{stem}.disparity"]), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("stem", "baseline", "focal_length"),
-    [("codebind_kv1_140x187", 0.075, 518.857901), ("codebind_xtion_265x350", 0.095, 570.342205)],
-)
-def test_depth_is_codebinds(stem: str, baseline: float, focal_length: float) -> None:
-    processor = CodeBindDepthImageProcessor(
-        **CLIP,
-        depth_unit=1 / 8000,
-        depth_range=[0.01, 50.0],
-        encoding="disparity",
-        baseline=baseline,
-        focal_length=focal_length,
-        value_range=[0.01, 75.0],
-        std=[0.11506188],
-    )
+def test_depth_is_imagebinds(loaded: dict[str, CodeBindProcessor]) -> None:
+    """ViT-Lens has ImageBind's statistics, and reads disparities."""
+    maps = golden("depth", "inputs.safetensors")
     for name, expected in golden("depth").items():
-        kind, _, tag = name.removeprefix(f"{stem}.").partition(".")
-        if kind in ("depth_only", "paired_depth"):
-            options = {"mean": [0.23207855 if kind == "depth_only" else 0.318441], "antialias": tag == "aa"}
-            result = run(processor.with_parameters(**options), GOLDENS / "depth" / f"{stem}.png")
-            np.testing.assert_allclose(result, expected, atol=1e-5)
+        stem, tag = name.split(".", 1)
+        if stem.startswith("vitlens"):
+            options = {"depth_unit": "disparity", "antialias": tag == "aa"}
+            result = call(loaded["imagebind"], depth=maps[f"{stem}.disparity"], depth_kwargs=options)
+            np.testing.assert_allclose(result, expected, atol=1e-3, err_msg=name)
 
 
-def test_eeg_is_codebinds_and_vitlenss() -> None:
+@pytest.mark.parametrize(
+    ("stem", "camera"),
+    [("codebind_kv1_140x187", {}), ("codebind_xtion_265x350", {"baseline": 0.095, "focal_length": 570.342205})],
+)
+def test_depth_is_codebinds(loaded: dict[str, CodeBindProcessor], stem: str, camera: dict[str, float]) -> None:
+    statistics: dict[str, dict[str, Any]] = {"paired_depth": {}, "depth_only": {"mean": [0.23207855]}}
+    references = golden("depth")
+    for kind, options in statistics.items():
+        for tag, antialias in (("aa", {}), ("noaa", {"antialias": False})):
+            given = {"depth_unit": 1 / 8000, **camera, **options, **antialias}
+            result = call(loaded["codebind"], depth=GOLDENS / "depth" / f"{stem}.png", depth_kwargs=given)
+            np.testing.assert_allclose(result, references[f"{stem}.{kind}.{tag}"], atol=1e-5)
+    if f"{stem}.paired_rgb.aa" in references:
+        file = GOLDENS / "depth" / f"{stem}_rgb.png"
+        result = call(loaded["codebind"], images=file, images_kwargs=TENSOR_BILINEAR)
+        np.testing.assert_allclose(result, references[f"{stem}.paired_rgb.aa"], atol=1e-5)
+
+
+def test_eeg_is_codebinds_and_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
     recordings = golden("eeg", "inputs.safetensors")
     for name, expected in golden("eeg").items():
         stem, length = name.split(".len")
         (recording,) = (array for key, array in recordings.items() if key.split(".")[0] == stem)
-        extractor = CodeBindEegFeatureExtractor(**RAW_EEG, num_samples=int(length))
-        np.testing.assert_allclose(run(extractor, recording), expected, atol=1e-6)
+        options = {} if length == "440" else {"num_samples": int(length)}
+        result = call(loaded["codebind"], eeg=recording, eeg_kwargs=options)
+        np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
 def test_point_clouds_are_vitlenss() -> None:
@@ -177,10 +232,40 @@ def test_point_clouds_are_vitlenss() -> None:
 
 
 @pytest.mark.parametrize("name", ["landscape_30f_7.5fps", "portrait_17f_12fps"])
-def test_the_centre_crops_of_video_clips_are_imagebinds(name: str) -> None:
+def test_videos_are_imagebinds_and_codebinds(loaded: dict[str, CodeBindProcessor], name: str) -> None:
     with np.load(GOLDENS / "video" / f"{name}.npz") as archive:
         video = {"array": archive["frames"], "fps": float(archive["fps"])}
-    options = {"resize_on": "tensor", "interpolation": "bilinear", "antialias": False}
-    result = run(CodeBindVideoImageProcessor(**CLIP, **options, num_clips=5, clip_seconds=2.0), video)
-    expected = golden("video")[f"{name}.imagebind_stride4"][1::3]
-    np.testing.assert_allclose(result.transpose(0, 2, 1, 3, 4)[..., ::4, ::4], expected, atol=1e-5)
+    references = golden("video")
+    result = call(loaded["imagebind"], videos=video).transpose(0, 2, 1, 3, 4)
+    assert result.shape == (15, 3, 2, 224, 224)
+    np.testing.assert_allclose(result[..., ::4, ::4], references[f"{name}.imagebind_stride4"], atol=1e-5)
+    cases = {case["name"]: case for case in json.loads((GOLDENS / "video" / "cases.json").read_text())["cases"]}
+    np.testing.assert_allclose(result.mean((1, 2, 3, 4)), cases[name]["per_crop_mean"], atol=1e-5)
+    np.testing.assert_allclose(np.abs(result).sum((1, 2, 3, 4)), cases[name]["per_crop_abs_sum"], rtol=1e-5)
+    one_clip = call(loaded["codebind"], videos=video).transpose(0, 2, 1, 3, 4)
+    expected = references[f"{name}.codebind_clips1_stride2"]
+    np.testing.assert_allclose(one_clip[..., ::2, ::2], expected, atol=1e-5)
+
+
+def test_token_ids_are_imagebinds(loaded: dict[str, CodeBindProcessor]) -> None:
+    texts = json.loads((GOLDENS / "tokenizer" / "strings.json").read_text())
+    references = golden("tokenizer", "token_ids.safetensors")
+    assert len(texts["strings"]) == 62
+    for project in ("imagebind", "codebind"):
+        batch = loaded[project](text=texts["strings"], return_tensors="np")
+        np.testing.assert_array_equal(batch["input_ids"], references["imagebind"])
+        lengths = np.minimum(texts["full_length_with_specials"], 77)
+        np.testing.assert_array_equal(batch["attention_mask"].sum(1), lengths)
+        singles = [loaded[project](text=text, return_tensors="np")["input_ids"][0] for text in texts["strings"]]
+        np.testing.assert_array_equal(singles, references["imagebind"])
+
+
+def test_codebinds_own_token_ids_differ_only_where_it_loses_the_end_token() -> None:
+    """So the rows of ImageBind are CodeBind's too, without that bug."""
+    references = golden("tokenizer", "token_ids.safetensors")
+    theirs, ours = references["codebind"], references["imagebind"]
+    different = np.flatnonzero((theirs != ours).any(1))
+    assert different.tolist() == [55, 58, 59, 60]
+    np.testing.assert_array_equal(theirs[:, :-1], ours[:, :-1])
+    assert (ours[different, -1] == 49407).all()
+    assert (theirs[different] != 49407).all()

@@ -107,7 +107,7 @@ def test_lists_come_back_where_no_tensors_are_asked_for(processor: CodeBindProce
     for texts in (["a red ball", "a"], [f"a {END_TEXT}", "a"]):
         lists = processor(text=texts, return_tensors=None)
         tensors = processor(text=texts)
-        assert {name: rows for name, rows in lists.items()} == {name: rows.tolist() for name, rows in tensors.items()}
+        assert dict(lists.items()) == {name: rows.tolist() for name, rows in tensors.items()}
 
 
 def test_an_unknown_cleaning_is_refused(tokenizer: CLIPTokenizer) -> None:
