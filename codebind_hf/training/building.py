@@ -30,9 +30,12 @@ def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[
     preprocessing are the checkpoint's, in float32, and `texts` is not used.
 
     Raises:
-        ValueError: an unknown preset or field, or a checkpoint whose shapes differ or that lacks a bridge.
+        ValueError: an unknown preset or field, a checkpoint whose shapes differ or that lacks a bridge, or
+            `order="bind"` without one.
         OSError: no checkpoint at `recipe.base`.
     """
+    if recipe.order == "bind" and recipe.base is None:
+        raise ValueError("order: got 'bind' without base; a fresh bridge would stay random. Fix: name a checkpoint.")
     set_seed(recipe.seed)
     config = recipe_config(recipe).restricted_to(senses)
     if recipe.base is not None:

@@ -124,6 +124,11 @@ def test_a_checkpoint_without_a_bridge_is_refused(base: Path, tmp_path: Path) ->
         build(recipe, ["text", "image", "depth"], [])
 
 
+def test_binding_to_a_fresh_bridge_is_refused() -> None:
+    with pytest.raises(ValueError, match="order: got 'bind' without base; a fresh bridge would stay random"):
+        build(Recipe(order="bind", model=MODEL), ["text", "image", "depth"], TEXTS)
+
+
 def test_a_base_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"base: '.*nowhere' is no checkpoint. Fix: give the folder of a saved model"):
         build(Recipe(base=str(tmp_path / "nowhere")), ["text", "image"], [])
