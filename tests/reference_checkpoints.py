@@ -1,11 +1,13 @@
 """Small checkpoints in the layouts of the reference implementations, and how golden inputs are read."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 
 TINY: dict[str, Any] = {
@@ -61,3 +63,11 @@ def random_lora(width: int, rank: int = 3) -> dict[str, Tensor]:
         tensors[f"blocks.1.{name}_lora_down"] = 0.3 * torch.randn(rank, inputs)
         tensors[f"blocks.1.{name}_lora_up"] = 0.3 * torch.randn(outputs, rank)
     return tensors
+
+
+def write_merges(file: Path) -> Path:
+    """A merges file with as many merges as CLIP's, of every two bytes."""
+    letters = bytes_to_unicode().values()
+    merges = [f"{left} {right}" for left in letters for right in letters][:48894]
+    file.write_bytes(gzip.compress("\n".join(["#version", *merges]).encode()))
+    return file

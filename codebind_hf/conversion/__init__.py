@@ -1,7 +1,19 @@
 """Checkpoints of other projects as `CodeBindModel`s, and back."""
 
+from codebind_hf.conversion.clip_tokenizer import clip_tokenizer
 from codebind_hf.conversion.codebind import convert_codebind, revert_codebind
 from codebind_hf.conversion.imagebind import convert_imagebind, revert_imagebind
+from codebind_hf.conversion.lora import without_adapter
+from codebind_hf.conversion.processors import codebind_processor, imagebind_processor
 
 
-__all__ = ["convert_codebind", "convert_imagebind", "revert_codebind", "revert_imagebind"]
+__all__ = [
+    "clip_tokenizer",
+    "codebind_processor",
+    "convert_codebind",
+    "convert_imagebind",
+    "imagebind_processor",
+    "revert_codebind",
+    "revert_imagebind",
+    "without_adapter",
+]

@@ -177,11 +177,14 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
         self.encoders["text"].tower.stem.embedding = value  # type: ignore[union-attr]
 
     def train(self, mode: bool = True) -> "CodeBindModel":
-        """Training mode, except for frozen encoders: without learning, dropout would only add noise to them."""
+        """Training mode, except for frozen encoders and norms: without learning, they would only add noise and drift."""
         super().train(mode)
         for name, encoder in self.encoders.items():
             if mode and not self._is_trained(name):
                 encoder.eval()
+            for module in encoder.modules():
+                if mode and isinstance(module, nn.BatchNorm1d) and not module.weight.requires_grad:
+                    module.eval()
         return self
 
     def _is_trained(self, encoder: str) -> bool:

@@ -124,11 +124,15 @@ class Objective:
         return sum(weight * value for weight, value in values) / sum(weight for weight, _ in values)  # type: ignore[return-value]
 
     def _pairs(self) -> Iterator[Pair]:
-        """(image, target), (text, target) and (image, text), in an order that every process shares."""
+        """(vision, target), (text, target) and (image, text), in an order that every process shares.
+
+        Vision is the image of a row or, in rows without an image, its video.
+        """
         names = list(self.config.modality_names)
         targets = [name for name in names if name not in ("text", "image")]
         for anchor, others, kind in (
             ("image", targets, "image"),
+            ("video", [name for name in targets if name != "video"], "image"),
             ("text", targets, "text"),
             ("image", ["text"], "bridge"),
         ):
@@ -157,11 +161,13 @@ class Objective:
         return gather_with_gradient(x)
 
     def _common(self, anchor: str, other: str) -> tuple[Tensor, Tensor]:
-        """Positions, in each sense's own batch, of the rows that both have."""
+        """Positions, in each sense's own batch, of the rows that both have; a video gives way to an image."""
         if anchor not in self.states or other not in self.states:
             empty = torch.zeros(0, dtype=torch.long, device=self.scale.device)
             return empty, empty
         same = self.rows[anchor].unsqueeze(1) == self.rows[other].unsqueeze(0)
+        if anchor == "video" and "image" in self.rows:
+            same &= ~torch.isin(self.rows[anchor], self.rows["image"]).unsqueeze(1)
         first, second = same.nonzero(as_tuple=True)
         return first.to(self.scale.device), second.to(self.scale.device)
 

@@ -1,6 +1,5 @@
 """Processors of converted checkpoints: their numbers, sizes from the configuration, saving, and what is refused."""
 
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers.convert_slow_tokenizer import bytes_to_unicode
+from reference_checkpoints import write_merges
 
 from codebind_hf.conversion.processors import (
     CODEBIND_INPUTS,
@@ -44,12 +43,7 @@ PARTS = {
 
 @pytest.fixture(scope="module")
 def bpe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Merges of every two bytes, as many as CLIP has."""
-    letters = bytes_to_unicode().values()
-    merges = [f"{left} {right}" for left in letters for right in letters][:48894]
-    file = tmp_path_factory.mktemp("bpe") / "merges.txt.gz"
-    file.write_bytes(gzip.compress("\n".join(["#version", *merges]).encode()))
-    return file
+    return write_merges(tmp_path_factory.mktemp("bpe") / "merges.txt.gz")
 
 
 def raw(config: CodeBindConfig) -> dict[str, Any]:

@@ -398,6 +398,20 @@ def test_a_frozen_encoder_stays_in_evaluation_mode() -> None:
     assert model.train().encoders["point"].training
 
 
+def test_a_frozen_batch_norm_stays_in_evaluation_mode_beside_heads_that_learn() -> None:
+    model = tiny_model(small_config("point_cloud", "image"))
+    model.requires_grad_(False)
+    model.encoders["point"].shared_head.requires_grad_(True)
+    model.train()
+    before = buffers_of(model.encoders["point"])
+    model(point_values=torch.randn(4, 40, 3))
+    assert_same(buffers_of(model.encoders["point"]), before)
+    model.requires_grad_(True).train()
+    model(point_values=torch.randn(4, 40, 3))
+    after = buffers_of(model.encoders["point"])
+    assert any(not torch.equal(after[name], before[name]) for name in before)
+
+
 def test_a_model_forward_moves_batch_norm_only_in_training() -> None:
     model = tiny_model(small_config("point_cloud")).train()
     before = buffers_of(model.encoders)

@@ -78,6 +78,31 @@ def test_align_is_the_weighted_mean_over_the_pairs_that_share_rows(align_on: str
     assert objective.terms()["align"].item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_video_is_the_picture_of_the_rows_that_have_none() -> None:
+    senses = ("text", "image", "video", "audio")
+    sizes = {"text": 3, "image": 2, "video": 3, "audio": 4}
+    rows = {"text": [0, 1, 2], "image": [1, 7], "video": [0, 1, 3], "audio": [3, 1, 0, 7]}
+    # (video, audio) share rows 0, 1 and 3, but row 1 has an image.
+    expected = {
+        ("image", "video"): ([0], [1]),
+        ("image", "audio"): ([0, 1], [1, 3]),
+        ("video", "audio"): ([0, 2], [2, 0]),
+        ("text", "video"): ([0, 1], [0, 1]),
+        ("text", "audio"): ([0, 1], [2, 1]),
+        ("image", "text"): ([0], [1]),
+    }
+    config = small_config(*senses, align_on="continuous", loss_weights={"align": 1.0})
+    books = SharedSpecificCodebook(config)
+    positions = {name: torch.tensor(ids) for name, ids in rows.items()}
+    states = make_states(books, sizes)
+    objective = Objective(config, books, torch.tensor([SCALE]), states, positions, frozenset(senses))
+    found = [(pair.anchor, pair.other) for pair in objective.pairs]
+    assert len(found) == len(expected)
+    for (anchor, other), ((first, second), indices) in zip(found, expected.items(), strict=True):
+        assert torch.equal(anchor, states[first].shared.continuous[indices[0]]), (first, second)
+        assert torch.equal(other, states[second].shared.continuous[indices[1]]), (first, second)
+
+
 def test_alignment_on_codes_and_on_the_continuous_embedding_differ() -> None:
     values = {on: make_objective(align_on=on).terms()["align"].item() for on in ("codes", "continuous")}
     assert values["codes"] != pytest.approx(values["continuous"], rel=1e-3)

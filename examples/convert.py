@@ -1,0 +1,101 @@
+"""Turn a checkpoint of ImageBind or of the official CodeBind into a folder that `from_pretrained` reads.
+
+    python examples/convert.py --imagebind imagebind_huge.pth --bpe bpe_simple_vocab_16e6.txt.gz --output_dir ib-huge
+    python examples/convert.py --codebind experiments/sun --base imagebind_huge.pth \\
+        --bpe bpe_simple_vocab_16e6.txt.gz --output_dir codebind-sun
+
+`--bpe` is CLIP's merges file, which ImageBind keeps in `imagebind/bpe`; it becomes the processor's tokenizer. A
+CodeBind experiment whose LoRA is kept (`--lora adapter`) is written as its base and, in the folder `adapter`, the
+adapter: `model.load_adapter("codebind-sun/adapter")` adds it. Files with code in them are refused, never run.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from codebind_hf import CodeBindModel, CodeBindProcessor
+from codebind_hf.conversion import (
+    codebind_processor,
+    convert_codebind,
+    convert_imagebind,
+    imagebind_processor,
+    without_adapter,
+)
+from codebind_hf.training.adapters import has_lora
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--imagebind", metavar="FILE", help="state dict of ImageBind")
+    source.add_argument("--codebind", metavar="FOLDER", help="an experiment of the official CodeBind")
+    parser.add_argument("--base", metavar="FILE", nargs="+", help="of --codebind: ImageBind, and files that follow it")
+    parser.add_argument("--bpe", metavar="FILE", required=True, help="bpe_simple_vocab_16e6.txt.gz")
+    parser.add_argument("--output_dir", required=True, help="a new folder")
+    parser.add_argument("--architecture", metavar="JSON", help="the reference's constructor arguments; default: Huge")
+    parser.add_argument("--which", choices=("best", "last"), default="best", help="files of --codebind; default: best")
+    parser.add_argument("--lora_which", choices=("best", "last"), help="the same for LoRA; default: as --which")
+    parser.add_argument("--lora", choices=("merge", "adapter"), default="merge", help="default: merge")
+    parser.add_argument("--max_shard_size", default="1GB", help="of one file; bounds the memory too; default: 1GB")
+    arguments = parser.parse_args()
+    if arguments.codebind and not arguments.base:
+        parser.error("--base: missing; an experiment needs the ImageBind checkpoint that it started from.")
+    if Path(arguments.output_dir).exists():
+        parser.error(f"--output_dir: {arguments.output_dir} exists; give a new folder.")
+    return arguments
+
+
+def read_architecture(file: str | None) -> dict[str, Any] | None:
+    """Constructor arguments from a JSON file."""
+    if file is None:
+        return None
+    architecture = json.loads(Path(file).read_text())
+    if not isinstance(architecture, dict):
+        raise ValueError(f"--architecture: {file} holds {type(architecture).__name__}; expected an object.")
+    return architecture
+
+
+def convert(arguments: argparse.Namespace) -> tuple[CodeBindModel, CodeBindProcessor]:
+    architecture = read_architecture(arguments.architecture)
+    if arguments.imagebind:
+        model = convert_imagebind(arguments.imagebind, architecture)
+        return model, imagebind_processor(model.config, arguments.bpe)
+    model = convert_codebind(
+        arguments.codebind,
+        arguments.base,
+        architecture,
+        which=arguments.which,
+        lora_which=arguments.lora_which,
+        lora=arguments.lora,
+    )
+    return model, codebind_processor(model.config, arguments.bpe)
+
+
+def save(model: CodeBindModel, processor: CodeBindProcessor, folder: Path, max_shard_size: str) -> None:
+    """Write everything beside `folder` first, so that a folder of this name is always whole."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if has_lora(model):
+        model.save_pretrained(partial / "adapter")
+        model = without_adapter(model)
+    model.save_pretrained(partial, max_shard_size=max_shard_size)
+    processor.save_pretrained(partial)
+    partial.rename(folder)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    model, processor = convert(arguments)
+    folder = Path(arguments.output_dir)
+    save(model, processor, folder, arguments.max_shard_size)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{folder}: {count / 1e6:.1f} million parameters; senses: {', '.join(model.config.modality_names)}")
+    print(f"Read it with CodeBindModel.from_pretrained({str(folder)!r}) and CodeBindProcessor.from_pretrained.")
+
+
+if __name__ == "__main__":
+    main()
