@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .configuration_base import CodeBindBaseConfig, check_choice, check_least, check_rate, checked_config
 from .configuration_encoders import (
     CodeBindAudioConfig,
-    CodeBindBaseConfig,
     CodeBindDecoderConfig,
     CodeBindDepthConfig,
     CodeBindEegConfig,
@@ -19,10 +19,6 @@ from .configuration_encoders import (
     CodeBindTextConfig,
     CodeBindThermalConfig,
     CodeBindVisionConfig,
-    check_choice,
-    check_least,
-    check_rate,
-    checked_config,
     decoder_config_for,
 )
 from .modalities import ENCODERS, MODALITIES, Modality, added_modality, modality_named

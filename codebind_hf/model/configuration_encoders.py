@@ -1,90 +1,13 @@
-"""Configurations of the parts: one typed class per encoder, one for the decoders, and how all of them are checked."""
+"""Configurations of the parts: one typed class per encoder and one for the decoders."""
 
-import difflib
 import math
-from functools import wraps
-from typing import Any
 
-from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
+from .configuration_base import CodeBindBaseConfig, check_choice, check_least, check_rate, checked_config
 
-# Keys that the library itself hands to a configuration beside its fields.
-_LIBRARY_KEYS = frozenset(
-    {
-        "model_type",
-        "torch_dtype",
-        "name_or_path",
-        "_name_or_path",
-        "_commit_hash",
-        "output_attentions",
-        "attn_implementation",
-        "_attn_implementation",
-        "_attn_implementation_internal",
-        "experts_implementation",
-        "_experts_implementation",
-        "_experts_implementation_internal",
-        "per_layer_config",
-        "num_labels",
-        "auto_map",
-        "custom_pipelines",
-        "use_cache",
-        "quantization_config",
-        "base_model_tp_plan",
-        "base_model_pp_plan",
-    }
-)
+
 _STEMS = ("tokens", "patches", "points")
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}.")
-
-
-def check_least(config: PreTrainedConfig, names: str, least: float = 1) -> None:
-    for name in names.split():
-        value = getattr(config, name)
-        if value is not None and not value >= least:
-            raise ValueError(f"{name}: got {value!r}; it must be {least} or more.")
-
-
-def check_rate(config: PreTrainedConfig, names: str) -> None:
-    for name in names.split():
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"{name}: got {getattr(config, name)!r}; it must be in [0, 1).")
-
-
-def checked_config(cls: type) -> type:
-    """`strict`, with wrong values reported as the `ValueError` that callers of a constructor expect."""
-    cls = strict(cls)
-    strict_init = cls.__init__  # type: ignore[misc]
-
-    @wraps(strict_init)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            strict_init(self, *args, **kwargs)
-        except StrictDataclassError as error:
-            raise ValueError(f"{type(self).__name__}: {error}") from error
-
-    cls.__init__ = init  # type: ignore[misc]
-    return cls
-
-
-@checked_config
-class CodeBindBaseConfig(PreTrainedConfig):
-    """What every CodeBind configuration shares: an unknown key is refused, with the nearest known one."""
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        unknown = sorted(set(kwargs) - _LIBRARY_KEYS)
-        if unknown:
-            known = sorted(type(self).__dataclass_fields__)
-            close = difflib.get_close_matches(unknown[0], known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else f" Known keys: {', '.join(known)}."
-            raise ValueError(f"{type(self).__name__}: unknown key {', '.join(map(repr, unknown))}.{hint}")
-        super().__post_init__(**kwargs)
 
 
 @checked_config

@@ -280,7 +280,7 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
             return ((as_float_array(grid, label) - low) / (high - low)).clip(0.0, 1.0).astype(np.float32)
         if grid.dtype in (np.uint8, np.uint16):
             return grid.astype(np.float32) / np.float32(np.iinfo(grid.dtype).max)
-        fix = "pass thermal_range=(low, high) in the unit of the values, e.g. degrees, or scale the values to [0, 1] floats."
+        fix = "pass thermal_range=(low, high) in their unit, e.g. degrees, or scale them to floats in [0, 1]."
         if grid.dtype.kind != "f":
             refuse(label, f"got {describe(grid)}", "uint8, uint16 or floats in [0, 1]", fix)
         values = as_float_array(grid, label).astype(np.float32)

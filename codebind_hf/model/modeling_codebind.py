@@ -11,7 +11,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .blocks import Attention
-from .codebook_fitting import pooled_segments
+from .codebook_methods import CodebookMethods
 from .codebooks import Codebook, Quantized, SharedSpecificCodebook
 from .configuration_codebind import CodeBindConfig
 from .configuration_encoders import CodeBindEncoderConfig
@@ -87,7 +87,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.get_parameter("bias"))
 
 
-class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
+class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
     """Nine kinds of sensor data (and IMU) in one embedding space.
 
     Every input becomes a shared embedding, comparable across modalities and quantized with one codebook for all, and
@@ -177,7 +177,7 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
         self.encoders["text"].tower.stem.embedding = value  # type: ignore[union-attr]
 
     def train(self, mode: bool = True) -> "CodeBindModel":
-        """Training mode, except for frozen encoders and norms: without learning, they would only add noise and drift."""
+        """Training mode, except for frozen encoders and norms: they would only add noise and drift."""
         super().train(mode)
         for name, encoder in self.encoders.items():
             if mode and not self._is_trained(name):
@@ -371,23 +371,6 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
             hidden_states=encoded.hidden_states if output_hidden_states else None,
         )
 
-    def codes_to_embeds(self, ids: Tensor, modality: str, part: str = "shared") -> Tensor:
-        """Unit embeddings `(batch, dim)` of code ids `(batch, segments)`: the exact inverse of quantization.
-
-        Raises:
-            ValueError: unknown modality or part, a wrong number of segments, an id out of range, or no codebook.
-        """
-        encoder = self.config.modality(modality).encoder
-        if part not in ("shared", "specific"):
-            raise ValueError(f"part: got {part!r}; allowed: 'shared', 'specific'.")
-        dim = self.config.shared_dim if part == "shared" else self.config.specific_dim_of(encoder)
-        segments = dim // self.config.code_dim
-        if ids.ndim < 1 or ids.shape[-1] != segments or ids.is_floating_point():
-            raise ValueError(
-                f"ids: got {ids.dtype} of shape {tuple(ids.shape)}; expected integers with {segments} segments last."
-            )
-        return self.codebooks.embeds(part, encoder, ids.to(self.device).long())
-
     def encode(
         self, items: Any, processor: Any, batch_size: int = 32, quantize: bool = True, output: str = "numpy"
     ) -> Any:
@@ -431,29 +414,6 @@ class CodeBindModel(FeatureMethods, CodeBindPreTrainedModel):
         for part in (self.encoders, self.decoders, self.codebooks.specific):
             if name in part:
                 part[name].apply(self._init_weights).to(self.device, self.dtype).train(self.training)
-
-    def init_codebooks(self, batches: Iterable[Mapping[str, Any]], seed: int = 0) -> None:
-        """k-means start before training: shared from text segments, specific from each encoder's own (paper A.2).
-
-        Args:
-            batches: keyword arguments of `forward`, as `CodeBindCollator` gives them.
-            seed: of the k-means starts.
-        """
-        segments = pooled_segments(self, batches)
-        shared = segments.get(("shared", "text")) or [x for key, x in segments.items() if key[0] == "shared"][0]
-        self._fit({("shared", "text"): shared} | {k: v for k, v in segments.items() if k[0] == "specific"}, seed)
-
-    def fit_codebooks(self, batches: Iterable[Mapping[str, Any]], seed: int = 0) -> None:
-        """Fit every codebook to a finished model: product quantization after the fact, on all modalities."""
-        segments = pooled_segments(self, batches)
-        shared = [x for key, parts in segments.items() if key[0] == "shared" for x in parts]
-        self._fit({("shared", "text"): shared} | {k: v for k, v in segments.items() if k[0] == "specific"}, seed)
-
-    def _fit(self, segments: dict[tuple[str, str], list[Tensor]], seed: int) -> None:
-        for (part, encoder), parts in segments.items():
-            book = self.codebooks.book(part, encoder)
-            if book is not None and parts:
-                book.fit(torch.cat(parts), seed)
 
 
 def _pooled(tokens: Quantized) -> Quantized:
