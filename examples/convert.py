@@ -6,7 +6,7 @@
 
 `--bpe` is CLIP's merges file, which ImageBind keeps in `imagebind/bpe`; it becomes the processor's tokenizer. A
 CodeBind experiment whose LoRA is kept (`--lora adapter`) is written as its base and, in the folder `adapter`, the
-adapter: `model.load_adapter("codebind-sun/adapter")` adds it. Files with code in them are refused, never run.
+adapter: `codebind_hf.training.adapters.load_adapter(model, "codebind-sun/adapter")` adds it. Files with code in them are refused, never run.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from codebind_hf.conversion import (
     imagebind_processor,
     without_adapter,
 )
-from codebind_hf.training.adapters import has_lora
+from codebind_hf.training.adapters import has_lora, save_adapter
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -80,7 +80,7 @@ def save(model: CodeBindModel, processor: CodeBindProcessor, folder: Path, max_s
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     if has_lora(model):
-        model.save_pretrained(partial / "adapter")
+        save_adapter(model, partial / "adapter")
         model = without_adapter(model)
     model.save_pretrained(partial, max_shard_size=max_shard_size)
     processor.save_pretrained(partial)

@@ -89,8 +89,8 @@ def read_experiment(folder: Path, which: str, lora_which: str) -> Experiment:
         if found["module"] == "lora" and found["which"] == lora_which:
             experiment.lora[found["name"]] = read_tensors(file)
         elif found["module"] != "lora" and found["which"] == which:
-            prefix = _prefix(found["module"], found["name"])
-            experiment.tensors.update({f"{prefix}.{key}": x for key, x in read_tensors(file).items()})
+            name = f"imagebind-{found['module']}-{found['name']}"
+            experiment.tensors.update({flat_key(name, key): x for key, x in read_tensors(file).items()})
     if not experiment.encoders:
         raise ValueError(
             f"experiment: {files} has no file imagebind-heads-<modality>_{which}.pth. Fix: choose another `which`, or "
@@ -106,6 +106,12 @@ def file_of(key: str) -> tuple[str, str]:
         return f"imagebind-{_QUANTIZER}-", f"{name}.{rest}"
     short = next(ours for ours, prefix in _MODULES.items() if prefix == module)
     return f"imagebind-{short}-{name}", rest
+
+
+def flat_key(file: str, key: str) -> str:
+    """The inverse of `file_of`."""
+    _, module, name = file.split("-")
+    return f"{_prefix(module, name)}.{key}"
 
 
 def _prefix(module: str, name: str) -> str:

@@ -1,5 +1,6 @@
 """The converted model equals the official CodeBind: tokens, embeddings, codes, reconstructions, losses, files."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from reference_checkpoints import golden_inputs, relative
 from safetensors.torch import load_file
 from torch import Tensor
 
-from codebind_hf import CodeBindModel
+from codebind_hf import CodeBindConfig, CodeBindModel
 from codebind_hf.conversion import convert_codebind, revert_codebind
+from codebind_hf.conversion.codebind_files import flat_key, read_experiment
+from codebind_hf.conversion.imagebind import empty_model
 from codebind_hf.model.inputs import model_inputs
 
 
@@ -27,6 +30,18 @@ TERMS = {
 }
 # A code whose cosine beats the second best by less may change with the attention kernel.
 NEAR_TIE = 1e-4
+
+LEFT_OUT = {
+    "modality_preprocessors.text.mask",
+    "modality_heads_mvq.text.proj.0.weight",
+    "modality_heads_mvq.text.proj.0.bias",
+    "modality_heads_mvq.text.proj.1.weight",
+}
+
+
+def kind(key: str) -> str:
+    """A key without the number of its block."""
+    return re.sub(r"blocks\.\d+", "blocks.*", key)
 
 
 class Golden:
@@ -154,6 +169,20 @@ def test_every_file_is_reverted_bit_for_bit_but_for_tensors_that_are_never_used(
         for key, x in kept.items():
             assert torch.equal(files[name][key], x), (name, key)
             assert files[name][key].dtype == x.dtype
+
+
+def test_the_preset_has_the_keys_of_the_official_files(codebind_golden: tuple[Path, dict[str, Any]]) -> None:
+    """Without the sizes: the kinds of tensors of all six experiments together, and those of ImageBind's trunks."""
+    folder, _ = codebind_golden
+    theirs = {kind(key) for key in torch.load(folder / "imagebind_tiny.pth", weights_only=True) if "trunks" in key}
+    theirs |= {kind(key) for key in torch.load(folder / "eeg_trunk_extra.pth", weights_only=True)}
+    for name in EXPERIMENTS:
+        theirs |= {kind(key) for key in read_experiment(folder / name, "best", "best").tensors}
+    ours = revert_codebind(empty_model(CodeBindConfig.from_preset("codebind-ib-huge")))
+    ours_flat = {kind(flat_key(file, key)) for file, tensors in ours.items() for key in tensors}
+    left_out = {key for key in theirs - ours_flat if not key.endswith("log_logit_scale")}
+    assert all("hid_conv" in key or "out_conv" in key or key in LEFT_OUT for key in left_out), left_out
+    assert ours_flat <= theirs
 
 
 def test_a_text_cut_before_its_end_is_pooled_where_the_reference_pools_it(

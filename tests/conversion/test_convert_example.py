@@ -12,6 +12,7 @@ from reference_checkpoints import TINY, TINY_CODEBIND, write_merges
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.conversion import convert_codebind, convert_imagebind
+from codebind_hf.training.adapters import load_adapter
 
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "convert.py"
@@ -52,7 +53,7 @@ def test_an_experiment_becomes_a_base_and_an_adapter(
     done = convert("--codebind", experiment, "--base", imagebind_file, "--lora", "adapter", *options)
     assert done.returncode == 0, done.stderr
     model, processor = (kind.from_pretrained(tmp_path / "out") for kind in (CodeBindModel, CodeBindProcessor))
-    model.load_adapter(str(tmp_path / "out" / "adapter"))
+    load_adapter(model, tmp_path / "out" / "adapter")
     inputs = processor(audio=[TONE])
     assert inputs["input_features"].shape == (1, 1, 128, 204)
     expected = convert_codebind(experiment, imagebind_file, TINY_CODEBIND, lora="adapter")(**inputs)

@@ -1,0 +1,49 @@
+"""The Python of `docs/` runs as it stands there, on small checkpoints under the names that it uses."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from common import assert_same, small_config, tiny_model
+from reference_checkpoints import TINY, TINY_CODEBIND
+
+from codebind_hf import CodeBindModel
+from codebind_hf.conversion.architectures import reference_fields
+from codebind_hf.conversion.imagebind_keys import CODEBIND_ENCODERS, IMAGEBIND_ENCODERS
+from codebind_hf.model import presets
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def run_blocks(file: str, names: dict[str, Any]) -> dict[str, Any]:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / file).read_text(), re.DOTALL)
+    assert blocks
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"{file} block {number}", "exec"), names)
+    return names
+
+
+def test_conversion(experiment: Path, imagebind_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {
+        "ib-huge": reference_fields("ib-huge", TINY, IMAGEBIND_ENCODERS),
+        "codebind-ib-huge": reference_fields("codebind-ib-huge", TINY_CODEBIND, CODEBIND_ENCODERS),
+    }
+    for name, fields in small.items():
+        monkeypatch.setitem(presets.PRESETS, name, fields)
+    shutil.move(imagebind_file, tmp_path / "imagebind_huge.pth")
+    shutil.move(experiment, tmp_path / "experiments" / "sun")
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks("conversion.md", {})
+    assert "modality_heads.vision.2.weight" in names["tensors"]
+    assert "imagebind-lora-audio" in names["files"]
+
+
+def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = small_config("text", "image", "depth")
+    names = run_blocks("training.md", {"model": tiny_model(config), "fresh_base": tiny_model(config)})
+    merged = CodeBindModel.from_pretrained("merged")
+    assert_same(merged.state_dict(), names["model"].state_dict())
