@@ -6,7 +6,8 @@
 
 `--bpe` is CLIP's merges file, which ImageBind keeps in `imagebind/bpe`; it becomes the processor's tokenizer. A
 CodeBind experiment whose LoRA is kept (`--lora adapter`) is written as its base and, in the folder `adapter`, the
-adapter: `codebind_hf.training.adapters.load_adapter(model, "codebind-sun/adapter")` adds it. Files with code in them are refused, never run.
+adapter: `codebind_hf.training.adapters.load_adapter(model, "codebind-sun/adapter")` adds it. Files with code in them
+are refused, never run.
 """
 
 import argparse
