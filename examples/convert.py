@@ -24,7 +24,8 @@ from codebind_hf.conversion import (
     imagebind_processor,
     without_adapter,
 )
-from codebind_hf.training.adapters import has_lora, save_adapter
+from codebind_hf.conversion.lora import has_lora
+from codebind_hf.training.adapters import save_adapter
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -28,10 +28,11 @@ import torch
 import yaml
 from accelerate import PartialState
 
+from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.training import Recipe, build, save, senses_of, train
-from codebind_hf.training.adapters import has_lora, merge_lora, save_adapter
+from codebind_hf.training.adapters import merge_lora, save_adapter
 
 
 FILES_TO_SEARCH = 60

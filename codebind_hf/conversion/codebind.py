@@ -13,7 +13,7 @@ from codebind_hf.conversion.architectures import reference_fields
 from codebind_hf.conversion.checkpoint_files import read_merged
 from codebind_hf.conversion.codebind_files import Experiment, file_of, read_experiment
 from codebind_hf.conversion.imagebind import empty_model, filled
-from codebind_hf.conversion.imagebind_keys import CODEBIND_KEYS
+from codebind_hf.conversion.imagebind_keys import CODEBIND_ENCODERS, CODEBIND_KEYS
 from codebind_hf.conversion.lora import add_released_lora, merge_released_lora, plain_state, released_lora
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
@@ -110,7 +110,7 @@ def _with_base(read: Experiment, base: str | os.PathLike[str] | Sequence[str | o
     for key in list(source):
         module, _, rest = key.partition(".")
         name = rest.partition(".")[0]
-        if module.startswith("modality_") and name not in read.encoders:
+        if module.startswith("modality_") and name in CODEBIND_ENCODERS and name not in read.encoders:
             del source[key]
     source.update(read.tensors)
     return source
@@ -126,15 +126,12 @@ def _config(read: Experiment, architecture: Mapping[str, Any] | None, parity: bo
     """The configuration that the experiment's tensors and options imply."""
     fields = reference_fields("codebind-ib-huge", architecture, read.encoders)
     books = read.shapes("vector_quantise.mvq_dict.")
-    fields["num_shared_codes"], fields["code_dim"] = books.get("common.embedding.weight", (0, fields["code_dim"]))
-    if not fields["num_shared_codes"]:
-        fields["align_on"] = "continuous"
+    fields["num_shared_codes"], fields["code_dim"] = books["common.embedding.weight"]
     for name in read.encoders:
         if name != "text":
             fields[f"{name}_config"].update(_encoder_sizes(read, name, books))
-    fields["specific_dim"], fields["num_specific_codes"] = (
-        fields["vision_config"].get(field, 0) for field in ("specific_dim", "num_specific_codes")
-    )
+    for field in ("specific_dim", "num_specific_codes"):
+        fields[field] = fields["vision_config"][field]
     fields["decoder_config"] = _decoder_fields(read, fields["decoder_config"])
     weights = released_loss_weights(read.options)
     if weights and not parity and "commit" in weights:
@@ -145,11 +142,11 @@ def _config(read: Experiment, architecture: Mapping[str, Any] | None, parity: bo
 
 
 def _encoder_sizes(read: Experiment, name: str, books: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    projections = [shape for shape in read.shapes(f"modality_heads_mvq.{name}.").values() if len(shape) == 2]
+    (projection,) = [shape for shape in read.shapes(f"modality_heads_mvq.{name}.").values() if len(shape) == 2]
     decoder = read.shapes(f"decoder_trunk.{name}.")
     return {
-        "specific_dim": projections[0][0] if projections else 0,
-        "num_specific_codes": books.get(f"{name}.embedding.weight", (0,))[0],
+        "specific_dim": projection[0],
+        "num_specific_codes": books[f"{name}.embedding.weight"][0],
         "has_decoder": bool(decoder),
         "decoder_hidden_size": decoder["decoder_embed.weight"][0] if decoder else None,
     }

@@ -68,12 +68,13 @@ def read_experiment(folder: Path, which: str, lora_which: str) -> Experiment:
     """Read the files of one experiment.
 
     Args:
-        folder: with `checkpoints/`, or the folder of the files itself.
+        folder: with `checkpoints/`, or that folder itself.
         which, lora_which: "best" or "last".
 
     Raises:
         OSError: no such folder, or a file that cannot be read.
-        ValueError: a file that no rule knows, an option that our model does not compute, or no file of `which`.
+        ValueError: a file that no rule knows, one that exists only as the other of "best" and "last" or not at all,
+            or an option that our model does not compute.
     """
     for name, value in (("which", which), ("lora_which", lora_which)):
         if value not in WHICH:
@@ -81,22 +82,56 @@ def read_experiment(folder: Path, which: str, lora_which: str) -> Experiment:
     if not folder.is_dir():
         raise OSError(f"{folder}: no such folder. `experiment` is what the official training wrote.")
     files = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    experiment = Experiment({}, {}, _options(folder))
-    for file in sorted(files.glob("imagebind-*")):
+    experiment = Experiment({}, {}, _options(files.parent if files.name == "checkpoints" else folder))
+    for (module, name), file in _chosen(files, which, lora_which).items():
+        if module == "lora":
+            experiment.lora[name] = read_tensors(file)
+        else:
+            flat = {flat_key(f"imagebind-{module}-{name}", key): x for key, x in read_tensors(file).items()}
+            experiment.tensors.update(flat)
+    _check_complete(experiment, files)
+    return experiment
+
+
+def _chosen(folder: Path, which: str, lora_which: str) -> dict[tuple[str, str], Path]:
+    """The files asked for, by module and modality."""
+    chosen: dict[tuple[str, str], Path] = {}
+    others: dict[tuple[str, str], Path] = {}
+    for file in sorted(folder.glob("imagebind-*")):
         found = _FILE.fullmatch(file.name)
         if found is None or found["module"] not in (*_MODULES, _QUANTIZER, "lora"):
             raise ValueError(f"experiment: unknown file {file.name}; known modules: {', '.join(_MODULES)}, lora.")
-        if found["module"] == "lora" and found["which"] == lora_which:
-            experiment.lora[found["name"]] = read_tensors(file)
-        elif found["module"] != "lora" and found["which"] == which:
-            name = f"imagebind-{found['module']}-{found['name']}"
-            experiment.tensors.update({flat_key(name, key): x for key, x in read_tensors(file).items()})
-    if not experiment.encoders:
+        wanted = found["which"] == (lora_which if found["module"] == "lora" else which)
+        (chosen if wanted else others)[found["module"], found["name"]] = file
+    for key in others.keys() - chosen.keys():
+        name = "lora_which" if key[0] == "lora" else "which"
+        asked = lora_which if key[0] == "lora" else which
+        raise ValueError(f"{name}: got {asked!r}, but of {others[key].stem[:-5]} there is only {others[key].name}.")
+    return chosen
+
+
+def _check_complete(experiment: Experiment, files: Path) -> None:
+    """Refuse an experiment that lacks a part which its embeddings depend on."""
+    if not {"text", "vision"} <= set(experiment.encoders):
+        heads = ", ".join(experiment.encoders) or "nothing"
         raise ValueError(
-            f"experiment: {files} has no file imagebind-heads-<modality>_{which}.pth. Fix: choose another `which`, or "
-            "the folder of one experiment."
+            f"experiment: {files} has imagebind-heads of {heads}; every experiment has text and vision. Fix: give the "
+            "folder of one experiment."
         )
-    return experiment
+    books = experiment.shapes(f"{_QUANTIZER}.mvq_dict.")
+    wanted = {"common": "shared"}
+    for name in experiment.encoders:
+        if name != "text":
+            wanted[name] = "specific"
+            if not experiment.shapes(f"modality_heads_mvq.{name}."):
+                raise ValueError(
+                    f"experiment: {files} has no imagebind-heads_mvq-{name}, the specific head of {name}."
+                )
+    for book, part in wanted.items():
+        if f"{book}.embedding.weight" not in books:
+            raise ValueError(
+                f"experiment: {files} has no imagebind-{_QUANTIZER}- file with mvq_dict.{book}, the {part} codebook."
+            )
 
 
 def file_of(key: str) -> tuple[str, str]:

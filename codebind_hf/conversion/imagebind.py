@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -53,7 +54,17 @@ def empty_model(config: CodeBindConfig) -> CodeBindModel:
 
 
 def filled(model: CodeBindModel, tensors: Mapping[str, Tensor], scales: Mapping[str, float]) -> CodeBindModel:
-    """`model` with these tensors for its own, not copied, in evaluation mode."""
-    model.load_state_dict(tensors, assign=True)
+    """`model` with these tensors for its own, in evaluation mode.
+
+    They are not copied, unless their types differ: codebooks become float32 always, and weights of several types the
+    widest of them, which changes no value.
+    """
+    kept = {name for name, _ in model.named_parameters()}
+    widest = reduce(torch.promote_types, {x.dtype for name, x in tensors.items() if name.startswith("encoders.")})
+    typed = {
+        name: x.to(widest) if name in kept else x.float() if x.is_floating_point() else x
+        for name, x in tensors.items()
+    }
+    model.load_state_dict(typed, assign=True)
     model.config.source_scales = dict(scales) or None
     return model.eval()

@@ -103,7 +103,8 @@ class KeyMap:
                 scales[key] = tensor.item()
             elif isinstance(fate, tuple):
                 self._place(key, tensor, fate, wanted, converted)
-        missing = [self._origin(key) for key in wanted if key not in converted]
+        # A fused tensor is the origin of several of ours.
+        missing = dict.fromkeys(self._origin(key) for key in wanted if key not in converted)
         if missing:
             raise ValueError(f"checkpoint: missing keys {_listed(missing)}.")
         return converted, scales

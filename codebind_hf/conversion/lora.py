@@ -11,11 +11,22 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 
 
 ADAPTER = "default"
+# Part of the name of every parameter that an adapter adds.
+LORA_PART = ".lora_"
 _KEY = re.compile(
     r"blocks\.(?P<layer>\d+)\.(?P<module>attn|mlp)\.(?P<name>in_proj|out_proj|fc1|fc2)_lora_(?P<side>down|up)"
 )
 _FUSED = ("q_proj", "k_proj", "v_proj")
-_LORA = re.compile(r"\.lora_[AB]\.\w+\.weight$")
+
+
+def has_lora(model: CodeBindModel) -> bool:
+    """Whether `model` carries a PEFT adapter that is not merged."""
+    return bool(model._hf_peft_config_loaded)
+
+
+def adapter_config(rank: int, targets: str | list[str]) -> LoraConfig:
+    """LoRA as in the reference: no dropout, no bias, and no scaling, which the library does by alpha / rank."""
+    return LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", target_modules=targets)
 
 
 def lora_pairs(encoder: str, tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -75,10 +86,7 @@ def add_released_lora(model: CodeBindModel, lora: Mapping[str, Mapping[str, Tens
     ranks = {len(down) for down, _ in pairs.values()}
     if len(ranks) != 1:
         raise ValueError(f"imagebind-lora: got matrices of ranks {sorted(ranks)}; one adapter has one rank.")
-    (rank,) = ranks
-    # The library scales by alpha / rank; the reference does not scale.
-    config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, bias="none", target_modules=list(pairs))
-    model.add_adapter(config, adapter_name=ADAPTER)
+    model.add_adapter(adapter_config(ranks.pop(), list(pairs)), adapter_name=ADAPTER)
     with torch.no_grad():
         for module, (down, up) in pairs.items():
             layer = model.get_submodule(module)
@@ -98,7 +106,7 @@ def without_adapter(model: CodeBindModel) -> CodeBindModel:
 def plain_state(model: CodeBindModel) -> dict[str, Tensor]:
     """The state dict as it was before an adapter was added."""
     state = model.state_dict().items()
-    return {key.replace(".base_layer.", "."): value for key, value in state if not _LORA.search(key)}
+    return {key.replace(".base_layer.", "."): value for key, value in state if LORA_PART not in key}
 
 
 def released_lora(model: CodeBindModel) -> dict[str, dict[str, Tensor]]:

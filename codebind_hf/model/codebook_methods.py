@@ -67,16 +67,18 @@ class CodebookMethods:
         """
         segments = pooled_segments(self, batches)
         shared = segments.get(("shared", "text")) or [x for key, x in segments.items() if key[0] == "shared"][0]
-        self._fit({("shared", "text"): shared} | {k: v for k, v in segments.items() if k[0] == "specific"}, seed)
+        self._fit(shared, segments, seed)
 
     def fit_codebooks(self, batches: Iterable[Mapping[str, Any]], seed: int = 0) -> None:
         """Fit every codebook to a finished model: product quantization after the fact, on all modalities."""
         segments = pooled_segments(self, batches)
         shared = [x for key, parts in segments.items() if key[0] == "shared" for x in parts]
-        self._fit({("shared", "text"): shared} | {k: v for k, v in segments.items() if k[0] == "specific"}, seed)
+        self._fit(shared, segments, seed)
 
-    def _fit(self, segments: dict[tuple[str, str], list[Tensor]], seed: int) -> None:
-        for (part, encoder), parts in segments.items():
-            book = self.codebooks.book(part, encoder)
+    def _fit(self, shared: list[Tensor], segments: dict[tuple[str, str], list[Tensor]], seed: int) -> None:
+        """Fit the shared codebook to `shared`, and every specific one to its encoder's own segments."""
+        fits = [(self.codebooks.shared, shared)]
+        fits += [(self.codebooks.book(*key), parts) for key, parts in segments.items() if key[0] == "specific"]
+        for book, parts in fits:
             if book is not None and parts:
                 book.fit(torch.cat(parts), seed)

@@ -303,7 +303,7 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
         released = self.config.decoder_inputs == "codes+tokens"
         embeds = [_as_stored(part) if released else part.embedding for part in parts]
         if len(parts) > 1 and not self.config.quantize_specific:
-            embeds[1] = parts[1].continuous
+            embeds[1] = parts[1].segments.flatten(-2) if released else parts[1].continuous
         joint = torch.cat(embeds, dim=-1)
         return normalize(joint, dim=-1) if released else joint
 
@@ -426,9 +426,9 @@ def _read(part: Quantized, quantize: bool) -> Tensor:
 
 
 def _as_stored(part: Quantized) -> Tensor:
-    """The codes with the norms they have, `(..., dim)`, straight-through; without a codebook the embedding."""
+    """The codes with the norms they have, `(..., dim)`, straight-through; without a codebook unit segments."""
     if part.chosen is None:
-        return part.continuous
+        return part.segments.flatten(-2)
     return (part.chosen + (part.segments - part.segments.detach())).flatten(-2)
 
 

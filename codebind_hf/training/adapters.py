@@ -6,26 +6,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftConfig, set_peft_model_state_dict
+from peft import PeftConfig, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from codebind_hf.conversion.lora import ADAPTER, LORA_PART, adapter_config, has_lora
 from codebind_hf.model.modeling_codebind import CodeBindModel
 
 
-ADAPTER = "default"
 # A folder of its own: beside the adapter, the library would take the configuration for that of a whole model.
 ARCHITECTURE_FOLDER = "architecture"
 _ATTENTION = r"self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 LORA_MODULES = {"all": rf"({_ATTENTION}|mlp\.(fc1|fc2))", "attention": _ATTENTION}
 _PREFIX = "base_model.model."
-
-
-def has_lora(model: CodeBindModel) -> bool:
-    """Whether `model` carries a PEFT adapter that is not merged."""
-    return bool(model._hf_peft_config_loaded)
 
 
 def add_lora(
@@ -63,14 +58,7 @@ def add_lora(
         raise ValueError(f"encoders: got none; choose from {', '.join(model.encoders)}.")
     wanted = None if layers is None else sorted(set(layers))
     towers = [rf"{re.escape(name)}\.tower\.layers\.({_blocks(model, name, wanted)})" for name in names]
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=rank,
-        lora_dropout=0.0,
-        bias="none",
-        target_modules=rf"encoders\.({'|'.join(towers)})\.{LORA_MODULES[modules]}",
-    )
-    model.add_adapter(config, adapter_name=ADAPTER)
+    model.add_adapter(adapter_config(rank, rf"encoders\.({'|'.join(towers)})\.{LORA_MODULES[modules]}"), ADAPTER)
 
 
 def _blocks(model: CodeBindModel, encoder: str, layers: list[int] | None) -> str:
@@ -166,7 +154,8 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     ignored = re.compile("|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"]))
     saved = {name.removeprefix(_PREFIX): value for name, value in load_file(file).items()}
     state = {name: value for name, value in saved.items() if not ignored.match(name)}
-    is_new = not has_lora(model)
+    # Of a model that was loaded without the adapted senses, only what lies beside the adapter is left.
+    is_new = not has_lora(model) and any(LORA_PART in name for name in state)
     if is_new:
         config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = False
@@ -177,8 +166,11 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
         if is_new:
             _remove(model, merge=False)
         raise
-    with torch.no_grad():
-        set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
+    if has_lora(model):
+        with torch.no_grad():
+            set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
+    else:
+        model.load_state_dict(state, strict=False)
 
 
 def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], file: Path) -> None:

@@ -105,7 +105,11 @@ def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, 
     """The base's processor for the senses of `config`; senses that it does not know take the default parameters."""
     stored = CodeBindProcessor.from_pretrained(base)
     known = {part.argument: part.parameters() for part in _sense_parts(stored) if part.modality in stored.modalities}
-    known["text"] = {"max_length": stored.max_text_length, "padding": stored.text_padding}
+    known["text"] = {
+        "max_length": stored.max_text_length,
+        "padding": stored.text_padding,
+        "cleaning": stored.text_cleaning,
+    }
     options = {name: {**known.get(name, {}), **overrides.get(name, {})} for name in {**known, **overrides}}
     tokenizer = stored.tokenizer if "text" in stored.modalities else None
     return CodeBindProcessor.from_model_config(config, tokenizer, **options)

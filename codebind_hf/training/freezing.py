@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
+from codebind_hf.conversion.lora import LORA_PART
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.training.arguments import MODES
 
 
 NEW_MODULES = (".specific_head.", "decoders.")
-LORA_PART = ".lora_"
 _HEAD_PARTS = (".shared_head.", ".specific_head.", ".tower.cls_token")
 # What learns of an encoder, by mode; an empty text is part of every name.
 _PARTS = {"full": ("",), "heads": _HEAD_PARTS, "lora": (*_HEAD_PARTS, LORA_PART)}

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import CodeBindCollator, PreparedDataset
 from codebind_hf.data.collator import sense_names
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modalities import MODALITIES, Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.training.adapters import add_lora, has_lora, save_adapter
+from codebind_hf.training.adapters import add_lora, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.freezing import train_only, trainable_parts
 from codebind_hf.training.stages import ORDERS, SenseView, Stage, plan_stages
@@ -157,10 +158,19 @@ def _planned(items: PreparedDataset, modalities: dict[str, Modality], order: str
 
 
 def _add_lora(model: CodeBindModel, stages: Sequence[tuple[Stage, CodeBindTrainingArguments]]) -> None:
-    """One adapter for the targets of all stages in mode "lora": a second one would hide the first."""
+    """One adapter for the targets of all stages in mode "lora": a second one would hide the first.
+
+    Raises:
+        ValueError: stages with different adapters, or a stage that trains whole towers, which no adapter holds.
+    """
     chosen = [(stage, arguments) for stage, arguments in stages if arguments.train_mode == "lora"]
     if not chosen:
         return
+    if full := [stage.name for stage, arguments in stages if arguments.train_mode == "full"]:
+        raise ValueError(
+            f"train_mode: stage {full[0]!r} is 'full' and {chosen[0][0].name!r} is 'lora'; an adapter holds no tower. "
+            "Fix: give every stage 'lora' or 'heads', or bind to a finished bridge with order 'bind'."
+        )
     kinds = [(each.lora_rank, each.lora_layers, each.lora_modules) for _, each in chosen]
     if any(kind != kinds[0] for kind in kinds):
         raise ValueError(f"stages: got the adapters {kinds}; all stages share one rank, layers and modules.")

@@ -1,8 +1,9 @@
 """Stages: first the image-text bridge, then the other senses against the frozen bridge; or only one of the two.
 
 `video` has no encoder of its own: it learns with the bridge, in the vision encoder that later stages freeze. The other
-targets bind jointly by default. With frozen bridges and a frozen shared codebook nothing that one target learns can
-move another, so the order does not matter, and one stage reuses every pass through the bridge.
+targets bind jointly by default. With frozen bridges and a frozen shared codebook (the defaults, not the paper's
+recipes) nothing that one target learns can move another, so the order does not matter, and one stage reuses every pass
+through the bridge.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,9 +63,9 @@ def plan_stages(senses: Iterable[str], order: str = "joint") -> list[Stage]:
         return [Stage("joint", names, names)]
     stages = [Stage("bridge", with_bridge, with_bridge)]
     if order == "joint" and targets:
-        stages.append(Stage("bind", targets, (*bridges, *targets)))
+        stages.append(Stage("bind", targets, (*with_bridge, *targets)))
     elif targets:
-        stages.extend(Stage(f"bind-{target}", (target,), (*bridges, target)) for target in targets)
+        stages.extend(Stage(f"bind-{target}", (target,), (*with_bridge, target)) for target in targets)
     return stages
 
 
@@ -75,7 +76,7 @@ def _encoder(name: str) -> str:
 class SenseView(Dataset):
     """The rows of a prepared data set that can be aligned, with only the senses asked for.
 
-    These are the rows with text or image and at least one more of `senses`.
+    These are the rows with text, an image or a video, and at least one more of `senses`.
 
     Args:
         items: prepared items, whose `tensors` are named as in `modalities`.
@@ -93,7 +94,7 @@ class SenseView(Dataset):
     ) -> None:
         kept = {modalities[name].tensor for name in senses}
         needed = kept if required is None else {modalities[name].tensor for name in required}
-        bridges = {MODALITIES[name].tensor for name in _BRIDGES}
+        bridges = {MODALITIES[name].tensor for name in (*_BRIDGES, "video")}
         self._items = []
         for item in items:
             tensors = {name: value for name, value in item["tensors"].items() if name in kept}

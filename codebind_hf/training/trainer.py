@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import seed_worker
 
+from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data.sampler import SenseBatchSampler
 from codebind_hf.model.codebooks import Codebook
-from codebind_hf.training.adapters import has_lora, load_adapter, save_adapter
+from codebind_hf.training.adapters import load_adapter, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.balancing import LossBalancer
 from codebind_hf.training.freezing import NEW_MODULES

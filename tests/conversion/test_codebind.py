@@ -141,7 +141,7 @@ def test_an_experiment_without_lora_converts(experiment: Path, imagebind_file: P
         ({"which": "worst"}, "which: got 'worst'; allowed: 'best', 'last'"),
         ({"lora_which": "worst"}, "lora_which: got 'worst'"),
         ({"lora": "drop"}, "lora: got 'drop'; allowed: 'merge', 'adapter'"),
-        ({"which": "last"}, "no file imagebind-heads-<modality>_last"),
+        ({"which": "last"}, r"which: got 'last', but of imagebind-.* there is only imagebind-.*_best\.pth"),
     ],
 )
 def test_wrong_choices_are_named(experiment: Path, imagebind_file: Path, option: dict[str, str], message: str) -> None:
@@ -177,6 +177,70 @@ def test_missing_and_unknown_tensors_are_named(experiment: Path, imagebind_file:
     torch.save(tensors | {"7.weight": torch.ones(1)}, file)
     with pytest.raises(ValueError, match=r"unknown keys modality_heads_mvq\.audio\.7\.weight"):
         convert(experiment, imagebind_file)
+
+
+@pytest.mark.parametrize(
+    ("removed", "message"),
+    [
+        ("lora-audio_best.safetensors", r"lora_which: got 'best', but of imagebind-lora-audio there is only"),
+        ("vector_quantise-_best.pth", r"no imagebind-vector_quantise- file with mvq_dict\.common, the shared"),
+        ("heads_mvq-audio_best.pth", "no imagebind-heads_mvq-audio, the specific head of audio"),
+        ("heads-vision_best.pth", "has imagebind-heads of audio, text; every experiment has text and vision"),
+    ],
+)
+def test_a_missing_file_is_named_and_never_another_model(
+    experiment: Path, imagebind_file: Path, removed: str, message: str
+) -> None:
+    (experiment / "checkpoints" / f"imagebind-{removed}").unlink()
+    with pytest.raises(ValueError, match=message):
+        convert(experiment, imagebind_file)
+
+
+def test_a_missing_codebook_of_one_sense_is_named(experiment: Path, imagebind_file: Path) -> None:
+    file = experiment / "checkpoints" / "imagebind-vector_quantise-_best.pth"
+    books = torch.load(file, weights_only=True)
+    torch.save({key: x for key, x in books.items() if ".audio." not in key}, file)
+    with pytest.raises(ValueError, match=r"mvq_dict\.audio, the specific codebook"):
+        convert(experiment, imagebind_file)
+
+
+def test_the_folder_of_the_files_is_the_same_experiment(experiment: Path, imagebind_file: Path) -> None:
+    (experiment / "cfg_all_train.yaml").write_text(yaml.safe_dump(CONTINUED))
+    whole, files = (convert(folder, imagebind_file) for folder in (experiment, experiment / "checkpoints"))
+    assert_same(whole.state_dict(), files.state_dict())
+    assert whole.config.to_dict() == files.config.to_dict()
+
+
+def test_an_unknown_modality_of_the_base_is_named(experiment: Path, imagebind_file: Path) -> None:
+    tensors = torch.load(imagebind_file, weights_only=True)
+    torch.save(tensors | {"modality_trunks.smell.blocks.0.norm_1.bias": torch.ones(2)}, imagebind_file)
+    with pytest.raises(ValueError, match=r"unknown keys modality_trunks\.smell"):
+        convert(experiment, imagebind_file)
+
+
+def test_lora_of_two_encoders_is_merged_or_kept_alike(experiment: Path, imagebind_file: Path) -> None:
+    save_file(random_lora(12), experiment / "checkpoints" / "imagebind-lora-vision_best.safetensors")
+    merged, adapter = (convert(experiment, imagebind_file, lora=lora) for lora in ("merge", "adapter"))
+    inputs = {"input_features": AUDIO, "pixel_values": torch.randn(2, 3, 224, 224)}
+    first, second = (model(**inputs).continuous_embeds for model in (merged, adapter))
+    for name in ("audio", "image"):
+        torch.testing.assert_close(first[name], second[name])
+    assert set(released_lora(adapter)) == {"audio", "vision"}
+
+
+@pytest.mark.parametrize("base_type", [torch.float16, torch.float32])
+def test_half_precision_weights_run_and_their_codebooks_stay_float32(
+    experiment: Path, imagebind_file: Path, base_type: torch.dtype
+) -> None:
+    for file in [*(experiment / "checkpoints").glob("*.pth"), imagebind_file]:
+        wanted = base_type if file == imagebind_file else torch.float16
+        halved = {key: x.to(wanted) for key, x in torch.load(file, weights_only=True).items()}
+        torch.save(halved, file)
+    model = convert(experiment, imagebind_file)
+    assert {parameter.dtype for parameter in model.parameters()} == {base_type}
+    assert model.codebooks.shared.codes.dtype == torch.float32
+    embeds = model.float()(input_features=AUDIO).embeds["audio"]
+    torch.testing.assert_close(embeds.norm(dim=-1), torch.ones(2))
 
 
 def test_a_trunk_that_no_file_holds_is_named(experiment: Path, imagebind_file: Path) -> None:

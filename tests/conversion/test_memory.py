@@ -46,6 +46,13 @@ def test_only_the_modalities_asked_for_are_read(large: Path, tmp_path: Path) -> 
     use = "[parameter.sum() for parameter in model.parameters()]"
     part = peak_memory(imports, f"{load}, modalities=['audio', 'depth'])\n{use}")
     assert part < 0.3 * size < 0.7 * size < peak_memory(imports, f"{load})\n{use}")
-    restricted = CodeBindModel.from_pretrained(tmp_path, modalities=["audio", "depth"])
-    depth = torch.randn(2, 1, 224, 224)
-    assert_same(restricted(depth_values=depth).embeds, model(depth_values=depth).embeds)
+    inputs = {
+        "input_ids": torch.tensor([[49406, 7, 49407]]),
+        "input_features": torch.randn(2, 3, 128, 204),
+        "depth_values": torch.randn(2, 1, 224, 224),
+    }
+    for names in (["text", "audio"], ["audio", "depth"]):
+        restricted = CodeBindModel.from_pretrained(tmp_path, modalities=names)
+        assert list(restricted.encoders) == names
+        given = {model.config.modality(name).tensor: inputs[model.config.modality(name).tensor] for name in names}
+        assert_same(restricted(**given).embeds, model(**given).embeds)

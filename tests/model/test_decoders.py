@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from common import small_config, tiny_inputs, tiny_model
 from torch.nn.functional import interpolate
 
 from codebind_hf.model.configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig, CodeBindPointConfig
@@ -76,3 +77,17 @@ def test_hidden_patches_leave_only_the_cls_token_and_only_in_training() -> None:
 def test_a_share_of_hidden_patches_is_below_one() -> None:
     with pytest.raises(ValueError, match="hide_patches"):
         CodeBindDecoderConfig(hide_patches=1.0)
+
+
+@pytest.mark.parametrize("quantize_specific", [True, False])
+def test_released_decoders_see_both_parts_at_the_length_of_their_segments(quantize_specific: bool) -> None:
+    """One norm over both parts: a specific part of length 1 beside segments of length 1 would hardly be seen."""
+    config = small_config("depth", decoder_inputs="codes+tokens", quantize_specific=quantize_specific)
+    model = tiny_model(config)
+    seen: list[torch.Tensor] = []
+    model.decoders["depth"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(**tiny_inputs(config), output_reconstructions=True)
+    shared, specific = seen[0].split([24, 20], dim=-1)
+    torch.testing.assert_close(seen[0].norm(dim=-1), torch.ones(seen[0].shape[:2]))
+    ratio = shared.norm(dim=-1) / specific.norm(dim=-1)
+    torch.testing.assert_close(ratio, torch.full_like(ratio, (24 / 20) ** 0.5))

@@ -16,13 +16,8 @@ from codebind_hf.model.parity_codebooks import ParityCodebook, ParityCodebooks, 
 from codebind_hf.model.parity_losses import code_cosines, elementwise_commitment, softmax_code_contrast
 
 
-GOLDENS = Path(__file__).parents[3] / "shared" / "goldens" / "quantizer"
+GOLDENS = Path(__file__).parents[1] / "fixtures" / "quantizer"
 NAMES = {"weight": "codes", "cluster_size": "cluster_size", "embed_avg": "code_sum", "embed_prob": "usage"}
-
-
-def parity(test: Any) -> Any:
-    absent = pytest.mark.skipif(not GOLDENS.exists(), reason="reference values in ../shared are absent")
-    return pytest.mark.parity(absent(test))
 
 
 def golden(name: str) -> dict[str, Tensor]:
@@ -66,7 +61,7 @@ def learn(book: Codebook, segments: Tensor, anchors: Tensor | None = None) -> Te
 # Reference values
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize("start", ["fresh", "running"])
 def test_the_buffers_follow_the_released_ones_for_five_steps(start: str) -> None:
     values = golden("ema_steps")
@@ -82,7 +77,7 @@ def test_the_buffers_follow_the_released_ones_for_five_steps(start: str) -> None
             assert_state(book, expected)
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize("anchor", ["random_manyvectors", "random_fewvectors", "closest", "probrandom"])
 def test_a_restart_moves_only_the_codes_and_as_far_as_the_released_one(anchor: str) -> None:
     values = under(golden("reinit"), f"{anchor}.")
@@ -99,7 +94,7 @@ def test_a_restart_moves_only_the_codes_and_as_far_as_the_released_one(anchor: s
         assert_state(book, under(values, "second.after."))
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize("case", ["many_norm", "many_norm_tokens", "few_norm"])
 def test_kmeans_gives_the_released_state(case: str) -> None:
     values = under(golden("kmeans"), f"{case}.")
@@ -117,7 +112,7 @@ def test_kmeans_gives_the_released_state(case: str) -> None:
     torch.testing.assert_close(book(normalize(values["z"], dim=-1))[0], values["q"], rtol=1e-6, atol=1e-6)
 
 
-@parity
+@pytest.mark.parity
 def test_quantizing_gives_the_released_codes_cosines_and_losses() -> None:
     values = golden("forward")
     expected = under(values, "cos_norm_ema.")
@@ -160,7 +155,7 @@ def parts_of(z: Tensor, sense: str, variant: str) -> tuple[Tensor, Tensor]:
     return chunks[..., :8].flatten(-2), chunks[..., 8:].flatten(-2)
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize(("variant", "vision_dim"), [("seg1", 32), ("seg2", 48)])
 def test_senses_are_quantized_as_by_the_released_quantizer(variant: str, vision_dim: int) -> None:
     values = golden("multimodal")
@@ -176,7 +171,7 @@ def test_senses_are_quantized_as_by_the_released_quantizer(variant: str, vision_
                 torch.testing.assert_close(quantized.embedding, wanted, rtol=1e-6, atol=1e-6)
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize(("variant", "vision_dim"), [("seg1", 32), ("seg2", 48)])
 def test_the_shared_codebook_moves_after_every_sense(variant: str, vision_dim: int) -> None:
     values = golden("multimodal")

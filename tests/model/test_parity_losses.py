@@ -29,6 +29,7 @@ from codebind_hf.model.parity_losses import (
 
 
 GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 TERMS = tuple(term for term in ALL_TERMS if term != "seg")
 SENSES = ("text", "vision", "depth")
 WEIGHTS = {"commit": 10.0, "cctr": 0.01, "cuni": 0.01, "cm": 0.05, "orth": 0.1, "uni": 1.0, "align": 0.0}
@@ -42,7 +43,8 @@ def parity(test: Any) -> Any:
 
 
 def golden(file: str) -> dict[str, Tensor]:
-    return load_file(GOLDENS / file)
+    folder = FIXTURES if file.startswith("losses/") else GOLDENS
+    return load_file(folder / file)
 
 
 def assert_value(value: Tensor, expected: Tensor) -> None:
@@ -144,12 +146,12 @@ PARTS = {"common_part": "shared", "specific_part": "specific"}
 TAGS = ("all_tokens", "one_token", "cls_only")
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("tag", TAGS)
 def test_a_term_has_the_released_value_and_gradient(tag: str, case: str) -> None:
     expected, name = golden("losses/expected.safetensors"), f"{tag}.{case}"
-    described = json.loads((GOLDENS / "losses" / "cases.json").read_text())["cases"][name]
+    described = json.loads((FIXTURES / "losses" / "cases.json").read_text())["cases"][name]
     if "error" in described:
         assert (tag, f"value.{name}" in expected) == ("cls_only", False)
         return
@@ -161,7 +163,7 @@ def test_a_term_has_the_released_value_and_gradient(tag: str, case: str) -> None
     assert_gradients(value, leaves, expected, name)
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("sense", SENSES)
 @pytest.mark.parametrize("tag", TAGS)
@@ -215,7 +217,7 @@ PURE: dict[str, Any] = {
 }
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize("case", PURE)
 def test_a_function_alone_has_the_released_value_and_gradient(case: str) -> None:
     expected = golden("losses/expected.safetensors")
@@ -227,7 +229,7 @@ def test_a_function_alone_has_the_released_value_and_gradient(case: str) -> None
     assert_gradients(value, leaves, expected, case)
 
 
-@parity
+@pytest.mark.parity
 def test_every_released_value_is_compared() -> None:
     compared = {f"{tag}.{case}" for tag in TAGS for case in CASES} | set(PURE)
     compared |= {f"{tag}.loss_codebook.{sense}.{part}" for tag in TAGS for sense in SENSES for part in PARTS}

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from codebind_hf.conversion.lora import has_lora
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.training.adapters import add_lora, has_lora, load_adapter, merge_lora, save_adapter
+from codebind_hf.training.adapters import add_lora, load_adapter, merge_lora, save_adapter
 
 
 SENSES = ("text", "image", "audio")
@@ -186,6 +187,17 @@ def test_a_base_loaded_without_some_senses_takes_the_rest(saved: SimpleNamespace
     with torch.no_grad():
         expected = saved.model.eval()(**tiny_inputs(model.config))
     for sense in ("text", "audio"):
+        assert torch.equal(found[f"{sense}.embeds"], expected.embeds[sense])
+
+
+def test_a_base_loaded_without_the_adapted_senses_takes_what_lies_beside(saved: SimpleNamespace) -> None:
+    model = CodeBindModel.from_pretrained(saved.base, modalities=["text", "image"])
+    load_adapter(model, saved.adapter)
+    assert not has_lora(model)
+    found = outputs_of(model, model.config)
+    with torch.no_grad():
+        expected = saved.model.eval()(**tiny_inputs(model.config))
+    for sense in ("text", "image"):
         assert torch.equal(found[f"{sense}.embeds"], expected.embeds[sense])
 
 

@@ -18,6 +18,9 @@ MODEL: dict[str, Any] = {f"{name}_config": SMALL for name in ("text", "vision", 
 TEXTS = ["a wooden ring", "a metal cube"]
 
 
+CLEANED = {"cleaning": "clip", "padding": "max_length"}
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Text, vision and depth without specific part, codebook or decoder, and preprocessing of its own."""
@@ -25,7 +28,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = {"specific_dim": 0, "num_shared_codes": 0, "num_specific_codes": 0, "decoder_config": None}
     recipe = Recipe(
         model={**MODEL, **plain, "loss_weights": {"commit": 0.0}},
-        processor={"depth": {"mean": [0.3], "std": [0.1]}, "text": {"max_length": 9}},
+        processor={"depth": {"mean": [0.3], "std": [0.1]}, "text": {"max_length": 9, **CLEANED}},
     )
     save(*build(recipe, ["text", "image", "depth"], TEXTS), folder)
     return folder
@@ -82,6 +85,7 @@ def test_the_processor_is_the_checkpoints_with_the_senses_of_the_data(base: Path
     assert processor.tokenizer.get_vocab() == stored.tokenizer.get_vocab()
     assert processor.modalities == ["text", "depth", "eeg"]
     assert processor.max_text_length == stored.max_text_length == 9
+    assert (processor.text_cleaning, processor.text_padding) == ("clip", "max_length")
     assert (processor.depth_image_processor.mean, processor.depth_image_processor.std) == ([0.3], [0.1])
     assert processor.depth_image_processor.depth_unit == "mm"
     assert processor.eeg_feature_extractor.num_channels == 16

@@ -11,12 +11,13 @@ import torch
 import yaml
 from torch import Tensor
 
+from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import NineSenses, PreparedDataset
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.training import Recipe, build, plan_stages, save, senses_of, train, train_only
-from codebind_hf.training.adapters import add_lora, has_lora, load_adapter, merge_lora
+from codebind_hf.training.adapters import add_lora, load_adapter, merge_lora
 from codebind_hf.training.building import recipe_config
 from codebind_hf.training.freezing import trainable_parts
 

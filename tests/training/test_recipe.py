@@ -173,6 +173,13 @@ def test_text_and_image_that_never_meet_train_jointly_with_what_they_meet(
     assert changed == {"text", "vision", "audio"}
 
 
+def test_lora_beside_a_stage_of_whole_towers_is_refused(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    """An adapter checkpoint could not hold the towers that the other stage trained."""
+    recipe = make_recipe(stages={"bind": {"train_mode": "lora"}})
+    with pytest.raises(ValueError, match=r"'bridge' is 'full' and 'bind' is 'lora'.*order 'bind'"):
+        run(recipe, rows, tmp_path)
+
+
 def test_rows_of_any_subset_of_senses_train(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     some = [
         *only(rows, "text", "image"),

@@ -23,7 +23,7 @@ def test_nine_senses_are_a_bridge_and_one_joint_binding() -> None:
     bridge, bind = plan_stages(NINE)
     assert bridge == Stage("bridge", ("text", "image", "video"), ("text", "image", "video"))
     targets = ("audio", "depth", "thermal", "tactile", "point_cloud", "eeg")
-    assert bind == Stage("bind", targets, ("text", "image", *targets))
+    assert bind == Stage("bind", targets, ("text", "image", "video", *targets))
 
 
 def test_sequential_binds_one_target_after_another() -> None:
@@ -65,6 +65,12 @@ def test_without_a_whole_bridge_everything_learns_together(senses: tuple[str, ..
 )
 def test_binding_to_a_bridge_that_is_there_is_one_stage(senses: tuple[str, ...], expected: Stage) -> None:
     assert plan_stages(senses, order="bind") == [expected]
+
+
+def test_a_row_of_a_video_and_a_target_is_usable() -> None:
+    rows = [item("video", "audio"), item("audio", "depth"), item("text", "image", "audio")]
+    view = SenseView(rows, ("text", "image", "video", "audio"), MODALITIES, required=("audio",))
+    assert [row["id"] for row in view] == ["video-audio", "text-image-audio"]
 
 
 def test_text_and_image_alone_are_the_bridge() -> None:
