@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .collectives import num_processes, process_index, sum_over_processes
+from .collectives import gather_with_gradient, process_index, sizes_over_processes, sum_over_processes
 from .configuration_codebind import CodeBindConfig
 
 
@@ -305,17 +305,20 @@ def _statistics(book: Codebook, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
 def _anchors(book: Codebook, vectors_ND: Tensor) -> Tensor:
     """This process's share of one segment of the whole batch for every code; zeros where another process has it.
 
-    Which segment is a fixed function of the update counter, not of a random generator: it is the same on any number
-    of processes and after any resume.
+    Segments are put in order along a direction and taken at even steps, so each is as likely as another. Direction and
+    steps are fixed functions of the update counter, not of a random generator: the same segments are found however the
+    batch is spread over processes, and after any resume.
     """
-    sizes = torch.zeros(num_processes(), dtype=torch.long, device=vectors_ND.device)
-    sizes[process_index()] = len(vectors_ND)
-    sizes = sum_over_processes(sizes)
-    total, start = int(sizes.sum()), int(sizes[: process_index()].sum())
+    start = sum(sizes_over_processes(vectors_ND)[: process_index()])
+    width = torch.arange(1, book.code_dim + 1, dtype=torch.float64, device=vectors_ND.device)
+    direction_D = torch.cos((book.num_updates + 1) * width * math.sqrt(2)).to(vectors_ND.dtype)
+    # Not a matrix product, which autocast would round.
+    order_N = gather_with_gradient((vectors_ND.detach() * direction_D).sum(-1)).argsort(stable=True)
     steps_K = torch.arange(book.num_codes, dtype=torch.float64, device=vectors_ND.device)
     steps_K += book.num_updates * book.num_codes + 1
-    rows_K = ((steps_K * (math.sqrt(5) - 1) / 2 % 1) * total).long() - start
-    mine_K = (rows_K >= 0) & (rows_K < len(vectors_ND))
     anchors_KD = torch.zeros_like(book.codes)
-    anchors_KD[mine_K] = vectors_ND[rows_K[mine_K]]
+    if len(order_N):
+        rows_K = order_N[((steps_K * (math.sqrt(5) - 1) / 2 % 1) * len(order_N)).long()] - start
+        mine_K = (rows_K >= 0) & (rows_K < len(vectors_ND))
+        anchors_KD[mine_K] = vectors_ND[rows_K[mine_K]]
     return anchors_KD

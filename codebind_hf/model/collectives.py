@@ -23,6 +23,13 @@ def sum_over_processes(x: Tensor) -> Tensor:
     return x
 
 
+def sizes_over_processes(x: Tensor) -> list[int]:
+    """Rows of `x` on every process, in order of rank."""
+    sizes = torch.zeros(num_processes(), dtype=torch.long, device=x.device)
+    sizes[process_index()] = len(x)
+    return sum_over_processes(sizes).tolist()
+
+
 def gather_with_gradient(x: Tensor) -> Tensor:
     """Rows of all processes stacked in order of rank, differentiable; sizes of the first axis may differ.
 
@@ -31,10 +38,7 @@ def gather_with_gradient(x: Tensor) -> Tensor:
     """
     if num_processes() == 1:
         return x
-    sizes = torch.zeros(num_processes(), dtype=torch.long, device=x.device)
-    sizes[process_index()] = len(x)
-    distributed.all_reduce(sizes)
-    return _Gather.apply(x, sizes.tolist())
+    return _Gather.apply(x, sizes_over_processes(x))
 
 
 class _Gather(torch.autograd.Function):

@@ -3,14 +3,14 @@
 `rows` maps a modality to the rows of the batch its samples belong to, so that any subset of senses may be missing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .codebooks import Quantized, SharedSpecificCodebook
-from .collectives import gather_with_gradient, num_processes
+from .collectives import gather_with_gradient, num_processes, sum_over_processes
 from .configuration_codebind import LOSS_TERMS, CodeBindConfig
 from .losses import (
     chamfer_distance,
@@ -25,6 +25,11 @@ from .losses import (
     uniformity,
 )
 from .modalities import Modality
+
+
+# What a term gives for its pairs, senses or books, with weights; and for one sense, by part.
+Weighted = Iterator[tuple[float, Tensor]]
+ByPart = Iterator[tuple[str, Tensor]]
 
 
 @dataclass
@@ -74,6 +79,9 @@ class Pair:
 class Objective:
     """Loss terms of one batch.
 
+    With several processes every term has the value that one process would give the whole batch, and gradients that are
+    the whole batch's after data parallelism has averaged them; also where a process has no sample of a sense.
+
     Args:
         config: weights, temperatures and what alignment runs on.
         codebooks: the model's codebooks.
@@ -94,8 +102,9 @@ class Objective:
     ) -> None:
         self.config, self.codebooks, self.scale, self.states, self.rows = config, codebooks, scale, states, rows
         self.trained = trained if torch.is_grad_enabled() and trained else frozenset(config.modality_names)
-        learning = [state for name, state in states.items() if name in self.trained]
-        self.own = learning or list(states.values())
+        present = self._present()
+        self.judged = [name for name in present if name in self.trained] or present
+        self.own = [state for name, state in states.items() if name in self.judged]
         self.pairs = list(self._pairs())
 
     def terms(self) -> dict[str, Tensor]:
@@ -117,7 +126,20 @@ class Objective:
                     values = list(getattr(self, f"_{name}")())
                     if sum(weight for weight, _ in values):
                         terms[name] = self._combined(name, values)
-        return terms
+        return self._agreed(terms)
+
+    def _present(self) -> list[str]:
+        """Senses of which any process has a sample."""
+        names = self.config.modality_names
+        counts = sum_over_processes(torch.tensor([float(name in self.states) for name in names]).to(self.scale))
+        return [name for name, count in zip(names, counts.tolist(), strict=True) if count]
+
+    def _agreed(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same values on every process: the mean of what each has; gradients stay its own."""
+        if num_processes() == 1 or not terms:
+            return terms
+        means = sum_over_processes(torch.stack([term.detach() for term in terms.values()])) / num_processes()
+        return {name: term + (mean - term.detach()) for (name, term), mean in zip(terms.items(), means, strict=True)}
 
     def _combined(self, name: str, values: list[tuple[float, Tensor]]) -> Tensor:
         """One value for term `name` from what its pairs or senses gave, with their weights."""
@@ -182,55 +204,84 @@ class Objective:
         """The shared embedding that losses see, as `align_on` says."""
         return state.shared.continuous if self.config.align_on == "continuous" else state.shared.embedding
 
-    def _specific(self) -> Iterator[tuple[SenseState, Tensor]]:
-        """Senses with a specific embedding and the one that losses see, as `quantize_specific` says."""
-        for state in self.own:
-            if state.specific is not None:
-                yield state, state.specific.embedding if self.config.quantize_specific else state.specific.continuous
+    def _specific(self, part: Quantized) -> Tensor:
+        """The specific embedding that losses see, as `quantize_specific` says."""
+        return part.embedding if self.config.quantize_specific else part.continuous
 
-    def _align(self) -> Iterator[tuple[float, Tensor]]:
+    def _means(self, values_of: Callable[[SenseState], Iterator[tuple[str, Tensor]]]) -> Weighted:
+        """Means over the samples of every sense that is judged, by sense and part.
+
+        A process that has n of N samples weighs its own mean by n / N times the number of processes.
+        """
+        found = {(state.modality.name, part): value for state in self.own for part, value in values_of(state)}
+        if num_processes() == 1:
+            yield from ((1.0, value) for value in found.values())
+            return
+        slots = [(name, part) for name in self.config.modality_names for part in ("shared", "specific")]
+        sizes = [float(len(self.states[slot[0]].shared.continuous)) if slot in found else 0.0 for slot in slots]
+        totals = sum_over_processes(torch.tensor(sizes).to(self.scale)).tolist()
+        for slot, size, total in zip(slots, sizes, totals, strict=True):
+            if total:
+                share = size * num_processes() / total
+                yield 1.0, share * found[slot] if slot in found else self.scale.new_zeros(())
+
+    def _align(self) -> Weighted:
         for pair in self.pairs:
             yield pair.weight, info_nce(pair.anchor, pair.other, self.scale)
 
-    def _seg(self) -> Iterator[tuple[float, Tensor]]:
+    def _seg(self) -> Weighted:
         for pair in self.pairs:
             scale = 1 / float(self.config.segment_temperature)
             yield pair.weight, segment_info_nce(pair.anchor_segments, pair.other_segments, scale)
 
-    def _cm(self) -> Iterator[tuple[float, Tensor]]:
+    def _cm(self) -> Weighted:
         if self.codebooks.shared is not None:
             for pair in self.pairs:
                 codes, temperature = self.codebooks.shared.codes, float(self.config.code_temperature)
                 yield pair.weight, code_matching(pair.anchor_segments, pair.other_segments, codes, temperature)
 
-    def _recon(self) -> Iterator[tuple[float, Tensor]]:
-        for state in self.own:
-            if state.reconstruction is not None and state.target is not None:
-                distance = chamfer_distance if state.is_points else reconstruction
-                yield 1.0, distance(state.reconstruction, state.target)
+    def _recon(self) -> Weighted:
+        return self._means(self._recon_of)
 
-    def _orth(self) -> Iterator[tuple[float, Tensor]]:
-        for state, specific in self._specific():
-            yield 1.0, orthogonality(self._shared(state), specific)
+    def _recon_of(self, state: SenseState) -> ByPart:
+        if state.reconstruction is not None and state.target is not None:
+            distance = chamfer_distance if state.is_points else reconstruction
+            yield "shared", distance(state.reconstruction, state.target)
 
-    def _uni(self) -> Iterator[tuple[float, Tensor]]:
-        for _, specific in self._specific():
-            yield 1.0, uniformity(specific)
+    def _orth(self) -> Weighted:
+        return self._means(self._orth_of)
 
-    def _commit(self) -> Iterator[tuple[float, Tensor]]:
-        for state in self.own:
-            parts = [value for _, _, value in state.quantized() if value.chosen is not None]
-            if parts:
-                yield 1.0, torch.stack([commitment(x.segments, x.chosen) for x in parts]).sum()  # type: ignore[arg-type]
+    def _orth_of(self, state: SenseState) -> ByPart:
+        if state.specific is not None:
+            yield "specific", orthogonality(self._shared(state), self._specific(state.specific))
 
-    def _cctr(self) -> Iterator[tuple[float, Tensor]]:
-        for state in self.own:
-            for part, value in (("shared", state.shared), ("specific", state.specific)):
-                book = self.codebooks.book(part, state.modality.encoder)
-                if value is not None and book is not None:
-                    yield 1.0, code_contrast(value.segments, book.codes)
+    def _uni(self) -> Weighted:
+        for name in self.judged:
+            dim = self.config.specific_dim_of(self.config.modality(name).encoder)
+            if dim:
+                state = self.states.get(name)
+                part = None if state is None else state.specific
+                embeds = self.scale.new_zeros(0, dim) if part is None else self._specific(part)
+                yield 1.0, uniformity(self._gathered(embeds))
 
-    def _cuni(self) -> Iterator[tuple[float, Tensor]]:
+    def _commit(self) -> Weighted:
+        return self._means(self._commit_of)
+
+    def _commit_of(self, state: SenseState) -> ByPart:
+        parts = [value for _, _, value in state.quantized() if value.chosen is not None]
+        if parts:
+            yield "shared", torch.stack([commitment(x.segments, x.chosen) for x in parts]).sum()  # type: ignore[arg-type]
+
+    def _cctr(self) -> Weighted:
+        return self._means(self._cctr_of)
+
+    def _cctr_of(self, state: SenseState) -> ByPart:
+        for part, value in (("shared", state.shared), ("specific", state.specific)):
+            book = self.codebooks.book(part, state.modality.encoder)
+            if value is not None and book is not None:
+                yield part, code_contrast(value.segments, book.codes)
+
+    def _cuni(self) -> Weighted:
         """Reported like the other terms; it moves the codes by a step of their own, not through this value."""
         books: list[nn.Module | None] = [self.codebooks.shared, *self.codebooks.specific.values()]
         for book in books:

@@ -120,6 +120,9 @@ class ParityObjective(Objective):
     def _gathered(self, x: Tensor) -> Tensor:
         return x
 
+    def _agreed(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        return terms
+
     def _cm(self) -> Iterator[tuple[float, Tensor]]:
         if self.codebooks.shared is not None:
             codes = self.codebooks.shared.codes

@@ -360,6 +360,20 @@ def test_the_anchors_are_segments_of_the_batch_and_change_from_update_to_update(
     assert not torch.equal(first, codebooks._anchors(book, vectors))
 
 
+def test_the_anchors_do_not_depend_on_the_order_of_the_segments_and_each_is_as_likely() -> None:
+    book, vectors = make_book(), unit(50, WIDTH, seed=6)
+    shuffled = vectors[torch.randperm(50, generator=torch.Generator().manual_seed(1))]
+    counts = torch.zeros(50)
+    for _ in range(200):
+        anchors = codebooks._anchors(book, vectors)
+        assert torch.equal(anchors, codebooks._anchors(book, shuffled))
+        counts += (anchors.unsqueeze(1) == vectors).all(-1).sum(0)
+        book.num_updates += 1
+    expected = 200 * CODES / 50
+    assert counts.min() > 0.5 * expected
+    assert counts.max() < 1.5 * expected
+
+
 # Updates of all books together
 
 
