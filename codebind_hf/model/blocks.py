@@ -66,8 +66,8 @@ class Attention(nn.Module):
     def forward(self, x_BNH: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         query, key, value = self.q_proj(x_BNH), self.k_proj(x_BNH), self.v_proj(x_BNH)
         if self.bias_k is not None and self.bias_v is not None:
-            key = torch.cat([key, self.bias_k.to(key.dtype).expand(len(key), -1, -1)], dim=1)
-            value = torch.cat([value, self.bias_v.to(value.dtype).expand(len(value), -1, -1)], dim=1)
+            key = torch.cat([key, self.bias_k.to(key.dtype).expand(key.shape[0], -1, -1)], dim=1)
+            value = torch.cat([value, self.bias_v.to(value.dtype).expand(value.shape[0], -1, -1)], dim=1)
         query, key, value = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
         return self.out_proj(attend(self, query, key, value, attention_mask, self.config.attention_dropout))
 
@@ -95,7 +95,7 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.rate:
             return x
-        kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.rate
+        kept = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.rate
         return x * kept / (1 - self.rate)
 
 

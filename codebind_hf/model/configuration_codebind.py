@@ -175,8 +175,8 @@ class CodeBindConfig(CodeBindBaseConfig):
     @property
     def modalities(self) -> dict[str, Modality]:
         """The modalities that this checkpoint can read, by name."""
-        encoders = self.encoder_configs
-        built_in = {name: modality for name, modality in MODALITIES.items() if modality.encoder in encoders}
+        present = {name for name in ENCODERS if getattr(self, f"{name}_config") is not None}
+        built_in = {name: modality for name, modality in MODALITIES.items() if modality.encoder in present}
         return {**built_in, **{name: added_modality(name) for name in self.added_encoders or {}}}
 
     @property

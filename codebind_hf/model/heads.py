@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         states = self.tower(values, attention_mask)
         tokens = states[-1]
         if not all_tokens or self.config.stem == "tokens":
-            rows = torch.arange(len(tokens), device=tokens.device)
+            rows = torch.arange(tokens.shape[0], device=tokens.device)
             tokens = tokens[rows, self.tower.pooled_index(values)].unsqueeze(1)
         shared = self.shared_head(tokens)
         if self.specific_head is None or not (specific or clips > 1):

@@ -76,7 +76,7 @@ def model_input(
         values, clips = values.flatten(0, 1).unsqueeze(1), values.shape[1]
     else:
         _check_shape(modality, values, _expected(config))
-    if not clips or not len(values):
+    if not clips or not values.shape[0]:
         raise ValueError(f"{modality.tensor}: got shape {tuple(values.shape)}; batch and clips must be 1 or more.")
     return ModalityInput(modality, values, clips, None)
 
@@ -104,7 +104,7 @@ def _video_clips(modality: Modality, config: CodeBindEncoderConfig, values: Tens
         )
     _check_shape(modality, values, values.shape[1:3] + _expected(config))
     tubes = values.unflatten(2, (-1, config.tubelet_size)).flatten(0, 2)
-    clips = len(tubes) // max(len(values), 1)
+    clips = values.shape[1] * values.shape[2] // config.tubelet_size
     return (tubes.transpose(1, 2) if config.tubelet_size > 1 else tubes.squeeze(1)), clips
 
 
@@ -112,7 +112,7 @@ def _text_input(
     modality: Modality, config: CodeBindEncoderConfig, ids: Tensor, attention_mask: Tensor | None
 ) -> ModalityInput:
     longest = config.max_position_embeddings
-    if ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
+    if ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32) or not ids.shape[0]:
         raise ValueError(f"input_ids: got {ids.dtype} of shape {tuple(ids.shape)}; expected integers (batch, tokens).")
     if not 1 <= ids.shape[1] <= longest:
         raise ValueError(f"input_ids: got {ids.shape[1]} tokens; allowed are 1 to {longest}. Truncate the text.")

@@ -81,7 +81,7 @@ class Lens(nn.Module):
         )
 
     def forward(self, tokens_BNH: Tensor) -> Tensor:
-        latents = self.latents.to(tokens_BNH.dtype).expand(len(tokens_BNH), -1, -1)
+        latents = self.latents.to(tokens_BNH.dtype).expand(tokens_BNH.shape[0], -1, -1)
         for stage in self.stages:
             for block in stage:  # type: ignore[attr-defined]
                 latents = block(latents, tokens_BNH)

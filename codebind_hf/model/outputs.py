@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.utils import _pytree
 from transformers.utils import ModelOutput
 
 
@@ -12,6 +13,10 @@ class CodeIds(NamedTuple):
 
     shared: Tensor | None
     specific: Tensor | None
+
+
+# Without a name for the type, torch.export exports a model but cannot save it.
+_pytree._register_namedtuple(CodeIds, serialized_type_name=f"{CodeIds.__module__}.{CodeIds.__name__}")
 
 
 @dataclass

@@ -75,8 +75,8 @@ def farthest_points(points_BPC: Tensor, num_centres: int) -> Tensor:
 
     Each next point is the one farthest from all chosen so far (farthest point sampling, Eldar et al. 1997).
     """
-    batch = torch.arange(len(points_BPC), device=points_BPC.device)
-    chosen = torch.zeros(len(points_BPC), num_centres, dtype=torch.long, device=points_BPC.device)
+    batch = torch.arange(points_BPC.shape[0], device=points_BPC.device)
+    chosen = torch.zeros(points_BPC.shape[0], num_centres, dtype=torch.long, device=points_BPC.device)
     nearest_BP = torch.full(points_BPC.shape[:2], torch.inf, dtype=points_BPC.dtype, device=points_BPC.device)
     for i in range(1, num_centres):
         last_B1C = points_BPC[batch, chosen[:, i - 1]].unsqueeze(1)

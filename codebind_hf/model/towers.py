@@ -37,7 +37,7 @@ class Tower(nn.Module):
         if self.lens is not None:
             tokens = self.lens(tokens)
         if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.to(tokens.dtype).expand(len(tokens), 1, -1), tokens], dim=1)
+            tokens = torch.cat([self.cls_token.to(tokens.dtype).expand(tokens.shape[0], 1, -1), tokens], dim=1)
         if self.position is not None:
             tokens = tokens + self.position[: tokens.shape[1]].to(tokens.dtype)
         return self.pre_norm(tokens)
@@ -59,4 +59,4 @@ class Tower(nn.Module):
         """Which token stands for the sample, `(B,)`: the first end-of-text token, or CLS at 0."""
         if self.config.stem == "tokens" and self.config.eos_token_id is not None:
             return values.eq(self.config.eos_token_id).int().argmax(-1)
-        return torch.zeros(len(values), dtype=torch.long, device=values.device)
+        return torch.zeros(values.shape[0], dtype=torch.long, device=values.device)
