@@ -18,6 +18,7 @@ from codebind_hf.model.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import add_lora, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.freezing import train_only, trainable_parts
+from codebind_hf.training.health import CodebookHealthCallback
 from codebind_hf.training.stages import ORDERS, SenseView, Stage, plan_stages
 from codebind_hf.training.trainer import CodeBindTrainer
 
@@ -186,7 +187,11 @@ def _run(
         view, arguments.train_batch_size
     )
     trainer = CodeBindTrainer(
-        model=model, args=arguments, train_dataset=view, data_collator=CodeBindCollator(processor)
+        model=model,
+        args=arguments,
+        train_dataset=view,
+        data_collator=CodeBindCollator(processor),
+        callbacks=[CodebookHealthCallback()],
     )
     trainer.train()
     folder = Path(str(arguments.output_dir))
