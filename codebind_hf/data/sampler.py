@@ -19,9 +19,13 @@ class SenseBatchSampler(Sampler[list[int]]):
         seed: of the shuffling; the same seed and epoch give the same batches.
         drop_last: leave out the batch of a set of senses that is smaller than `batch_size`.
         senses: the senses of every row, instead of looking at the rows.
+        num_processes: processes that take the batches in turn. That many batches in a row then have the same senses
+            and, up to one row, the same size: negatives from all processes are of the sense that is being bound, and
+            sharded models, whose processes must run the same towers, cannot hang. A last round that is too small for
+            every process repeats rows.
 
     Raises:
-        ValueError: a batch size below 1, or `senses` of another length than `rows`.
+        ValueError: a batch size or number of processes below 1, or `senses` of another length than `rows`.
     """
 
     def __init__(
@@ -31,14 +35,17 @@ class SenseBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         drop_last: bool = False,
         senses: Sequence[tuple[str, ...]] | None = None,
+        num_processes: int = 1,
     ) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size: got {batch_size!r}; allowed: a whole number of at least 1.")
+        for name, value in (("batch_size", batch_size), ("num_processes", num_processes)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: got {value!r}; allowed: a whole number of at least 1.")
         if senses is not None and len(senses) != len(rows):
             raise ValueError(f"senses: got {len(senses)} entries for {len(rows)} rows; allowed: one for every row.")
         self.batch_size = batch_size
         self.seed = seed
         self.drop_last = drop_last
+        self.num_processes = num_processes
         self.epoch = 0
         self.groups = _grouped(rows, senses)
 
@@ -47,26 +54,34 @@ class SenseBatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        spare = 0 if self.drop_last else self.batch_size - 1
-        return sum((len(group) + spare) // self.batch_size for group in self.groups.values())
+        size = self.batch_size * self.num_processes
+        spare = 0 if self.drop_last else size - 1
+        return self.num_processes * sum((len(group) + spare) // size for group in self.groups.values())
 
     def __iter__(self) -> Iterator[list[int]]:
         # A string seeds Python's generator with all of its bits, whatever the numbers are.
         rng = random.Random(f"{self.seed}/{self.epoch}")
         placed: list[tuple[float, int, list[int]]] = []
         for order, indices in enumerate(self.groups.values()):
-            batches = self._batches(rng, indices)
-            # Batch b of n sits at (b + offset) / n of the epoch: round-robin in proportion to the sizes.
+            rounds = self._rounds(rng, indices)
+            # Round r of n sits at (r + offset) / n of the epoch: round-robin in proportion to the sizes.
             offset = rng.random()
-            placed += [((number + offset) / len(batches), order, batch) for number, batch in enumerate(batches)]
-        return iter([batch for _, _, batch in sorted(placed, key=lambda entry: entry[:2])])
+            placed += [((number + offset) / len(rounds), order, rows) for number, rows in enumerate(rounds)]
+        in_order = sorted(placed, key=lambda entry: entry[:2])
+        return iter([batch for _, _, rows in in_order for batch in self._shares(rows)])
 
-    def _batches(self, rng: random.Random, indices: Sequence[int]) -> list[list[int]]:
+    def _rounds(self, rng: random.Random, indices: Sequence[int]) -> list[list[int]]:
+        """Rows that all processes together take at a time."""
         shuffled = list(indices)
         rng.shuffle(shuffled)
-        size = self.batch_size
-        batches = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
-        return [batch for batch in batches if len(batch) == size or not self.drop_last]
+        size = self.batch_size * self.num_processes
+        rounds = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+        return [rows for rows in rounds if len(rows) == size or not self.drop_last]
+
+    def _shares(self, rows: list[int]) -> list[list[int]]:
+        """The rows of one round, a batch for every process; each gets one row at least."""
+        count = self.num_processes
+        return [rows[process::count] or [rows[process % len(rows)]] for process in range(count)]
 
 
 def _grouped(

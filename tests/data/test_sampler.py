@@ -41,6 +41,32 @@ def test_the_same_seed_and_epoch_give_the_same_batches() -> None:
     assert list(first) == list(second)
 
 
+@pytest.mark.parametrize("num_processes", [2, 3, 5])
+def test_the_processes_of_a_round_see_the_same_senses_and_as_many_rows(num_processes: int) -> None:
+    of_processes = sampler(num_processes=num_processes)
+    batches = list(of_processes)
+    assert len(batches) == len(of_processes)
+    assert {index for batch in batches for index in batch} == set(range(72))
+    for start in range(0, len(batches), num_processes):
+        together = batches[start : start + num_processes]
+        assert len({SENSES[index] for batch in together for index in batch}) == 1
+        sizes = [len(batch) for batch in together]
+        assert min(sizes) >= 1
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) <= 8
+
+
+def test_fewer_rows_than_processes_are_repeated() -> None:
+    assert list(SenseBatchSampler([{}] * 2, 4, senses=[("text",)] * 2, num_processes=3))[2][0] in (0, 1)
+
+
+def test_whole_rounds_are_left_out_with_drop_last() -> None:
+    batches = list(sampler(num_processes=2, drop_last=True))
+    assert [len(batch) for batch in batches] == [8] * len(batches)
+    # 3 rounds of 16 of the 50 rows, 1 of the 22.
+    assert len(batches) == len(sampler(num_processes=2, drop_last=True)) == 8
+
+
 def test_senses_are_found_in_rows() -> None:
     rows = NineSenses("train", num_bridge=4, num_target=2, senses=["text", "eeg"])
     assert SenseBatchSampler(rows, 2).groups == {("text",): [0, 1, 2, 3], ("text", "eeg"): [4, 5]}
@@ -51,6 +77,7 @@ def test_senses_are_found_in_rows() -> None:
     [
         pytest.param({"batch_size": 0}, "batch_size: got 0", id="zero"),
         pytest.param({"batch_size": 2.0}, "batch_size: got 2.0", id="float"),
+        pytest.param({"num_processes": 0}, "num_processes: got 0", id="processes"),
         pytest.param({"senses": SENSES[:3]}, "senses: got 3 entries for 72 rows", id="length"),
     ],
 )

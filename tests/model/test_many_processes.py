@@ -9,8 +9,12 @@ import pytest
 import torch
 from common import ALL_TERMS, CodeBindModel, tiny_config, tiny_inputs, tiny_model
 from torch import Tensor, distributed, multiprocessing
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from codebind_hf.model.blocks import Block
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 
 
@@ -29,6 +33,8 @@ SPLITS = {
     "even": ([0, 1, 2], [3, 4, 5]),
     "one lacks senses": ([1, 2, 3], [0, 4, 5]),
     "three": ([0, 1], [4], [2, 3, 5]),
+    # Sharded models gather the weights of a tower when it runs, so every process must run the same ones.
+    "same senses": ([1], [2]),
 }
 
 
@@ -59,14 +65,21 @@ def batch(of: CodeBindConfig, step: int, chosen: list[int]) -> dict[str, Any]:
     return inputs
 
 
-def train(chosen: list[int], parallel: bool, frozen: tuple[str, ...], micro: int) -> dict[str, Any]:
+def train(chosen: list[int], parallel: str | None, frozen: tuple[str, ...], micro: int) -> dict[str, Any]:
     """Ten steps of SGD; losses of every step, gradients of the first, and everything that the model holds after."""
     of = config()
     model = tiny_model(of).train()
     for name in frozen:
         model.encoders[name].requires_grad_(False)
     model.train()
-    wrapped: Any = DistributedDataParallel(model, find_unused_parameters=True) if parallel else model
+    wrapped: Any = model
+    if parallel == "ddp":
+        wrapped = DistributedDataParallel(model, find_unused_parameters=True)
+    if parallel == "fsdp":
+        mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
+        for block in [module for module in model.modules() if isinstance(module, Block)]:
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=0.05, momentum=0.9)
     losses, terms, gradients = [], [], {}
@@ -78,38 +91,47 @@ def train(chosen: list[int], parallel: bool, frozen: tuple[str, ...], micro: int
             losses.append(output.loss.detach())
             terms.append(torch.stack(list(output.loss_terms.values())).detach())
         if not step:
-            gradients = {name: _gradient(x) for name, x in model.named_parameters() if x.requires_grad}
+            gradients = {name: _whole(_gradient(x)) for name, x in model.named_parameters() if x.requires_grad}
         optimizer.step()
-    return {"losses": losses, "terms": terms, "gradients": gradients, "state": model.state_dict()}
+    state = {name: _whole(x) for name, x in model.state_dict().items()}
+    return {"losses": losses, "terms": terms, "gradients": gradients, "state": state}
+
+
+def _whole(x: Tensor) -> Tensor:
+    """A tensor with the shards of all processes."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
 
 
 def _gradient(parameter: torch.nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
 
 
-def work(rank: int, port: int, split: str, frozen: tuple[str, ...], micro: int, folder: str) -> None:
+def work(rank: int, port: int, parallel: str, split: str, frozen: tuple[str, ...], micro: int, folder: str) -> None:
     torch.set_num_threads(1)
     parts = SPLITS[split]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     distributed.init_process_group("gloo", rank=rank, world_size=len(parts))
-    torch.save(train(parts[rank], True, frozen, micro), Path(folder) / f"{rank}.pt")
+    torch.save(train(parts[rank], parallel, frozen, micro), Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("split", "frozen", "micro"),
+    ("parallel", "split", "frozen", "micro"),
     [
-        pytest.param("even", (), 1, id="two"),
-        pytest.param("one lacks senses", (), 2, id="two-accumulating"),
-        pytest.param("three", ("text", "vision"), 1, id="three-with-frozen-bridges"),
+        pytest.param("ddp", "even", (), 1, id="two"),
+        pytest.param("ddp", "one lacks senses", (), 2, id="two-accumulating"),
+        pytest.param("ddp", "three", ("text", "vision"), 1, id="three-with-frozen-bridges"),
+        pytest.param("fsdp", "same senses", (), 1, id="two-sharded"),
     ],
 )
-def test_several_processes_train_as_one(split: str, frozen: tuple[str, ...], micro: int, tmp_path: Path) -> None:
+def test_several_processes_train_as_one(
+    parallel: str, split: str, frozen: tuple[str, ...], micro: int, tmp_path: Path
+) -> None:
     parts = SPLITS[split]
-    multiprocessing.spawn(work, args=(free_port(), split, frozen, micro, str(tmp_path)), nprocs=len(parts))
+    multiprocessing.spawn(work, args=(free_port(), parallel, split, frozen, micro, str(tmp_path)), nprocs=len(parts))
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(len(parts))]
-    expected = train(list(range(6)), False, frozen, micro)
+    expected = train(sorted(sum(parts, [])), None, frozen, micro)
     for result in results:
         torch.testing.assert_close(result["losses"], expected["losses"], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(result["terms"], expected["terms"], rtol=1e-5, atol=1e-5)
@@ -125,7 +147,7 @@ def test_several_processes_train_as_one(split: str, frozen: tuple[str, ...], mic
 
 def test_the_batch_of_the_test_trains_everything() -> None:
     """Else equal gradients would say little."""
-    result = train(list(range(6)), False, (), 1)
+    result = train(list(range(6)), None, (), 1)
     still = [name for name, value in result["gradients"].items() if not value.any()]
     assert still == []
     assert all(CodeBindModel(config()).state_dict()[name].shape == x.shape for name, x in result["state"].items())
