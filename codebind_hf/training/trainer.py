@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import ProgressCallback, Trainer, TrainerCallback
-from transformers.trainer_utils import seed_worker
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, seed_worker
 
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data.sampler import SenseBatchSampler
@@ -21,24 +23,16 @@ from codebind_hf.model.codebooks import Codebook
 from codebind_hf.training.adapters import load_adapter, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.balancing import LossBalancer
+from codebind_hf.training.checkpoints import (
+    BALANCER_FILE,
+    STAGING_FOLDER,
+    check_complete,
+    discard,
+    newest_checkpoint,
+    publish,
+    settle,
+)
 from codebind_hf.training.freezing import NEW_MODULES
-
-
-BALANCER_FILE = "loss_balancer.json"
-
-
-class _SaveBalancer(TrainerCallback):
-    """Writes the balancer into every checkpoint folder."""
-
-    def __init__(self, balancer: LossBalancer) -> None:
-        self.balancer = balancer
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            partial = folder / f"{BALANCER_FILE}.partial"
-            partial.write_text(json.dumps(self.balancer.state_dict()))
-            os.replace(partial, folder / BALANCER_FILE)
 
 
 class _ShuffleAnew(TrainerCallback):
@@ -92,7 +86,7 @@ class CodeBindTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.balancer = balancer or LossBalancer(max_steps=self._num_batches())
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
-        self.add_callback(_SaveBalancer(self.balancer))
+        self._is_staging = False
         self.add_callback(_ShuffleAnew)
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
@@ -118,6 +112,7 @@ class CodeBindTrainer(Trainer):
             batch_size=self._train_batch_size,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             drop_last=self.args.dataloader_drop_last,
+            num_processes=self.args.world_size,
         )
         return DataLoader(
             self.train_dataset,
@@ -133,7 +128,20 @@ class CodeBindTrainer(Trainer):
     def train(  # type: ignore[override]
         self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any
     ) -> Any:
-        """Like `Trainer.train`; starts the codebooks by k-means first, unless it resumes."""
+        """Like `Trainer.train`; starts the codebooks by k-means first, unless it resumes.
+
+        Args:
+            resume_from_checkpoint: a folder, or `True` for the newest complete checkpoint in `output_dir`.
+
+        Raises:
+            OSError: the checkpoint is incomplete.
+            ValueError: `True`, and there is no complete checkpoint.
+        """
+        if self.args.should_save:
+            settle(Path(str(self.args.output_dir)))
+        self.accelerator.wait_for_everyone()
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = self._newest_checkpoint()
         model = self.accelerator.unwrap_model(self.model)
         if model.codebooks.shared is not None:
             model.codebooks.shared.frozen = self.args.freeze_shared_codes
@@ -231,6 +239,54 @@ class CodeBindTrainer(Trainer):
             if parameter.ndim > 1 and not name.rsplit(".", 1)[-1].startswith(kept)
         ]
 
+    def _newest_checkpoint(self) -> str:
+        """The newest complete checkpoint that the first process sees, for all processes."""
+        found = [newest_checkpoint(str(self.args.output_dir))]
+        broadcast_object_list(found)
+        if found[0] is None:
+            raise ValueError(
+                f"resume_from_checkpoint: got True, and {self.args.output_dir} holds no complete checkpoint. Fix: "
+                "None, to start anew, or the folder of a checkpoint."
+            )
+        return found[0]
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return os.path.join(folder, STAGING_FOLDER) if self._is_staging else folder
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint aside; when every process has, move it to its place and drop the oldest."""
+        run = Path(self._get_output_dir(trial))
+        final = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        staged = run / STAGING_FOLDER / final.name
+        if self.args.should_save:
+            discard(staged)
+        self.accelerator.wait_for_everyone()
+        self._is_staging = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._is_staging = False
+        best = self.state.best_model_checkpoint
+        if best is not None and Path(best) == staged:
+            self.state.best_model_checkpoint = str(final)
+        if self.args.should_save:
+            self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
+            (staged / BALANCER_FILE).write_text(json.dumps(self.balancer.state_dict()))
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            publish(staged, final)
+            best, limit = self.state.best_model_checkpoint, self.args.save_total_limit
+            rotate_checkpoints(str(run), limit, best_model_checkpoint=best, use_mtime=True)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(final))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # The upload goes on beside the training: it needs a folder that stays where it is.
+        if not self._is_staging:
+            super()._push_from_checkpoint(checkpoint_folder)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)
         model = self.accelerator.unwrap_model(self.model)
@@ -251,11 +307,10 @@ class CodeBindTrainer(Trainer):
             super()._load_best_model()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        check_complete(Path(resume_from_checkpoint))
         if not self._load_adapter(resume_from_checkpoint, model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         saved = Path(resume_from_checkpoint) / BALANCER_FILE
-        if not saved.is_file():
-            raise OSError(f"{saved}: missing; this checkpoint is incomplete. Resume from an earlier one.")
         self.balancer.load_state_dict(json.loads(saved.read_text()))
 
 
