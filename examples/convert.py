@@ -24,6 +24,7 @@ from codebind_hf.conversion import (
     imagebind_processor,
     without_adapter,
 )
+from codebind_hf.conversion.cards import write_conversion_card
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.training.adapters import save_adapter
 
@@ -44,6 +45,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--lora", choices=("merge", "adapter"), default="merge", help="default: merge")
     parser.add_argument("--max_shard_size", default="1GB", help="of one file; bounds the memory too; default: 1GB")
     arguments = parser.parse_args()
+    if arguments.imagebind and (arguments.base or arguments.lora == "adapter" or arguments.lora_which):
+        parser.error("--base, --lora, --lora_which: only with --codebind; ImageBind has no base and no LoRA.")
     if arguments.codebind and not arguments.base:
         parser.error("--base: missing; an experiment needs the ImageBind checkpoint that it started from.")
     if Path(arguments.output_dir).exists():
@@ -77,26 +80,34 @@ def convert(arguments: argparse.Namespace) -> tuple[CodeBindModel, CodeBindProce
     return model, codebind_processor(model.config, arguments.bpe)
 
 
-def save(model: CodeBindModel, processor: CodeBindProcessor, folder: Path, max_shard_size: str) -> None:
+def save(model: CodeBindModel, processor: CodeBindProcessor, folder: Path, source: str, max_shard_size: str) -> None:
     """Write everything beside `folder` first, so that a folder of this name is always whole."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    if has_lora(model):
+    adapted = has_lora(model)
+    if adapted:
         save_adapter(model, partial / "adapter")
         model = without_adapter(model)
     model.save_pretrained(partial, max_shard_size=max_shard_size)
     processor.save_pretrained(partial)
+    write_conversion_card(partial, folder.name, model.config, source, adapted)
     partial.rename(folder)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    model, processor = convert(arguments)
     folder = Path(arguments.output_dir)
-    save(model, processor, folder, arguments.max_shard_size)
+    try:
+        model, processor = convert(arguments)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+    adapted = has_lora(model)
+    save(model, processor, folder, Path(arguments.imagebind or arguments.codebind).name, arguments.max_shard_size)
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{folder}: {count / 1e6:.1f} million parameters; senses: {', '.join(model.config.modality_names)}")
-    print(f"Read it with CodeBindModel.from_pretrained({str(folder)!r}) and CodeBindProcessor.from_pretrained.")
+    if arguments.lora == "adapter" and not adapted:
+        print("The experiment has no LoRA, so there is no adapter.")
+    print(f"Read it as {folder / 'README.md'} shows.")
 
 
 if __name__ == "__main__":

@@ -81,20 +81,18 @@ def _apply_audio(encoder: dict[str, Any], given: dict[str, Any]) -> None:
         encoder["patch_stride"] = [given.pop("audio_stride")] * 2
 
 
+_SHARED = ("out_embed_dim", "video_frames", "kernel_size")
+_OWN = {
+    "audio": ("kernel_size", "stride", "num_mel_bins", "target_len"),
+    "imu": ("kernel_size",),
+    "eeg": ("data_len", "patch_size"),
+    **dict.fromkeys(_SQUARE_KERNELS, ("kernel_size",)),
+}
+
+
 def _unknown(argument: str, names: list[str]) -> str:
-    known = [f"{name}_{suffix}" for name in names for suffix in _PER_ENCODER] + [
-        "out_embed_dim",
-        "video_frames",
-        "kernel_size",
-        "audio_num_mel_bins",
-        "audio_target_len",
-        "audio_kernel_size",
-        "audio_stride",
-        "eeg_data_len",
-        "eeg_patch_size",
-        "imu_kernel_size",
-        *(f"{name}_kernel_size" for name in _SQUARE_KERNELS),
-    ]
+    own = [f"{name}_{suffix}" for name in names for suffix in (*_PER_ENCODER, *_OWN.get(name, ()))]
+    known = [*_SHARED, *own]
     close = difflib.get_close_matches(argument, known, n=1)
     hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
     return f"architecture: unknown argument {argument!r}. {hint}"

@@ -11,6 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 
+# What torch raises for a file of another kind depends on its first bytes.
+_UNREADABLE = (RuntimeError, EOFError, KeyError, ValueError, IndexError, SafetensorError)
+
+
 def read_tensors(file: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a `.pth`, `.pt` or `.safetensors` file, on the CPU.
 
@@ -27,12 +31,12 @@ def read_tensors(file: str | os.PathLike[str]) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path.name}: holds more than tensors, and files with code are never executed. {_first_line(error)}"
-        ) from error
-    except (RuntimeError, EOFError, SafetensorError) as error:
-        raise OSError(f"{path}: cannot be read as a checkpoint. {_first_line(error)}") from error
+    except (*_UNREADABLE, pickle.UnpicklingError) as error:
+        if "unsupported global" in str(error).lower():
+            raise ValueError(
+                f"{path.name}: holds more than tensors, and files with code are never executed. {_last_line(error)}"
+            ) from error
+        raise OSError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}).") from error
     if not isinstance(tensors, Mapping):
         raise ValueError(f"{path.name}: holds {type(tensors).__name__}; expected a dictionary of tensors.")
     for key, value in tensors.items():
@@ -50,5 +54,5 @@ def read_merged(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     return merged
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

@@ -14,6 +14,7 @@ from codebind_hf.conversion.checkpoint_files import read_merged
 from codebind_hf.conversion.codebind_files import Experiment, file_of, read_experiment
 from codebind_hf.conversion.imagebind import empty_model, filled
 from codebind_hf.conversion.imagebind_keys import CODEBIND_ENCODERS, CODEBIND_KEYS
+from codebind_hf.conversion.key_map import MissingKeys
 from codebind_hf.conversion.lora import add_released_lora, merge_released_lora, plain_state, released_lora
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
@@ -61,7 +62,7 @@ def convert_codebind(
     source = _with_base(read, base)
     model = empty_model(config)
     wanted = {key: value for key, value in model.state_dict().items() if key != _SCALE}
-    tensors, scales = CODEBIND_KEYS.convert(source, wanted)
+    tensors, scales = _converted(source, wanted)
     tensors[_SCALE] = torch.tensor([_log_scale(read, scales)])
     if lora == "merge":
         merge_released_lora(tensors, read.lora)
@@ -102,6 +103,16 @@ def released_loss_weights(options: Mapping[str, Any]) -> dict[str, float] | None
     }
     weights = {term: float(options[key]) for term, key in terms.items() if key in options}
     return {"recon": 1.0, **weights} if weights else None
+
+
+def _converted(source: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
+    try:
+        return CODEBIND_KEYS.convert(source, wanted)
+    except MissingKeys as error:
+        if "modality_trunks." not in str(error):
+            raise
+        fix = "Fix: a trunk that the experiment did not save, as that of EEG, is a further file of `base`."
+        raise MissingKeys(f"{error} {fix}") from error
 
 
 def _with_base(read: Experiment, base: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> dict[str, Tensor]:

@@ -31,6 +31,10 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(_PLACEHOLDER.sub(r"(?P<\1>[^.]+)", re.escape(template)))
 
 
+class MissingKeys(ValueError):
+    """A checkpoint lacks tensors that the architecture needs."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """Where one kind of tensor goes.
@@ -90,7 +94,8 @@ class KeyMap:
             wanted: our keys, with tensors (also on the meta device) of the shapes expected.
 
         Raises:
-            ValueError: a source key that no rule knows, a tensor that is missing, or a wrong shape; all are named.
+            ValueError: a source key that no rule knows or a wrong shape, named.
+            MissingKeys: tensors that are missing, named.
         """
         unknown = [key for key in source if self.fate(key) is None]
         if unknown:
@@ -106,7 +111,7 @@ class KeyMap:
         # A fused tensor is the origin of several of ours.
         missing = dict.fromkeys(self._origin(key) for key in wanted if key not in converted)
         if missing:
-            raise ValueError(f"checkpoint: missing keys {_listed(missing)}.")
+            raise MissingKeys(f"checkpoint: missing keys {_listed(missing)}.")
         return converted, scales
 
     @staticmethod

@@ -52,6 +52,11 @@ def test_an_unknown_argument_is_refused_with_the_nearest() -> None:
         reference_fields("ib-huge", {"vision_embed_dims": 8}, ("vision",))
 
 
+def test_only_arguments_of_the_encoders_there_are_are_suggested() -> None:
+    with pytest.raises(ValueError, match=r"unknown argument 'eeg_data_len'\. Known: (?!.*eeg_)"):
+        reference_fields("ib-huge", {"eeg_data_len": 8}, ("vision",))
+
+
 def test_frames_that_contradict_the_kernel_are_refused() -> None:
     with pytest.raises(ValueError, match="video_frames.*2 frames"):
         reference_fields("ib-huge", {"video_frames": 4}, ("vision",))

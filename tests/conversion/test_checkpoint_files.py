@@ -45,6 +45,10 @@ def test_a_missing_or_broken_file_is_an_os_error(tmp_path: Path) -> None:
     cut.write_bytes((tmp_path / "x.pth").read_bytes()[:900])
     with pytest.raises(OSError, match=r"cut\.pth: cannot be read"):
         read_tensors(cut)
+    text = tmp_path / "notes.pth"
+    text.write_text("internal notes, no checkpoint")
+    with pytest.raises(OSError, match=r"notes\.pth: cannot be read"):
+        read_tensors(text)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\xff" * 40)
     with pytest.raises(OSError, match=r"broken\.safetensors: cannot be read"):

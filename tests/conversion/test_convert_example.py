@@ -45,6 +45,9 @@ def test_imagebind_becomes_a_folder_with_model_and_processor(
     assert embeds["text"].shape == (2, 24)
     expected = convert_imagebind(imagebind_file, TINY)(**processor(audio=[TONE])).embeds["audio"]
     assert torch.equal(embeds["audio"], expected)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license: cc-by-nc-sa-4.0" in card
+    assert "adapter" not in card
 
 
 def test_an_experiment_becomes_a_base_and_an_adapter(
@@ -54,6 +57,7 @@ def test_an_experiment_becomes_a_base_and_an_adapter(
     assert done.returncode == 0, done.stderr
     model, processor = (kind.from_pretrained(tmp_path / "out") for kind in (CodeBindModel, CodeBindProcessor))
     load_adapter(model, tmp_path / "out" / "adapter")
+    assert 'load_adapter(model, "out/adapter")' in (tmp_path / "out" / "README.md").read_text()
     inputs = processor(audio=[TONE])
     assert inputs["input_features"].shape == (1, 1, 128, 204)
     expected = convert_codebind(experiment, imagebind_file, TINY_CODEBIND, lora="adapter")(**inputs)
@@ -64,6 +68,11 @@ def test_wrong_calls_say_what_to_do(imagebind_file: Path, options: list[object],
     done = convert("--codebind", tmp_path, *options)
     assert done.returncode == 2
     assert "--base: missing" in done.stderr
+    done = convert("--imagebind", imagebind_file, "--lora", "adapter", *options)
+    assert "only with --codebind" in done.stderr
+    done = convert("--imagebind", tmp_path / "architecture.json", *options)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
     (tmp_path / "out").mkdir()
     done = convert("--imagebind", imagebind_file, *options)
     assert done.returncode == 2
