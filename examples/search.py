@@ -50,7 +50,8 @@ def sense_of(path: str, known: tuple[str, ...]) -> str:
     if len(possible) == 1:
         return possible[0]
     choices = ", ".join(possible or [sense for sense in known if sense != "text"])
-    raise ValueError(f"--query: {suffix or path!r} may be any of {choices}. Fix: say which with --modality.")
+    words = "" if os.path.exists(path) else " There is no such file; words go to --text."
+    raise ValueError(f"--query: {suffix or path!r} may be any of {choices}. Fix: say which with --modality.{words}")
 
 
 def gallery_senses(wanted: str | None, query: str, rows: Manifest, known: tuple[str, ...]) -> list[str]:

@@ -26,6 +26,8 @@ def encode_items(model: Any, items: Any, processor: Any, batch_size: int, quanti
     """See `CodeBindModel.encode`."""
     if output not in OUTPUTS:
         raise ValueError(f"output: got {output!r}; allowed: {', '.join(map(repr, OUTPUTS))}.")
+    if output == "codes" and model.codebooks.shared is None:
+        raise ValueError('output: got "codes", but this model has no shared codebook; choose "numpy" or "torch".')
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}; it must be 1 or more.")
     if isinstance(items, Mapping):

@@ -221,3 +221,9 @@ def test_encoding_restores_the_mode_of_the_model_when_the_processor_fails(model:
         model.encode({"eeg": [1, 2]}, broken)
     assert model.training
     model.eval()
+
+
+def test_codes_of_a_model_without_codebook_are_refused() -> None:
+    model = tiny_model(small_config("eeg", num_shared_codes=0, align_on="continuous"))
+    with pytest.raises(ValueError, match='output: got "codes", but this model has no shared codebook'):
+        model.encode({"eeg": [1]}, None, output="codes")
