@@ -110,9 +110,19 @@ def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, 
         "padding": stored.text_padding,
         "cleaning": stored.text_cleaning,
     }
-    options = {name: {**known.get(name, {}), **overrides.get(name, {})} for name in {**known, **overrides}}
+    added = config.added_encoders or {}
+    names = [name for name in {**known, **overrides} if name not in added]
+    options = {name: {**known.get(name, {}), **overrides.get(name, {})} for name in names}
     tokenizer = stored.tokenizer if "text" in stored.modalities else None
-    return CodeBindProcessor.from_model_config(config, tokenizer, **options)
+    processor = CodeBindProcessor.from_model_config(config, tokenizer, **options)
+    for name in added:
+        parameters = {**processor.added_modalities.pop(name), **stored.added_modalities.get(name, {})}
+        sizes = {"num_channels", "input_size"} & overrides.get(name, {}).keys()
+        if sizes:
+            raise ValueError(f"processor: {min(sizes)} of {name!r} is its encoder's. Fix: leave it out.")
+        own = {key: value for key, value in parameters.items() if key != "name"}
+        processor.add_modality(name, **{**own, **overrides.get(name, {})})
+    return processor
 
 
 def _sense_parts(processor: CodeBindProcessor) -> Iterable[SenseProcessing]:
