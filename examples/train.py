@@ -3,6 +3,7 @@
     accelerate launch examples/train.py --manifest rows.jsonl --output_dir runs/mine
     accelerate launch examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo
     accelerate launch examples/train.py --config examples/recipes/sun.yaml --base imagebind --output_dir runs/sun
+    accelerate launch examples/train.py --bind eeg --from runs/demo --manifest rows.jsonl --output_dir runs/eeg
 
 One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three senses take two to
 five minutes on two CPU cores; the demo about six.
@@ -11,12 +12,18 @@ A manifest is JSONL, CSV or Parquet: per row, any subset of senses (`text` itsel
 manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (model and processor), `training.json`
 (the whole log, with how many numbers learned in which parts) and, when there are test rows, `report.json`,
 `report.md`, pictures and the model card. A run with LoRA also writes `adapter/`, and merges it into `checkpoint/`.
+
+`--bind` trains one sense on a finished model whose bridges, other senses and (unless `--shared_codes learning`) shared
+codes stay as they are. `binding.json` says how far the embeddings of the other senses moved; beyond `--tolerance`,
+nothing is saved and the exit status is 1. A sense of your own needs `--encoder`, the fields of its encoder as YAML or
+JSON, and a column of the manifest.
 """
 
 import argparse
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +40,8 @@ from codebind_hf.data import Manifest, NineSenses, PreparedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.training import Recipe, build, save, senses_of, train
 from codebind_hf.training.adapters import merge_lora, save_adapter
+from codebind_hf.training.binding import SHARED_CODES, bind, binding_recipe
+from codebind_hf.training.building import recipe_config
 
 
 FILES_TO_SEARCH = 60
@@ -51,12 +60,34 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, help="rows in a batch, instead of the recipe's")
     parser.add_argument("--on_error", choices=("raise", "skip"), default="raise", help="what an unreadable file does")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
+    parser.add_argument("--bind", metavar="SENSE", help="bind this sense to a finished model, see above")
+    parser.add_argument("--from", dest="finished", type=Path, help="the finished model: a run or a checkpoint")
+    parser.add_argument("--encoder", type=Path, help="YAML or JSON file: the encoder of a sense that the model lacks")
+    parser.add_argument("--shared_codes", choices=SHARED_CODES, default="frozen", help="while binding")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="how far other embeddings may move; 0: not a bit")
+    parser.add_argument("--check_manifest", help="rows of the other senses to measure, instead of the training rows")
     arguments = parser.parse_args()
+    check_binding(parser, arguments)
     if not (arguments.config or arguments.manifest):
         parser.error("give --manifest with your own rows, or --config with a recipe (examples/recipes/demo.yaml).")
     if arguments.test_manifest and not arguments.manifest:
         parser.error("--test_manifest needs --manifest; with --config, name both under `data`.")
     return arguments
+
+
+def check_binding(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    if bool(arguments.bind) != bool(arguments.finished):
+        parser.error("--bind SENSE and --from RUN belong together.")
+    if arguments.bind and (arguments.base or arguments.test_manifest):
+        parser.error(
+            "--bind starts --from a model and does not evaluate (examples/evaluate.py does): leave out --base "
+            "and --test_manifest."
+        )
+    if not arguments.bind:
+        given = {"--encoder": arguments.encoder, "--check_manifest": arguments.check_manifest}
+        given |= {"--tolerance": arguments.tolerance, "--shared_codes": arguments.shared_codes != "frozen"}
+        for name in (name for name, value in given.items() if value):
+            parser.error(f"{name} needs --bind.")
 
 
 def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -93,10 +124,12 @@ def made(kind: Any, where: str, *args: Any, **options: Any) -> Any:
         raise ValueError(f"--config, {where}: {error}") from error
 
 
-def load_data(data: dict[str, Any]) -> tuple[Any, Any, list[str], list[str], list[str] | None]:
+def load_data(
+    data: dict[str, Any], added: Sequence[str] = ()
+) -> tuple[Any, Any, list[str], list[str], list[str] | None]:
     """Training rows, test rows or `None`, senses, texts to train the tokenizer on, and class names if known."""
     if "manifest" in data:
-        rows = Manifest(data["manifest"]).validate()
+        rows = Manifest(data["manifest"], modalities=added).validate()
         test = Manifest(data["test_manifest"]).validate() if data.get("test_manifest") else None
         texts = [row["text"] for row in rows if row.get("text")]
         return rows, test, senses_of(rows), texts, None
@@ -125,12 +158,7 @@ def run(arguments: argparse.Namespace) -> None:
     logs = train(recipe, model, processor, items, folder)
     if not PartialState().is_main_process:
         return
-    if has_lora(model):
-        save_adapter(model, folder / "adapter")
-        merge_lora(model)
-    save(model, processor, folder / "checkpoint")
-    (folder / "training.json").write_text(json.dumps(logs, indent=1))
-    print(f"Wrote {folder}/checkpoint.")
+    save_run(model, processor, logs, folder)
     if test is not None:
         model.to(PartialState().device)
         templates = settings.get("templates") or getattr(test, "templates", ["a photo of a {}"])
@@ -143,6 +171,44 @@ def run(arguments: argparse.Namespace) -> None:
         NineSenses("test", test.world, test.difficulty, num_rows=FILES_TO_SEARCH, senses=test.senses).export(
             folder / "files"
         )
+
+
+def save_run(model: Any, processor: Any, logs: list[dict[str, Any]], folder: Path) -> None:
+    if has_lora(model):
+        save_adapter(model, folder / "adapter")
+        merge_lora(model)
+    save(model, processor, folder / "checkpoint")
+    (folder / "training.json").write_text(json.dumps(logs, indent=1))
+    print(f"Wrote {folder}/checkpoint.")
+
+
+def run_binding(arguments: argparse.Namespace) -> None:
+    settings, folder = read_settings(arguments), arguments.output_dir
+    if (folder / "checkpoint").exists():
+        raise ValueError(f"--output_dir: {folder}/checkpoint exists and is not written over. Fix: name a new folder.")
+    finished, sense = arguments.finished, arguments.bind
+    base = finished / "checkpoint" if (finished / "checkpoint").is_dir() else finished
+    encoder = yaml.safe_load(arguments.encoder.read_text()) if arguments.encoder else None
+    if arguments.encoder and not isinstance(encoder, dict):
+        raise ValueError(f"--encoder: {arguments.encoder} holds no fields, such as `num_channels: 1`.")
+    recipe = made(Recipe, "recipe", **{**settings["recipe"], "base": str(base)})
+    recipe = binding_recipe(recipe, sense, encoder)
+    senses = list(recipe_config(recipe).modalities)
+    rows, *_ = load_data(settings.get("data") or {}, senses)
+    check = Manifest(arguments.check_manifest, modalities=senses).validate() if arguments.check_manifest else None
+    model, processor = build(recipe, senses, [])
+    codes = {"shared_codes": arguments.shared_codes, "tolerance": arguments.tolerance}
+    result = bind(
+        model, processor, rows, sense, recipe, folder, **codes, check_rows=check, on_error=arguments.on_error
+    )
+    if PartialState().is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "binding.json").write_text(json.dumps(result.report(), indent=1))
+        print(f"Bound {sense}: {result.summary()}.")
+    if not result.is_within_tolerance:
+        raise ValueError(f"--tolerance: other senses moved too far, nothing is saved; {result.summary()}.")
+    if PartialState().is_main_process:
+        save_run(model, processor, result.logs, folder)
 
 
 def share_cores() -> None:
@@ -164,7 +230,7 @@ def main() -> None:
     share_cores()
     show_progress()
     try:
-        run(arguments)
+        (run_binding if arguments.bind else run)(arguments)
     except (ValueError, OSError, yaml.YAMLError) as error:
         raise SystemExit(f"error: {error}") from error
 

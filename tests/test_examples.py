@@ -289,3 +289,103 @@ def test_evaluation_and_search_refuse_what_they_cannot_read(
     assert "none.wav" in refusal("search", *gallery, "--query", files / "none.wav")
     assert "eeg" in refusal("search", *gallery, "--text", "a cube", "--senses", "eeg")
     assert "got 0" in (refusal("search", *gallery, "--text", "a", "--top_k", "0") + capsys.readouterr().err)
+
+
+BINDING = ("--bind", "eeg", "--max_steps", "2", "--batch_size", "4")
+
+
+@pytest.fixture(scope="module")
+def eeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of text, image and EEG, whose EEG is also called radar."""
+    folder = tmp_path_factory.mktemp("eeg")
+    manifest = Path(NineSenses("train", num_bridge=0, num_target=6, senses=["text", "image", "eeg"]).export(folder))
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    (folder / "radar.jsonl").write_text("".join(json.dumps({**row, "radar": row.pop("eeg")}) + "\n" for row in rows))
+    return manifest
+
+
+def test_binding_a_sense_leaves_the_run_it_starts_from_and_its_embeddings_alone(
+    mine: SimpleNamespace, eeg: Path
+) -> None:
+    before = {path: path.read_bytes() for path in mine.checkpoint.rglob("*") if path.is_file()}
+    output = mine.folder / "with-eeg"
+    done = script("train.py", "--from", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output)
+    assert done.returncode == 0, done.stderr
+    assert "Bound eeg: largest movement (tolerance 0): text 0, image 0." in done.stdout
+    assert {path.name for path in output.iterdir()} == {"checkpoint", "training.json", "binding.json"}
+    report = json.loads((output / "binding.json").read_text())
+    assert report["movement"] == {"text": 0.0, "image": 0.0}
+    assert report["is_within_tolerance"] is True
+    assert all(path.read_bytes() == value for path, value in before.items())
+    queries = {
+        "text": ["a ring", "a long text about a wooden cube"],
+        "image": [str(path) for path in sorted((mine.test.parent / "image").glob("*.png"))[:5]],
+        "audio": [str(path) for path in sorted((mine.test.parent / "audio").glob("*.wav"))[:5]],
+    }
+    embeds = [
+        CodeBindModel.from_pretrained(folder).encode(queries, processor=CodeBindProcessor.from_pretrained(folder))
+        for folder in (mine.checkpoint, output / "checkpoint")
+    ]
+    for sense in queries:
+        np.testing.assert_array_equal(embeds[0][sense], embeds[1][sense])
+    assert "eeg" in CodeBindProcessor.from_pretrained(output / "checkpoint").modalities
+    assert "checkpoint exists and is not written over" in refusal(
+        "train", "--from", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output
+    )
+
+
+def test_codes_that_move_the_others_too_far_are_not_saved(mine: SimpleNamespace, eeg: Path) -> None:
+    output = mine.folder / "too-far"
+    command = ("--from", mine.checkpoint, *BINDING, "--manifest", eeg, "--output_dir", output)
+    learning = ("--shared_codes", "learning", "--check_manifest", mine.test)
+    said = refusal("train", *command, *learning)
+    assert "--tolerance: other senses moved too far, nothing is saved; largest movement (tolerance 0): text 0." in said
+    assert {path.name for path in output.iterdir()} == {"binding.json"}
+    moved = json.loads((output / "binding.json").read_text())["movement"]
+    assert set(moved) == {"text", "image", "audio"}
+    assert min(moved.values()) > 0
+    assert "no row has audio, whose" in refusal("train", *command, *learning[:2])
+
+
+def test_a_sense_of_ones_own_binds_from_the_command_line(mine: SimpleNamespace, eeg: Path) -> None:
+    encoder, output = mine.folder / "radar.yaml", mine.folder / "with-radar"
+    encoder.write_text(
+        "num_channels: 16\ninput_size: [64]\npatch_size: [8]\nhidden_size: 16\nnum_hidden_layers: 1\n"
+        "num_attention_heads: 2\nintermediate_size: 24\nprocessor: {normalize: channel}\n"
+    )
+    command = ("--bind", "radar", "--from", mine.output, "--manifest", eeg.with_name("radar.jsonl"), *SHORT)
+    done = script("train.py", *command, "--encoder", encoder, "--output_dir", output)
+    assert done.returncode == 0, done.stderr
+    model = CodeBindModel.from_pretrained(output / "checkpoint")
+    processor = CodeBindProcessor.from_pretrained(output / "checkpoint")
+    assert processor.added_modalities["radar"]["normalize"] == "channel"
+    files = [str(path) for path in sorted((eeg.parent / "eeg").glob("*.npy"))[:2]]
+    signals = [np.load(file) for file in files]
+    assert model.encode({"radar": signals}, processor=processor)["radar"].shape == (2, 64)
+    assert "Fix: describe its encoder" in refusal("train", *command, "--output_dir", mine.folder / "none")
+    encoder.write_text("- 1")
+    said = refusal("train", *command, "--encoder", encoder, "--output_dir", mine.folder / "none")
+    assert "--encoder" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        pytest.param(["--bind", "eeg"], "--bind SENSE and --from RUN belong together", id="no-model"),
+        pytest.param(["--from", "runs/x"], "--bind SENSE and --from RUN belong together", id="no-sense"),
+        pytest.param(["--bind", "eeg", "--from", "x", "--base", "y"], "leave out --base", id="base"),
+        pytest.param(["--tolerance", "0.1"], "--tolerance needs --bind", id="tolerance"),
+        pytest.param(["--shared_codes", "learning"], "--shared_codes needs --bind", id="codes"),
+        pytest.param(["--encoder", "a.yaml"], "--encoder needs --bind", id="encoder"),
+    ],
+)
+def test_arguments_of_binding_belong_together(
+    capsys: pytest.CaptureFixture, tmp_path: Path, arguments: list[str], named: str
+) -> None:
+    refusal("train", "--manifest", "a.jsonl", "--output_dir", tmp_path, *arguments)
+    assert named in capsys.readouterr().err
+
+
+def test_binding_to_no_checkpoint_is_named(files: Path) -> None:
+    command = ("--bind", "eeg", "--from", files, "--manifest", files / "one.jsonl", "--output_dir", files / "run")
+    assert "is no checkpoint" in refusal("train", *command)

@@ -184,7 +184,7 @@ def bind(
 
     Raises:
         ValueError: a sense that the model lacks or that is a bridge, no row to train on, a wrong `shared_codes` or
-            `tolerance`, learning codes with a sense that no row could measure, or a recipe that moves the bridge.
+            `tolerance`, learning codes with an encoder that no row could measure, or a recipe that moves the bridge.
     """
     if shared_codes not in SHARED_CODES:
         raise ValueError(f"shared_codes: got {shared_codes!r}; allowed: {', '.join(map(repr, SHARED_CODES))}.")
@@ -195,9 +195,12 @@ def bind(
     _check_recipe(recipe, sense, _config_field(sense))
     others = [name for name in model.config.modalities if name != sense]
     sample, missing = _sample(rows if check_rows is None else check_rows, others)
-    if missing and shared_codes == "learning":
+    measured = {modality_for(name).encoder for name in others if name not in missing}
+    # Whoever has pictures alone cannot show videos; both are read by one encoder.
+    unknown = [name for name in missing if modality_for(name).encoder not in measured]
+    if unknown and shared_codes == "learning":
         raise ValueError(
-            f"check_rows: no row has {', '.join(missing)}, whose movement with learning codes is then unknown. Fix: "
+            f"check_rows: no row has {', '.join(unknown)}, whose movement with learning codes is then unknown. Fix: "
             "give rows that have them (--check_manifest), or freeze the shared codes."
         )
     items = PreparedDataset(_training_rows(rows, sense, others), processor, on_error=on_error)

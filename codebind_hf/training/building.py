@@ -4,10 +4,12 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import set_seed
+from transformers.utils import CONFIG_NAME
 
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.configuration_encoders import CodeBindTextConfig
@@ -66,10 +68,14 @@ def recipe_config(recipe: Recipe) -> CodeBindConfig:
 
 
 def _stored_fields(base: str) -> dict[str, Any]:
+    fix = "Fix: give the folder of a saved model; published weights need to be converted first."
+    folder = Path(base)
+    if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
+        # The library would go on with the defaults.
+        raise OSError(f"base: {base!r} is no checkpoint, it has no {CONFIG_NAME}. {fix}")
     try:
         return CodeBindConfig.from_pretrained(base).to_dict()
     except OSError as error:
-        fix = "Fix: give the folder of a saved model; published weights need to be converted first."
         raise OSError(f"base: {base!r} is no checkpoint. {fix} ({error})") from error
 
 

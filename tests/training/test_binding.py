@@ -179,10 +179,10 @@ def test_learning_codes_move_the_others_by_what_is_reported(
     assert "audio 0." in done.result.summary()
 
 
-def test_learning_codes_need_rows_of_every_other_sense(
+def test_learning_codes_need_rows_of_every_other_encoder(
     base: str, rows: dict[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"check_rows: no row has video, audio, whose movement with learning codes"):
+    with pytest.raises(ValueError, match=r"check_rows: no row has audio, whose movement with learning codes"):
         run(base, "eeg", rows["eeg"], tmp_path, shared_codes="learning", tolerance=1.0)
 
 
