@@ -1,6 +1,6 @@
 """CodeBind: encoders, shared and specific embeddings, codebooks and losses in one model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -93,6 +93,9 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
     Every input becomes a shared embedding, comparable across modalities and quantized with one codebook for all, and
     (text apart) a specific embedding, quantized with a codebook of its encoder's own.
     """
+
+    # Takes the place of `_sense` in `forward`: `(model, value, decode, all_tokens)`. Training in chunks sets it.
+    sense_runner: Callable[..., tuple[SenseState, tuple[Tensor, ...]]] | None = None
 
     def __init__(self, config: CodeBindConfig) -> None:
         super().__init__(config)
@@ -255,7 +258,8 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
         for name, value in inputs.items():
             decode = output_reconstructions or (learns and self._is_trained(value.modality.encoder))
             decode = decode and value.modality.encoder in self.decoders
-            states[name], hidden[name] = self._sense(value, decode, all_tokens or decode)
+            run = type(self)._sense if self.sense_runner is None else self.sense_runner
+            states[name], hidden[name] = run(self, value, decode, all_tokens or decode)
         loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
         output = self._output(states, quantize, loss, terms)
         if output_reconstructions:

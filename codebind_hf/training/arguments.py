@@ -65,6 +65,14 @@ class CodeBindTrainingArguments(TrainingArguments):
         },
     )
 
+    gradient_cache_chunk: int | None = field(
+        default=None,
+        metadata={
+            "help": "Samples of a sense that go through its encoder at a time while training, with the gradients of "
+            "the whole batch; None takes all at once. Memory is that of a chunk, and every encoder runs twice."
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value, allowed in (
@@ -78,6 +86,10 @@ class CodeBindTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"input_noise, init_batches: got {self.input_noise} and {self.init_batches}; they must be at least 0 "
                 "and 1."
+            )
+        if self.gradient_cache_chunk is not None and self.gradient_cache_chunk < 1:
+            raise ValueError(
+                f"gradient_cache_chunk: got {self.gradient_cache_chunk}; it must be 1 or more, or None for no chunks."
             )
         if self.lora_rank < 1:
             raise ValueError(f"lora_rank: got {self.lora_rank}; it must be 1 or more.")

@@ -4,6 +4,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -33,6 +34,7 @@ from codebind_hf.training.checkpoints import (
     settle,
 )
 from codebind_hf.training.freezing import NEW_MODULES
+from codebind_hf.training.gradient_cache import check_config, in_chunks
 
 
 class _ShuffleAnew(TrainerCallback):
@@ -87,6 +89,9 @@ class CodeBindTrainer(Trainer):
         self.balancer = balancer or LossBalancer(max_steps=self._num_batches())
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
         self._is_staging = False
+        if self.args.gradient_cache_chunk is not None:
+            config = self.accelerator.unwrap_model(self.model).config
+            check_config(config, self.args.gradient_cache_chunk, self.is_fsdp_enabled)
         self.add_callback(_ShuffleAnew)
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
@@ -173,7 +178,9 @@ class CodeBindTrainer(Trainer):
         inputs = {**inputs, "return_loss": True}
         if training and self.args.input_noise:
             inputs = self._with_noise(inputs)
-        output = model(**inputs)
+        size = self.args.gradient_cache_chunk if training else None
+        with nullcontext() if size is None else in_chunks(self.accelerator.unwrap_model(model), size):
+            output = model(**inputs)
         if self.args.balance == "adaptive":
             output.loss = self.balancer.weighted(output.loss_terms, training)
         if training:
