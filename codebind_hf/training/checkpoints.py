@@ -85,6 +85,19 @@ def check_complete(folder: Path) -> None:
             raise OSError(f"{path}: has {path.stat().st_size} bytes of {sizes[name]}; {_FIX}")
 
 
+def compare_processes(folder: Path, num_processes: int) -> None:
+    """Say so when a checkpoint was saved by another number of processes, whose random numbers it holds."""
+    saved = len(list(folder.glob("rng_state*.pth")))
+    if saved != num_processes:
+        logger.warning(
+            "%s: saved by %d processes, resumed by %d; batches and random numbers are not those of a run that never "
+            "stopped.",
+            folder,
+            saved,
+            num_processes,
+        )
+
+
 def newest_checkpoint(run: str | os.PathLike) -> str | None:
     """The complete checkpoint of the latest step in the folder of a run, or `None`; says which ones it skips."""
     numbered = {}

@@ -28,6 +28,7 @@ from codebind_hf.training.checkpoints import (
     BALANCER_FILE,
     STAGING_FOLDER,
     check_complete,
+    compare_processes,
     discard,
     newest_checkpoint,
     publish,
@@ -315,6 +316,7 @@ class CodeBindTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         check_complete(Path(resume_from_checkpoint))
+        compare_processes(Path(resume_from_checkpoint), self.args.world_size)
         if not self._load_adapter(resume_from_checkpoint, model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         saved = Path(resume_from_checkpoint) / BALANCER_FILE

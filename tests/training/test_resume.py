@@ -19,7 +19,13 @@ from transformers.trainer_utils import IntervalStrategy
 
 from codebind_hf.training import CodeBindTrainer, LossBalancer
 from codebind_hf.training import trainer as trainer_module
-from codebind_hf.training.checkpoints import CONTENTS_FILE, STAGING_FOLDER, check_complete, newest_checkpoint
+from codebind_hf.training.checkpoints import (
+    CONTENTS_FILE,
+    STAGING_FOLDER,
+    check_complete,
+    compare_processes,
+    newest_checkpoint,
+)
 
 
 ROOT = Path(__file__).parents[2]
@@ -279,6 +285,18 @@ def test_weights_alone_are_no_checkpoint_to_resume_from(trainer_for: MakeTrainer
     trainer_for(tmp_path / "run", max_steps=2, save_only_model=True).train()
     with pytest.raises(OSError, match=r"scheduler.pt: missing"):
         trainer_for(tmp_path / "run").train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+
+
+def test_another_number_of_processes_is_said(
+    trainer_for: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer_for(tmp_path / "run", max_steps=2).train()
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    with caplog.at_level(logging.WARNING):
+        compare_processes(checkpoint, 1)
+        assert caplog.text == ""
+        compare_processes(checkpoint, 2)
+    assert "checkpoint-2: saved by 1 processes, resumed by 2; batches and random numbers are not" in caplog.text
 
 
 def test_true_needs_a_complete_checkpoint(trainer_for: MakeTrainer, tmp_path: Path) -> None:
