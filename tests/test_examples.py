@@ -389,3 +389,14 @@ def test_arguments_of_binding_belong_together(
 def test_binding_to_no_checkpoint_is_named(files: Path) -> None:
     command = ("--bind", "eeg", "--from", files, "--manifest", files / "one.jsonl", "--output_dir", files / "run")
     assert "is no checkpoint" in refusal("train", *command)
+
+
+def test_the_tutorial_binds_a_made_up_sensor(mine: SimpleNamespace, tmp_path: Path) -> None:
+    assert len((ROOT / "examples" / "bind_radar.py").read_text().splitlines()) < 60
+    small = ("--rows", "8", "--max_steps", "2")
+    for start, folder in ((("--from", mine.output), tmp_path / "bound"), ((), tmp_path / "alone")):
+        done = script("bind_radar.py", *start, *small, "--output_dir", folder)
+        assert done.returncode == 0, done.stderr
+        assert "Others: largest movement (tolerance 0): text 0, image 0. Zero-shot accuracy of radar: " in done.stdout
+        assert "(chance 5.0%)" in done.stdout
+        assert "radar" in CodeBindModel.from_pretrained(folder / "checkpoint").config.modalities
