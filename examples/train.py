@@ -20,6 +20,8 @@ JSON, and a column of the manifest.
 """
 
 import argparse
+import difflib
+import inspect
 import json
 import logging
 import os
@@ -34,6 +36,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 import yaml
 from accelerate import PartialState
+from huggingface_hub import ModelCard
 
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset
@@ -45,6 +48,7 @@ from codebind_hf.training.building import recipe_config
 
 
 FILES_TO_SEARCH = 60
+DATA_KEYS = ("manifest", "test_manifest", "nine_senses")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -113,11 +117,20 @@ def read_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         settings["data"] = {"manifest": arguments.manifest, "test_manifest": arguments.test_manifest}
     if arguments.template:
         settings["templates"] = arguments.template
+    for template in settings.get("templates") or []:
+        if "{}" not in str(template):
+            raise ValueError(f"templates: {template!r} has no {{}} for the name of the class.")
     return settings
 
 
 def made(kind: Any, where: str, *args: Any, **options: Any) -> Any:
     """`kind(*args, **options)`, where an option that it does not have is a readable error."""
+    known = inspect.signature(kind).parameters
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+            raise ValueError(f"--config, {where}: unknown key {name!r}. {hint}")
     try:
         return kind(*args, **options)
     except TypeError as error:
@@ -128,6 +141,8 @@ def load_data(
     data: dict[str, Any], added: Sequence[str] = ()
 ) -> tuple[Any, Any, list[str], list[str], list[str] | None]:
     """Training rows, test rows or `None`, senses, texts to train the tokenizer on, and class names if known."""
+    if unknown := sorted(set(data) - set(DATA_KEYS)):
+        raise ValueError(f"--config: unknown keys {unknown} under `data`; allowed: {', '.join(DATA_KEYS)}.")
     if "manifest" in data:
         rows = Manifest(data["manifest"], modalities=added).validate()
         test = Manifest(data["test_manifest"]).validate() if data.get("test_manifest") else None
@@ -143,10 +158,18 @@ def load_data(
     return rows, test, list(rows.senses), texts, list(rows.class_names)
 
 
-def evaluate(evaluation: Evaluation, dataset: str, folder: Path) -> None:
+def license_of(base: str | None) -> str:
+    """The licence of trained weights: that of the weights they come from, or ours for weights from nothing."""
+    if base is None:
+        return "apache-2.0"
+    card = Path(base) / "README.md"
+    return (ModelCard.load(card).data.license if card.is_file() else None) or "unknown"
+
+
+def evaluate(evaluation: Evaluation, dataset: str, folder: Path, weights_license: str) -> None:
     report = evaluation.report()
     write_report(report, folder, draw_figures(evaluation, report, folder / "figures"))
-    write_model_card(folder / "checkpoint", report, evaluation.model.config, dataset=dataset)
+    write_model_card(folder / "checkpoint", report, evaluation.model.config, dataset=dataset, license=weights_license)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -165,7 +188,8 @@ def run(arguments: argparse.Namespace) -> None:
         prepared = PreparedDataset(test, processor, on_error=arguments.on_error)
         dataset = "NineSenses" if "nine_senses" in data else Path(data["test_manifest"]).name
         options = {"training_rows": items, "seed": recipe.seed}
-        evaluate(Evaluation(model, processor, prepared, names, templates, **options), dataset, folder)
+        evaluation = Evaluation(model, processor, prepared, names, templates, **options)
+        evaluate(evaluation, dataset, folder, license_of(recipe.base))
         print(f"Wrote {folder}/report.json.")
     if isinstance(test, NineSenses):
         NineSenses("test", test.world, test.difficulty, num_rows=FILES_TO_SEARCH, senses=test.senses).export(

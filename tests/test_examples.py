@@ -243,9 +243,14 @@ def test_training_refuses_a_manifest_that_it_cannot_learn_from(files: Path, mani
     ("text", "named"),
     [
         pytest.param("dat: {}", "unknown keys ['dat']; allowed: data, recipe, templates", id="key"),
+        pytest.param(
+            "data: {manifset: a}", "unknown keys ['manifset'] under `data`; allowed: manifest", id="data-key"
+        ),
+        pytest.param("recipe: {modell: {}}", "recipe: unknown key 'modell'. Did you mean 'model'?", id="recipe-key"),
+        pytest.param("templates: [a photo]", "templates: 'a photo' has no {} for the name", id="template"),
         pytest.param("- 1", "--config", id="list"),
         pytest.param("", "`data` needs `manifest` or `nine_senses`", id="empty"),
-        pytest.param("data: {rows: a.jsonl}", "`data` needs `manifest` or `nine_senses`", id="no-rows"),
+        pytest.param("data: {rows: a.jsonl}", "unknown keys ['rows'] under `data`; allowed: manifest", id="no-rows"),
         pytest.param("data: {nine_senses: {num_brige: 3}}", "num_brige", id="nine-senses"),
         pytest.param("recipe: {sed: 0}", "recipe: ", id="recipe"),
         pytest.param("recipe: {stages: {brige: {}}}", "'brige'; allowed: bridge, bind, joint", id="stage"),
@@ -400,3 +405,13 @@ def test_the_tutorial_binds_a_made_up_sensor(mine: SimpleNamespace, tmp_path: Pa
         assert "Others: largest movement (tolerance 0): text 0, image 0. Zero-shot accuracy of radar: " in done.stdout
         assert "(chance 5.0%)" in done.stdout
         assert "radar" in CodeBindModel.from_pretrained(folder / "checkpoint").config.modalities
+
+
+def test_trained_weights_keep_the_licence_of_their_base(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("train", ROOT / "examples" / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.license_of(None) == "apache-2.0"
+    assert module.license_of(str(tmp_path)) == "unknown"
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-sa-4.0\n---\n")
+    assert module.license_of(str(tmp_path)) == "cc-by-nc-sa-4.0"

@@ -25,6 +25,13 @@ from codebind_hf.training.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 
+# What decides the shapes of a tower.
+_SIZES = (
+    *("stem", "hidden_size", "num_hidden_layers", "mlp_size", "vocab_size", "max_position_embeddings"),
+    *("num_channels", "input_size", "patch_size", "strides", "tubelet_size", "num_groups", "lens_num_latents"),
+)
+
+
 def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[CodeBindModel, CodeBindProcessor]:
     """A model with the encoders that `senses` need, and its processor.
 
@@ -79,7 +86,28 @@ def _stored_fields(base: str) -> dict[str, Any]:
         raise OSError(f"base: {base!r} is no checkpoint. {fix} ({error})") from error
 
 
+def _check_sizes(base: str, config: CodeBindConfig) -> None:
+    """Refuse an architecture that the base's tensors cannot fill, before the library lists all of them."""
+    stored = CodeBindConfig.from_pretrained(base)
+    sizes = [("shared_dim", stored.shared_dim, config.shared_dim)]
+    for name, encoder in config.encoder_configs.items():
+        own = stored.encoder_configs.get(name)
+        for size in _SIZES if own is not None else ():
+            sizes.append((f"{name}_config.{size}", _plain(getattr(own, size)), _plain(getattr(encoder, size))))
+    for name, held, wanted in sizes:
+        if held != wanted:
+            raise ValueError(
+                f"base: {base!r} does not fit the recipe's preset and model: {name} is {held} in the base and "
+                f"{wanted} in the recipe. Fix: give the base's sizes under `model`."
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
 def _loaded_model(base: str, config: CodeBindConfig, has_temperature: bool) -> CodeBindModel:
+    _check_sizes(base, config)
     try:
         loaded: Any = CodeBindModel.from_pretrained(base, config=config, dtype=torch.float32, output_loading_info=True)
     except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -16,7 +17,7 @@ from codebind_hf.model.modalities import MODALITIES, Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import add_lora, save_adapter
-from codebind_hf.training.arguments import CodeBindTrainingArguments
+from codebind_hf.training.arguments import MODES, CodeBindTrainingArguments
 from codebind_hf.training.freezing import train_only, trainable_parts
 from codebind_hf.training.health import CodebookHealthCallback
 from codebind_hf.training.stages import ORDERS, SenseView, Stage, plan_stages
@@ -24,6 +25,8 @@ from codebind_hf.training.trainer import CodeBindTrainer
 
 
 logger = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?")
 
 # What suits tiny on a few hundred to a few thousand rows; a recipe file overrides any of it.
 DEFAULT_ARGUMENTS: dict[str, Any] = {
@@ -95,6 +98,7 @@ class Recipe:
                 close = difflib.get_close_matches(unknown[0], known, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ValueError(f"{name}: got the unknown argument {', '.join(map(repr, unknown))}.{hint}")
+            _check_values(name, options)
 
     def arguments(self, stage: Stage, output_dir: Path) -> CodeBindTrainingArguments:
         """Arguments of one stage: the defaults, the recipe's, then the stage's own."""
@@ -102,6 +106,19 @@ class Recipe:
         chosen = {**DEFAULT_ARGUMENTS, **DEFAULT_STAGES[kind], **self.training, **self.stages.get(kind, {})}
         chosen.setdefault("max_steps", max(LEAST_BINDING_STEPS, STEPS_PER_TARGET * len(stage.trained)))
         return CodeBindTrainingArguments(output_dir=str(output_dir / stage.name), seed=self.seed, **chosen)
+
+
+def _check_values(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse numbers that YAML reads as text, and a wrong mode before any row is prepared."""
+    kinds = {entry.name: entry.default for entry in fields(CodeBindTrainingArguments)}
+    for key, value in options.items():
+        if isinstance(value, str) and not isinstance(kinds[key], str) and _NUMBER.fullmatch(value):
+            raise ValueError(
+                f"{name}: {key} is the text {value!r}, not a number. Fix: YAML needs a point, such as 5.0e-4."
+            )
+    if options.get("train_mode", MODES[0]) not in MODES:
+        allowed = ", ".join(map(repr, MODES))
+        raise ValueError(f"{name}: train_mode is {options['train_mode']!r}; allowed: {allowed}.")
 
 
 def senses_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -230,6 +230,19 @@ def test_a_recipe_with_a_typing_error_is_refused(fields: dict[str, Any], named: 
         Recipe(**fields)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"training": {"learning_rate": "5e-4"}}, r"learning_rate is the text '5e-4'.*such as 5\.0e-4"),
+        ({"training": {"new_module_learning_rate": "1e-3"}}, "new_module_learning_rate is the text"),
+        ({"stages": {"bind": {"train_mode": "lorra"}}}, "bind: train_mode is 'lorra'; allowed: 'full'"),
+    ],
+)
+def test_values_that_no_training_could_use_are_refused_at_once(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        Recipe(**options)
+
+
 def test_an_unknown_preset_is_named() -> None:
     with pytest.raises(ValueError, match="unknown preset 'huge'.*tiny"):
         build(Recipe(preset="huge"), ["text", "image"], ["a cat"])
