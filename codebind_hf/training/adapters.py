@@ -1,5 +1,6 @@
 """LoRA through PEFT: adapters in the towers, and checkpoints that also hold what learns beside them."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,10 @@ ARCHITECTURE_FOLDER = "architecture"
 _ATTENTION = r"self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 LORA_MODULES = {"all": rf"({_ATTENTION}|mlp\.(fc1|fc2))", "attention": _ATTENTION}
 _PREFIX = "base_model.model."
+_DECODERS = "decoders."
+
+
+logger = logging.getLogger(__name__)
 
 
 def add_lora(
@@ -84,6 +89,20 @@ def merge_lora(model: CodeBindModel) -> CodeBindModel:
     return model
 
 
+def remove_lora(model: CodeBindModel) -> CodeBindModel:
+    """Take the adapter out without merging it, in place: the towers are then the base's, bit for bit.
+
+    Heads, CLS tokens, decoders and codebooks that learned beside the adapter stay as they are. A merged adapter cannot
+    be taken out: adding and subtracting it rounds.
+
+    Raises:
+        ValueError: the model has no adapter.
+    """
+    _check_lora(model)
+    _remove(model, merge=False)
+    return model
+
+
 def _check_lora(model: CodeBindModel) -> None:
     if not has_lora(model):
         raise ValueError("model: it has no adapter. Fix: `add_lora(...)` or `load_adapter(...)` first.")
@@ -99,12 +118,15 @@ def _remove(model: CodeBindModel, merge: bool) -> None:
     model._hf_peft_config_loaded = False
 
 
-def adapter_state(model: CodeBindModel, state_dict: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+def adapter_state(
+    model: CodeBindModel, state_dict: Mapping[str, Tensor] | None = None, decoders: bool = True
+) -> dict[str, Tensor]:
     """The adapter, and all that a frozen tower does not hold: CLS tokens, heads, decoders, scale and every buffer.
 
     Args:
         model: with an adapter, or without for what belongs to no adapter.
         state_dict: of the whole model, where it had to be gathered; `None` takes the model's own.
+        decoders: `False` leaves them out.
     """
     state = dict(model.state_dict() if state_dict is None else state_dict)
     buffers = {name for name, _ in model.named_buffers()}
@@ -112,12 +134,16 @@ def adapter_state(model: CodeBindModel, state_dict: Mapping[str, Tensor] | None 
         name: value
         for name, value in state.items()
         if name in buffers or ".tower." not in name or name.endswith(".tower.cls_token")
+        if decoders or not name.startswith(_DECODERS)
     }
     return {**(model.get_adapter_state_dict(ADAPTER, state) if has_lora(model) else {}), **beside}
 
 
 def save_adapter(
-    model: CodeBindModel, folder: str | os.PathLike, state_dict: Mapping[str, Tensor] | None = None
+    model: CodeBindModel,
+    folder: str | os.PathLike,
+    state_dict: Mapping[str, Tensor] | None = None,
+    decoders: bool = True,
 ) -> None:
     """Write the adapter with all that learns beside it, in PEFT's format, which PEFT and transformers load whole.
 
@@ -126,6 +152,7 @@ def save_adapter(
 
     Args:
         state_dict: as in `adapter_state`.
+        decoders: `False` leaves them out, nine tenths of the file. No embedding needs them; to go on training does.
 
     Raises:
         ValueError: the model has no adapter.
@@ -133,7 +160,9 @@ def save_adapter(
     _check_lora(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {f"{_PREFIX}{name}": value.contiguous() for name, value in adapter_state(model, state_dict).items()}
+    state = {
+        f"{_PREFIX}{name}": value.contiguous() for name, value in adapter_state(model, state_dict, decoders).items()
+    }
     save_file(state, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     model.peft_config[ADAPTER].save_pretrained(str(folder))  # type: ignore[attr-defined]
     model.config.save_pretrained(folder / ARCHITECTURE_FOLDER)
@@ -142,7 +171,8 @@ def save_adapter(
 def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     """Load what `save_adapter` wrote onto its base model, in place; an adapter that is there takes the new values.
 
-    Senses that `model` was loaded without are left out.
+    Senses that `model` was loaded without are left out. From a file without decoders the model keeps its own, and a
+    warning says so.
 
     Raises:
         OSError: the folder holds no adapter.
@@ -160,8 +190,13 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
         config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = False
         model.add_adapter(config, adapter_name=ADAPTER)
+    own = adapter_state(model)
+    if not any(name.startswith(_DECODERS) for name in saved):
+        if any(name.startswith(_DECODERS) for name in own):
+            logger.warning("%s: holds no decoders; reconstructions are those of the base.", file)
+        own = {name: value for name, value in own.items() if not name.startswith(_DECODERS)}
     try:
-        _check_same(adapter_state(model), state, file)
+        _check_same(own, state, file)
     except ValueError:
         if is_new:
             _remove(model, merge=False)

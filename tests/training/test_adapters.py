@@ -1,21 +1,31 @@
 """LoRA: where adapters sit, what they add, and that a saved one brings back everything that was trained."""
 
+import logging
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from common import assert_same, small_config, tiny_inputs, tiny_model
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.training.adapters import add_lora, load_adapter, merge_lora, save_adapter
+from codebind_hf.training.adapters import (
+    adapter_state,
+    add_lora,
+    load_adapter,
+    merge_lora,
+    remove_lora,
+    save_adapter,
+)
 
 
 SENSES = ("text", "image", "audio")
@@ -216,6 +226,103 @@ def test_an_adapter_that_grew_a_plain_base_brings_the_architecture_to_rebuild_it
     assert_same(outputs_of(model, model.config), outputs_of(loaded, config))
 
 
+RADAR = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "input_size": [24], "patch_size": [4]}
+
+
+@pytest.mark.parametrize(("sense", "encoder"), [("point_cloud", "point"), ("radar", "radar"), ("eeg", "eeg")])
+def test_every_kind_of_target_comes_back_bit_for_bit(tmp_path: Path, sense: str, encoder: str) -> None:
+    model = tiny_model(small_config("text", "image", *([] if sense == "radar" else [sense])))
+    if sense == "radar":
+        model.add_modality("radar", {**RADAR, "num_channels": 1, "num_hidden_layers": 2})
+    model.save_pretrained(tmp_path / "base")
+    inputs = tiny_inputs(model.config) if sense != "radar" else {"radar_values": torch.randn(3, 1, 24)}
+    before = model.eval()(**inputs).embeds[sense]
+    add_lora(model, [encoder])
+    assert {name.split(".")[1] for name in adapted(model)} == {encoder}
+    expected = changed(model).eval()(**inputs)
+    assert not torch.equal(expected.embeds[sense], before)
+    save_adapter(model, tmp_path / "adapter")
+    loaded = CodeBindModel.from_pretrained(tmp_path / "base")
+    load_adapter(loaded, tmp_path / "adapter")
+    found = loaded.eval()(**inputs)
+    assert torch.equal(found.embeds[sense], expected.embeds[sense])
+    assert torch.equal(found.specific_embeds[sense], expected.specific_embeds[sense])
+    merged = merge_lora(loaded)(**inputs, quantize=False).embeds[sense]
+    torch.testing.assert_close(merged, expected.continuous_embeds[sense], rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_without_decoders_embeds_the_same_and_says_what_it_lacks(
+    saved: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_adapter(saved.model, tmp_path, decoders=False)
+    model = CodeBindModel.from_pretrained(saved.base)
+    kept = {name: value.clone() for name, value in model.decoders.state_dict().items()}
+    with caplog.at_level(logging.WARNING, logger="codebind_hf"):
+        load_adapter(model, tmp_path)
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("codebind_hf")]
+    assert said.endswith("holds no decoders; reconstructions are those of the base.")
+    found = outputs_of(model, model.config)
+    embeds = {name: value for name, value in saved.outputs.items() if not name.endswith("reconstruction")}
+    assert_same(embeds, {name: found[name] for name in embeds})
+    assert_same(kept, dict(model.decoders.state_dict()))
+    # A file with some of the decoders is still refused.
+    file = tmp_path / "adapter_model.safetensors"
+    whole = load_file(saved.adapter / "adapter_model.safetensors")
+    save_file({name: value for name, value in whole.items() if ".decoders.audio." not in name}, file)
+    with pytest.raises(ValueError, match="lacks decoders.audio"):
+        load_adapter(model, tmp_path)
+
+
+RECIPES = {
+    **dict.fromkeys(("in1k", "p365"), "image"),
+    "k400": "video",
+    **dict.fromkeys(("audio", "audiocaps", "audioset", "vggsound"), "audio"),
+    **dict.fromkeys(("flir", "llvip"), "thermal"),
+    "sun": "depth",
+    "touch_and_go": "tactile",
+    "eeg": "eeg",
+}
+
+
+def size_of(state: dict[str, Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in state.values())
+
+
+@cache
+def whole_size(preset: str) -> int:
+    with torch.device("meta"):
+        return size_of(CodeBindModel(CodeBindConfig.from_preset(preset)).state_dict())
+
+
+@cache
+def adapter_sizes(preset: str, sense: str, mode: str, rank: int) -> tuple[int, int]:
+    """Bytes of an adapter checkpoint, and without decoders; nothing but shapes is made."""
+    with torch.device("meta"):
+        model = CodeBindModel(CodeBindConfig.from_preset(preset).restricted_to(["text", "image", sense]))
+        if mode == "lora":
+            add_lora(model, [model.config.modalities[sense].encoder], rank)
+    return size_of(adapter_state(model)), size_of(adapter_state(model, decoders=False))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_adapter_of_a_paper_recipe_is_less_than_a_twentieth_of_the_model(name: str) -> None:
+    file = Path(__file__).parents[2] / "examples" / "recipes" / f"{name}.yaml"
+    recipe = yaml.safe_load(file.read_text())["recipe"]
+    training = recipe["training"]
+    assert "lora_layers" not in training
+    assert "decoder_config" not in recipe["model"]
+    sizes = adapter_sizes(recipe["preset"], RECIPES[name], training["train_mode"], training.get("lora_rank", 4))
+    whole, without_decoders = (size / whole_size("codebind-ib-huge") for size in sizes)
+    # Measured: 2.2 % (image, video), 2.3 % (EEG), 4.0 % (depth), 4.2 % (the others); decoders are all but 0.4 %.
+    assert 0.02 < whole < 0.05
+    assert without_decoders < 0.005
+
+
+def test_recipes_of_the_paper_are_all_measured() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "recipes"
+    assert {path.stem for path in folder.glob("*.yaml")} - {"demo"} == set(RECIPES)
+
+
 # Merging
 
 
@@ -235,6 +342,25 @@ def test_a_merged_model_is_the_adapted_one_and_saves_as_a_plain_checkpoint(
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     loaded = CodeBindModel.from_pretrained(tmp_path / "merged")
     assert_same(merged, outputs_of(loaded, loaded.config))
+
+
+def test_an_adapter_that_is_taken_out_leaves_the_bits_of_the_base(saved: SimpleNamespace) -> None:
+    base = CodeBindModel.from_pretrained(saved.base)
+    model = remove_lora(saved.model)
+    assert not has_lora(model)
+    towers = {name: value for name, value in base.state_dict().items() if ".tower." in name and "cls" not in name}
+    assert_same(towers, {name: model.state_dict()[name] for name in towers})
+    # Where nothing but the adapter has learned, that is the whole model again.
+    before = outputs_of(base, base.config)
+    add_lora(base, ["audio"])
+    with torch.no_grad():
+        for name, value in base.named_parameters():
+            if ".lora_" in name:
+                value += 0.3
+    assert not torch.equal(outputs_of(base, base.config)["audio.embeds"], before["audio.embeds"])
+    assert_same(before, outputs_of(remove_lora(base), base.config))
+    with pytest.raises(ValueError, match="model: it has no adapter"):
+        remove_lora(base)
 
 
 def test_after_merging_another_adapter_fits(saved: SimpleNamespace) -> None:
