@@ -1,15 +1,19 @@
 """LoRA through PEFT: adapters in the towers, and checkpoints that also hold what learns beside them."""
 
+import hashlib
+import json
 import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftConfig, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,6 +25,9 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 ARCHITECTURE_FOLDER = "architecture"
 _ATTENTION = r"self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 LORA_MODULES = {"all": rf"({_ATTENTION}|mlp\.(fc1|fc2))", "attention": _ATTENTION}
+_TOWERS = "towers"
+# Numbers of every tensor that its fingerprint holds.
+_SAMPLES = 64
 _PREFIX = "base_model.model."
 _DECODERS = "decoders."
 
@@ -163,7 +170,8 @@ def save_adapter(
     state = {
         f"{_PREFIX}{name}": value.contiguous() for name, value in adapter_state(model, state_dict, decoders).items()
     }
-    save_file(state, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+    towers = json.dumps(_fingerprints(model.state_dict() if state_dict is None else state_dict))
+    save_file(state, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt", _TOWERS: towers})
     model.peft_config[ADAPTER].save_pretrained(str(folder))  # type: ignore[attr-defined]
     model.config.save_pretrained(folder / ARCHITECTURE_FOLDER)
 
@@ -176,7 +184,8 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
 
     Raises:
         OSError: the folder holds no adapter.
-        ValueError: the adapter is of another architecture, or holds nothing but LoRA; the model is then as it was.
+        ValueError: the adapter is of another architecture or base, or holds nothing but LoRA; the model is then as it
+            was.
     """
     file = Path(folder) / SAFETENSORS_WEIGHTS_NAME
     if not file.is_file():
@@ -197,6 +206,7 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
         own = {name: value for name, value in own.items() if not name.startswith(_DECODERS)}
     try:
         _check_same(own, state, file)
+        _check_base(model, file)
     except ValueError:
         if is_new:
             _remove(model, merge=False)
@@ -206,6 +216,32 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
             set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
     else:
         model.load_state_dict(state, strict=False)
+
+
+def _fingerprints(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """A short text for the type and weights of every tower, from some numbers of each of its tensors."""
+    texts: dict[str, Any] = {}
+    for name in sorted(state):
+        room, _, rest = name.partition(".")
+        if room == "encoders" and ".tower." in name and LORA_PART not in name and not name.endswith("cls_token"):
+            values = state[name].detach().flatten()
+            some = values[:: max(1, len(values) // _SAMPLES)].cpu()
+            text = texts.setdefault(rest.partition(".")[0], hashlib.sha256())
+            text.update(f"{name.replace('.base_layer.', '.')} {some.dtype} {tuple(values.shape)}".encode())
+            text.update(some.double().numpy().tobytes())
+    return {encoder: text.hexdigest() for encoder, text in texts.items()}
+
+
+def _check_base(model: CodeBindModel, file: Path) -> None:
+    """Refuse a base with other weights than the adapter was trained on, such as one that it is merged into."""
+    with safe_open(file, "pt") as archive:
+        saved = json.loads((archive.metadata() or {}).get(_TOWERS, "{}"))
+    own = _fingerprints(model.state_dict())
+    if wrong := [name for name, text in own.items() if saved.get(name, text) != text]:
+        raise ValueError(
+            f"{file}: was trained on other weights, or weights of another type, of the tower of {', '.join(wrong)}. "
+            "Fix: load it onto the checkpoint that its training started from, not onto a merged one."
+        )
 
 
 def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], file: Path) -> None:

@@ -413,6 +413,19 @@ def test_an_adapter_of_another_architecture_is_refused_and_leaves_the_model_alon
         assert_same(before, outputs_of(model, model.config))
 
 
+def test_a_base_with_other_weights_is_refused(saved: SimpleNamespace, tmp_path: Path) -> None:
+    """Such as the merged model, to which the adapter would be added a second time."""
+    model = CodeBindModel.from_pretrained(saved.base)
+    load_adapter(model, saved.adapter)
+    merge_lora(model).save_pretrained(tmp_path)
+    merged = CodeBindModel.from_pretrained(tmp_path)
+    before = {name: value.clone() for name, value in merged.state_dict().items()}
+    with pytest.raises(ValueError, match="trained on other weights.* of the tower of .*audio.*not onto a merged one"):
+        load_adapter(merged, saved.adapter)
+    assert not has_lora(merged)
+    assert_same(merged.state_dict(), before)
+
+
 def test_lora_without_the_rest_is_refused(saved: SimpleNamespace, tmp_path: Path) -> None:
     # What the library itself writes for a model with an adapter.
     saved.model.save_pretrained(tmp_path / "lora-only")
