@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
-    # The examples, which some tests run in this process, choose a number of their own; sums then differ in the last bit.
+    # Examples that run in this process choose a number of their own, and sums then differ in the last bit.
     torch.set_num_threads(1)
     torch.manual_seed(0)
     np.random.seed(0)
