@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
@@ -92,6 +93,10 @@ def merge_lora(model: CodeBindModel) -> CodeBindModel:
         ValueError: the model has no adapter, or merging would give weights that are not finite.
     """
     _check_lora(model)
+    for name, module in model.named_modules():
+        # Before anything is merged: a model with half of its adapter could be neither used nor saved.
+        if isinstance(module, LoraLayer) and not module.get_delta_weight(ADAPTER).isfinite().all():  # type: ignore[attr-defined]
+            raise ValueError(f"model: the adapter of {name} holds numbers that are not finite; nothing was merged.")
     _remove(model, merge=True)
     return model
 
@@ -195,6 +200,7 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     state = {name: value for name, value in saved.items() if not ignored.match(name)}
     # Of a model that was loaded without the adapted senses, only what lies beside the adapter is left.
     is_new = not has_lora(model) and any(LORA_PART in name for name in state)
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if is_new:
         config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = False
@@ -210,6 +216,9 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     except ValueError:
         if is_new:
             _remove(model, merge=False)
+            # Adding the adapter froze everything.
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name in learning)
         raise
     if has_lora(model):
         with torch.no_grad():

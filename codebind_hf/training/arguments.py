@@ -87,9 +87,13 @@ class CodeBindTrainingArguments(TrainingArguments):
                 f"input_noise, init_batches: got {self.input_noise} and {self.init_batches}; they must be at least 0 "
                 "and 1."
             )
-        if self.gradient_cache_chunk is not None and self.gradient_cache_chunk < 1:
+        if self.ddp_find_unused_parameters is None:
+            # A batch rarely has every sense, and activation checkpointing would turn the library's default off.
+            self.ddp_find_unused_parameters = True
+        chunk = self.gradient_cache_chunk
+        if chunk is not None and (not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1):
             raise ValueError(
-                f"gradient_cache_chunk: got {self.gradient_cache_chunk}; it must be 1 or more, or None for no chunks."
+                f"gradient_cache_chunk: got {chunk!r}; it must be a whole number of 1 or more, or None for no chunks."
             )
         if self.lora_rank < 1:
             raise ValueError(f"lora_rank: got {self.lora_rank}; it must be 1 or more.")

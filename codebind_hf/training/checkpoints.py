@@ -48,9 +48,11 @@ def publish(staged: Path, final: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder, if it is there."""
-    if folder.exists():
+    """Remove a folder, or a stray file in its place, if it is there."""
+    if folder.is_dir():
         shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
 
 
 def settle(run: Path) -> None:

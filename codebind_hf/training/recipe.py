@@ -201,7 +201,7 @@ def _run(
     arguments: CodeBindTrainingArguments, model: CodeBindModel, processor: CodeBindProcessor, view: SenseView
 ) -> list[dict[str, Any]]:
     arguments.dataloader_drop_last = arguments.dataloader_drop_last and _fills_batches(
-        view, arguments.train_batch_size
+        view, arguments.train_batch_size * arguments.world_size
     )
     trainer = CodeBindTrainer(
         model=model,
@@ -219,7 +219,11 @@ def _run(
 
 
 def _fills_batches(view: SenseView, batch_size: int) -> bool:
-    """Whether the smaller batches can be left out: not of a few hundred rows, nor the only one of a set of senses."""
+    """Whether smaller rounds can be left out: not of a few hundred rows, nor the only one of a set of senses.
+
+    Args:
+        batch_size: rows that all processes together take in a round.
+    """
     sizes = Counter(map(sense_names, view)).values()
     return sum(sizes) >= 8 * batch_size and min(sizes) >= batch_size
 

@@ -106,11 +106,12 @@ class CodeBindTrainer(Trainer):
         return self.accelerator.prepare(self._batches())
 
     def _num_batches(self) -> int:
-        """About as many batches as the run has on one process."""
+        """About as many batches as the run has on every process."""
         if self.args.max_steps > 0:
             return self.args.max_steps * self.args.gradient_accumulation_steps
         num_rows = 0 if self.train_dataset is None else len(self.train_dataset)
-        return max(1, int(self.args.num_train_epochs * num_rows / self._train_batch_size))
+        size = self._train_batch_size * self.args.world_size
+        return max(1, int(self.args.num_train_epochs * num_rows / size))
 
     def _batches(self) -> DataLoader:
         sampler = SenseBatchSampler(

@@ -46,6 +46,7 @@ def main(folder: Path) -> None:
         remove_unused_columns=False,
         disable_tqdm=True,
         use_cpu=True,
+        activation_checkpointing=True,
         seed=1,
     )
     data = PreparedDataset(rows, processor)

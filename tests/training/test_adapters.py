@@ -424,6 +424,20 @@ def test_a_base_with_other_weights_is_refused(saved: SimpleNamespace, tmp_path: 
         load_adapter(merged, saved.adapter)
     assert not has_lora(merged)
     assert_same(merged.state_dict(), before)
+    assert all(parameter.requires_grad for parameter in merged.parameters())
+
+
+def test_an_adapter_that_is_not_finite_is_not_merged_in_part(saved: SimpleNamespace) -> None:
+    model = CodeBindModel.from_pretrained(saved.base)
+    load_adapter(model, saved.adapter)
+    last = [parameter for name, parameter in model.named_parameters() if ".lora_B." in name][-1]
+    with torch.no_grad():
+        last[0, 0] = torch.nan
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="not finite; nothing was merged"):
+        merge_lora(model)
+    assert has_lora(model)
+    assert model.state_dict().keys() == before.keys()
 
 
 def test_lora_without_the_rest_is_refused(saved: SimpleNamespace, tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def test_a_learning_batch_norm_is_refused_and_a_frozen_one_is_not(tiny: SimpleNa
     assert int(step(model, batch, 4)["encoders.point.tower.stem.local.1.num_batches_tracked"]) == 0
 
 
-@pytest.mark.parametrize("size", [0, -3])
-def test_the_size_of_a_chunk_is_checked(tmp_path: Any, size: int) -> None:
-    with pytest.raises(ValueError, match=f"gradient_cache_chunk: got {size}; it must be 1 or more"):
+@pytest.mark.parametrize("size", [0, -3, 2.5, True, "auto"])
+def test_the_size_of_a_chunk_is_checked(tmp_path: Any, size: Any) -> None:
+    with pytest.raises(ValueError, match=f"gradient_cache_chunk: got {size}; it must be a whole number of 1 or more"):
         CodeBindTrainingArguments(output_dir=str(tmp_path), gradient_cache_chunk=size)

@@ -25,6 +25,7 @@ from codebind_hf.training.checkpoints import (
     check_complete,
     compare_processes,
     newest_checkpoint,
+    settle,
 )
 
 
@@ -309,3 +310,10 @@ def test_names_that_only_look_like_checkpoints_are_not_taken(trainer_for: MakeTr
     trainer_for(folder, max_steps=2).train()
     (folder / "checkpoint-2").rename(folder / "checkpoint-2-kept")
     assert newest_checkpoint(folder) is None
+
+
+def test_a_stray_file_among_unfinished_checkpoints_is_removed(tmp_path: Path) -> None:
+    (tmp_path / STAGING_FOLDER).mkdir()
+    (tmp_path / STAGING_FOLDER / ".DS_Store").write_text("x")
+    settle(tmp_path)
+    assert not (tmp_path / STAGING_FOLDER).exists()
