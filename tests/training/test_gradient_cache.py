@@ -260,5 +260,5 @@ def test_a_learning_batch_norm_is_refused_and_a_frozen_one_is_not(tiny: SimpleNa
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, True, "auto"])
 def test_the_size_of_a_chunk_is_checked(tmp_path: Any, size: Any) -> None:
-    with pytest.raises(ValueError, match=f"gradient_cache_chunk: got {size!r}; it must be a whole number of 1 or more"):
+    with pytest.raises(ValueError, match=f"gradient_cache_chunk: got {size!r}; it must be a whole number"):
         CodeBindTrainingArguments(output_dir=str(tmp_path), gradient_cache_chunk=size)
