@@ -220,6 +220,19 @@ class Quantized(NamedTuple):
     segments: Tensor
     chosen: Tensor | None
 
+    def as_stored(self) -> Tensor:
+        """The codes with the norms they have, `(..., dim)`, straight-through; without a codebook unit segments."""
+        return straight_through(self.segments, self.chosen).flatten(-2)
+
+
+def straight_through(segments: Tensor, chosen: Tensor | None) -> Tensor:
+    """The chosen codes, bit for bit, with the gradient of the segments; the segments where nothing was chosen.
+
+    argmax has no gradient, so the encoder is handed that of its own segments. Their difference is 0, so that `embeds`
+    is the exact inverse also while training.
+    """
+    return segments if chosen is None else chosen + (segments - segments.detach())
+
 
 class SharedSpecificCodebook(nn.Module):
     """One codebook for the shared part of every encoder and one for the specific part of each."""
@@ -254,10 +267,8 @@ class SharedSpecificCodebook(nn.Module):
         if book is None:
             return Quantized(continuous, continuous, None, segments, None)
         chosen, ids = book(segments)
-        # argmax has no gradient; hand the encoder the gradient of its own segments instead. Their difference is 0, so
-        # that the codes pass bit for bit and `embeds` is the exact inverse also while training.
-        passed = chosen + (segments - segments.detach())
-        return Quantized(continuous, normalize(passed.flatten(-2), dim=-1), ids, segments, chosen)
+        passed = straight_through(segments, chosen).flatten(-2)
+        return Quantized(continuous, normalize(passed, dim=-1), ids, segments, chosen)
 
     def embeds(self, part: str, encoder: str, ids: Tensor) -> Tensor:
         """Unit embeddings `(..., dim)` of code ids `(..., segments)`, the inverse of `quantize`."""

@@ -258,7 +258,7 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
         for name, value in inputs.items():
             decode = output_reconstructions or (learns and self._is_trained(value.modality.encoder))
             decode = decode and value.modality.encoder in self.decoders
-            run = type(self)._sense if self.sense_runner is None else self.sense_runner
+            run = self.sense_runner or type(self)._sense
             states[name], hidden[name] = run(self, value, decode, all_tokens or decode)
         loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
         output = self._output(states, quantize, loss, terms)
@@ -305,7 +305,7 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
         """Embeddings of all tokens, `(batch, tokens, shared_dim + specific_dim)`, as the decoder was trained with."""
         parts = [part for part in (state.shared_tokens, state.specific_tokens) if part is not None]
         released = self.config.decoder_inputs == "codes+tokens"
-        embeds = [_as_stored(part) if released else part.embedding for part in parts]
+        embeds = [part.as_stored() if released else part.embedding for part in parts]
         if len(parts) > 1 and not self.config.quantize_specific:
             embeds[1] = parts[1].segments.flatten(-2) if released else parts[1].continuous
         joint = torch.cat(embeds, dim=-1)
@@ -427,13 +427,6 @@ def _pooled(tokens: Quantized) -> Quantized:
 
 def _read(part: Quantized, quantize: bool) -> Tensor:
     return part.embedding if quantize else part.continuous
-
-
-def _as_stored(part: Quantized) -> Tensor:
-    """The codes with the norms they have, `(..., dim)`, straight-through; without a codebook unit segments."""
-    if part.chosen is None:
-        return part.segments.flatten(-2)
-    return (part.chosen + (part.segments - part.segments.detach())).flatten(-2)
 
 
 def _plain_fields(config: CodeBindEncoderConfig) -> dict[str, Any]:

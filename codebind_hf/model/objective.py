@@ -101,7 +101,7 @@ class Objective:
         trained: frozenset[str],
     ) -> None:
         self.config, self.codebooks, self.scale, self.states, self.rows = config, codebooks, scale, states, rows
-        self.trained = trained if torch.is_grad_enabled() and trained else frozenset(config.modality_names)
+        self.trained = self._judging(trained)
         present = self._present()
         self.judged = [name for name in present if name in self.trained] or present
         self.own = [state for name, state in states.items() if name in self.judged]
@@ -127,6 +127,10 @@ class Objective:
                     if sum(weight for weight, _ in values):
                         terms[name] = self._combined(name, values)
         return self._agreed(terms)
+
+    def _judging(self, trained: frozenset[str]) -> frozenset[str]:
+        """The senses whose terms count: those that learn, or all where nothing does."""
+        return trained if torch.is_grad_enabled() and trained else frozenset(self.config.modality_names)
 
     def _present(self) -> list[str]:
         """Senses of which any process has a sample."""

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, mse_loss, normalize, softmax
 
-from .codebooks import SEARCH_CHUNK, SharedSpecificCodebook
-from .configuration_codebind import CodeBindConfig
+from .codebooks import SEARCH_CHUNK
 from .losses import uniformity
-from .objective import Objective, Pair, SenseState
+from .objective import Objective, Pair
 
 
 # Terms that the released code sums over senses; the others are means over senses or pairs.
@@ -89,16 +88,8 @@ class ParityObjective(Objective):
     `loss_cmcm_weight` `cm`, `loss_modal_decomp_weight` `orth`, `loss_uniform_weight` `uni`; `align` and `recon` are 1.
     """
 
-    def __init__(
-        self,
-        config: CodeBindConfig,
-        codebooks: SharedSpecificCodebook,
-        scale: Tensor,
-        states: dict[str, SenseState],
-        rows: dict[str, Tensor],
-        trained: frozenset[str],
-    ) -> None:
-        super().__init__(config, codebooks, scale, states, rows, trained=frozenset(config.modality_names))
+    def _judging(self, trained: frozenset[str]) -> frozenset[str]:
+        return frozenset(self.config.modality_names)
 
     def _combined(self, name: str, values: list[tuple[float, Tensor]]) -> Tensor:
         if name in SUMMED_TERMS:
