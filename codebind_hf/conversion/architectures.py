@@ -14,7 +14,16 @@ _PER_ENCODER = {
     "num_heads": "num_attention_heads",
     "drop_path": "drop_path_rate",
 }
-_SQUARE_KERNELS = ("depth", "thermal", "tactile")
+# Reference argument -> encoder, field, and along how many axes the one number counts.
+_LENGTHS = {
+    **{f"{name}_kernel_size": (name, "patch_size", 2) for name in ("audio", "depth", "thermal", "tactile")},
+    "audio_stride": ("audio", "patch_stride", 2),
+    "imu_kernel_size": ("imu", "patch_size", 1),
+    "eeg_data_len": ("eeg", "input_size", 1),
+    "eeg_patch_size": ("eeg", "patch_size", 1),
+}
+_AUDIO_SIZE = ("audio_num_mel_bins", "audio_target_len")
+_SHARED = ("out_embed_dim", "video_frames", "kernel_size")
 
 
 def reference_fields(preset: str, architecture: Mapping[str, Any] | None, encoders: Iterable[str]) -> dict[str, Any]:
@@ -49,17 +58,14 @@ def _apply(encoder: dict[str, Any], name: str, given: dict[str, Any]) -> None:
     for argument, field in _PER_ENCODER.items():
         if f"{name}_{argument}" in given:
             encoder[field] = given.pop(f"{name}_{argument}")
-    if name in _SQUARE_KERNELS and f"{name}_kernel_size" in given:
-        encoder["patch_size"] = [given.pop(f"{name}_kernel_size")] * 2
+    for argument, (owner, field, axes) in _LENGTHS.items():
+        if owner == name and argument in given:
+            encoder[field] = [given.pop(argument)] * axes
     if name == "vision":
         _apply_vision(encoder, given)
     if name == "audio":
-        _apply_audio(encoder, given)
-    for length, argument in (("input_size", f"{name}_data_len"), ("patch_size", f"{name}_patch_size")):
-        if name == "eeg" and argument in given:
-            encoder[length] = [given.pop(argument)]
-    if name == "imu" and "imu_kernel_size" in given:
-        encoder["patch_size"] = [given.pop("imu_kernel_size")]
+        size = encoder.get("input_size", (128, 204))
+        encoder["input_size"] = [given.pop(key, old) for key, old in zip(_AUDIO_SIZE, size, strict=True)]
 
 
 def _apply_vision(encoder: dict[str, Any], given: dict[str, Any]) -> None:
@@ -72,27 +78,10 @@ def _apply_vision(encoder: dict[str, Any], given: dict[str, Any]) -> None:
     encoder.update(tubelet_size=frames, patch_size=patch)
 
 
-def _apply_audio(encoder: dict[str, Any], given: dict[str, Any]) -> None:
-    mel, frames = encoder.get("input_size", (128, 204))
-    encoder["input_size"] = [given.pop("audio_num_mel_bins", mel), given.pop("audio_target_len", frames)]
-    if "audio_kernel_size" in given:
-        encoder["patch_size"] = [given.pop("audio_kernel_size")] * 2
-    if "audio_stride" in given:
-        encoder["patch_stride"] = [given.pop("audio_stride")] * 2
-
-
-_SHARED = ("out_embed_dim", "video_frames", "kernel_size")
-_OWN = {
-    "audio": ("kernel_size", "stride", "num_mel_bins", "target_len"),
-    "imu": ("kernel_size",),
-    "eeg": ("data_len", "patch_size"),
-    **dict.fromkeys(_SQUARE_KERNELS, ("kernel_size",)),
-}
-
-
 def _unknown(argument: str, names: list[str]) -> str:
-    own = [f"{name}_{suffix}" for name in names for suffix in (*_PER_ENCODER, *_OWN.get(name, ()))]
-    known = [*_SHARED, *own]
+    own = [f"{name}_{suffix}" for name in names for suffix in _PER_ENCODER]
+    lengths = [key for key, (owner, *_) in _LENGTHS.items() if owner in names]
+    known = [*_SHARED, *_AUDIO_SIZE, *own, *lengths]
     close = difflib.get_close_matches(argument, known, n=1)
     hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
     return f"architecture: unknown argument {argument!r}. {hint}"
