@@ -22,11 +22,10 @@ from codebind_hf.conversion import (
     convert_codebind,
     convert_imagebind,
     imagebind_processor,
-    without_adapter,
 )
 from codebind_hf.conversion.cards import write_conversion_card
 from codebind_hf.conversion.lora import has_lora
-from codebind_hf.training.adapters import save_adapter
+from codebind_hf.training.adapters import remove_lora, save_adapter
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -87,7 +86,7 @@ def save(model: CodeBindModel, processor: CodeBindProcessor, folder: Path, sourc
     adapted = has_lora(model)
     if adapted:
         save_adapter(model, partial / "adapter")
-        model = without_adapter(model)
+        remove_lora(model)
     model.save_pretrained(partial, max_shard_size=max_shard_size)
     processor.save_pretrained(partial)
     write_conversion_card(partial, folder.name, model.config, source, adapted)

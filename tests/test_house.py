@@ -33,7 +33,7 @@ PUBLIC = {
     "codebind_hf": """CodeBindConfig CodeBindEncoderConfig CodeBindModel CodeBindOutput CodeBindProcessor
         CodeBindTrainer CodeBindTrainingArguments LossBalancer""",
     "codebind_hf.conversion": """clip_tokenizer codebind_processor convert_codebind convert_imagebind
-        imagebind_processor revert_codebind revert_imagebind without_adapter""",
+        imagebind_processor revert_codebind revert_imagebind""",
     "codebind_hf.data": """CodeBindCollator Manifest NineSenses PreparedDataset SenseBatchSampler
         rows_from_dataset""",
     "codebind_hf.evaluation": """ClassEmbeds EmbeddedSense EmbeddedSet Evaluation ProbeResult class_embeddings

@@ -3,7 +3,6 @@
 from codebind_hf.conversion.clip_tokenizer import clip_tokenizer
 from codebind_hf.conversion.codebind import convert_codebind, revert_codebind
 from codebind_hf.conversion.imagebind import convert_imagebind, revert_imagebind
-from codebind_hf.conversion.lora import without_adapter
 from codebind_hf.conversion.processors import codebind_processor, imagebind_processor
 
 
@@ -15,5 +14,4 @@ __all__ = [
     "imagebind_processor",
     "revert_codebind",
     "revert_imagebind",
-    "without_adapter",
 ]

@@ -95,14 +95,6 @@ def add_released_lora(model: CodeBindModel, lora: Mapping[str, Mapping[str, Tens
     model.eval()
 
 
-def without_adapter(model: CodeBindModel) -> CodeBindModel:
-    """The model as it was before its adapter, sharing all tensors: what `save_pretrained` writes as the base."""
-    with torch.device("meta"):
-        base = CodeBindModel(model.config)
-    base.load_state_dict(plain_state(model), assign=True)
-    return base.eval()
-
-
 def plain_state(model: CodeBindModel) -> dict[str, Tensor]:
     """The state dict as it was before an adapter was added."""
     state = model.state_dict().items()

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from codebind_hf import CodeBindModel
 from codebind_hf.conversion import convert_codebind, revert_codebind
-from codebind_hf.conversion.lora import add_released_lora, lora_pairs, released_lora, without_adapter
+from codebind_hf.conversion.lora import add_released_lora, lora_pairs, released_lora
+from codebind_hf.training.adapters import remove_lora
 
 
 CONTINUED = {"temperature": 0.05, "loss_vq_weight": 50, "loss_vq_reg_weight": 0.01, "loss_cmcm_weight": 1.0}
@@ -95,7 +96,7 @@ def test_the_adapter_can_be_saved_and_loaded_on_a_fresh_base(
     model = convert(experiment, imagebind_file, lora="adapter")
     expected = model(input_features=AUDIO).embeds["audio"]
     model.save_pretrained(tmp_path / "adapter")
-    without_adapter(model).save_pretrained(tmp_path / "base")
+    remove_lora(model).save_pretrained(tmp_path / "base")
     fresh = CodeBindModel.from_pretrained(tmp_path / "base")
     assert not torch.equal(fresh(input_features=AUDIO).continuous_embeds["audio"], expected)
     fresh.load_adapter(str(tmp_path / "adapter"))
