@@ -1,5 +1,6 @@
 """The tiny model of the tests and inputs for it. Every axis has a size of its own, so that swapped axes fail."""
 
+import socket
 from typing import Any
 
 import torch
@@ -128,3 +129,10 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
     assert first.keys() == second.keys()
     different = [name for name in first if not torch.equal(first[name], second[name])]
     assert different == []
+
+
+def free_port() -> int:
+    """A port of this machine for processes that meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

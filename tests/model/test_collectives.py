@@ -1,12 +1,11 @@
 """Two processes with half a batch each must do what one process does with the whole batch."""
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-from common import tiny_config
+from common import free_port, tiny_config
 from torch import Tensor, distributed, multiprocessing
 
 from codebind_hf.model.codebooks import SharedSpecificCodebook
@@ -15,12 +14,6 @@ from codebind_hf.model.losses import info_nce
 
 
 DIM, SCALE = 8, 5.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def batch() -> tuple[Tensor, Tensor]:

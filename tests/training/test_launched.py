@@ -1,24 +1,18 @@
 """`accelerate launch` on two processes: one codebook, one set of loss weights, one model."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from common import free_port
 
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_on_processes.py"
 # Without a device of its own for every process, accelerate launches several on the CPU by this variable alone.
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.timeout(180)

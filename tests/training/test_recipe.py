@@ -11,7 +11,8 @@ from codebind_hf.data import CodeBindCollator, NineSenses, PreparedDataset
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.training import Recipe, Stage, build, save, senses_of, train
+from codebind_hf.training import CodeBindTrainingArguments, Recipe, Stage, build, save, senses_of, train
+from codebind_hf.training import recipe as recipe_module
 
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
@@ -205,6 +206,23 @@ def test_a_set_of_senses_smaller_than_a_batch_is_still_seen(rows: list[dict[str,
     model, _, _ = run(recipe, some, tmp_path)
     assert int(model.codebooks.specific["eeg"].num_updates) > 0
     assert int(model.codebooks.specific["audio"].num_updates) > 0
+
+
+def test_small_rounds_are_judged_by_what_all_processes_take(
+    rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set of senses that fills the batch of one process but no round of all would else never be seen."""
+    sizes = []
+
+    def stop(**options: Any) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(CodeBindTrainingArguments, "world_size", property(lambda _: 3))
+    monkeypatch.setattr(recipe_module, "_fills_batches", lambda view, size: sizes.append(size))
+    monkeypatch.setattr(recipe_module, "CodeBindTrainer", stop)
+    with pytest.raises(InterruptedError):
+        run(make_recipe(), rows, tmp_path)
+    assert sizes == [3 * 4]
 
 
 def test_a_sense_that_never_meets_text_or_image_is_named(rows: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from codebind_hf.data import CodeBindCollator
 from codebind_hf.model.modalities import MODALITIES
-from codebind_hf.training import CodeBindTrainer, LossBalancer, SenseView, train_only
+from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, LossBalancer, SenseView, train_only
 from codebind_hf.training.adapters import add_lora, load_adapter
 
 
@@ -109,6 +109,16 @@ def test_the_interval_of_the_default_balancer_grows_over_this_run(
 ) -> None:
     trainer = trainer_of(tiny.model(), tiny.items(), max_steps=500, gradient_accumulation_steps=2)
     assert trainer.balancer.max_steps == 1000
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_default_balancer_counts_the_batches_of_one_process(
+    tiny: SimpleNamespace, trainer_of: MakeTrainer, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    items = tiny.items(per_group=8)
+    trainer = trainer_of(tiny.model(), items, max_steps=-1, num_train_epochs=6)
+    monkeypatch.setattr(CodeBindTrainingArguments, "world_size", property(lambda _: processes))
+    assert trainer._num_batches() == 6 * len(items) // (4 * processes)
 
 
 def test_evaluation_leaves_balancer_codebooks_and_log_alone(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
