@@ -6,6 +6,7 @@ Source: the CodeBind paper, equations 1 to 10 and, where the paper leaves a choi
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -148,3 +149,36 @@ def farthest_points(points: Tensor, num_centres: int) -> list[int]:
         nearest = [min(squared_distance(row, rows[i]) for i in chosen) for row in rows]
         chosen.append(nearest.index(max(nearest)))
     return chosen
+
+
+def nearest_points(points: Tensor, centre: Tensor, size: int) -> list[int]:
+    """The nearest points, nearest first."""
+    distances = [squared_distance(row, centre.tolist()) for row in points.tolist()]
+    return sorted(range(len(distances)), key=distances.__getitem__)[:size]
+
+
+def points_in_ball(points: Tensor, centre: Tensor, size: int, radius: float) -> list[int]:
+    """The first points within the radius, and the first of them again where there are too few."""
+    inside = [i for i, row in enumerate(points.tolist()) if squared_distance(row, centre.tolist()) <= radius**2]
+    return (inside + [inside[0]] * size)[:size]
+
+
+def set_abstraction(state: dict[str, Tensor], cloud: Tensor, groups: int, size: int, radius: float) -> Tensor:
+    """OpenShape's tokens of one coloured cloud: facts of ViT-Lens, section 3.2."""
+    tokens = []
+    for centre in farthest_points(cloud[:, :3], groups):
+        place = cloud[centre, :3]
+        features = []
+        for i in points_in_ball(cloud[:, :3], place, size, radius):
+            x = torch.cat([cloud[i, :3] - place, cloud[i]])
+            for layer in range(3):
+                x = state[f"layers.{layer}.weight"] @ x + state[f"layers.{layer}.bias"]
+                mean, variance = state[f"norms.{layer}.running_mean"], state[f"norms.{layer}.running_var"]
+                x = (x - mean) / (variance + 1e-5).sqrt()
+                x = (x * state[f"norms.{layer}.weight"] + state[f"norms.{layer}.bias"]).clamp(min=0)
+            features.append(x)
+        strongest = torch.stack(features).max(0).values
+        x = state["projection.weight"] @ torch.cat([place, strongest]) + state["projection.bias"]
+        x = (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt()
+        tokens.append(x * state["norm.weight"] + state["norm.bias"])
+    return torch.stack(tokens)

@@ -32,8 +32,8 @@ OPTIONAL_LIBRARIES = {"soundfile", "av", "soxr"}
 PUBLIC = {
     "codebind_hf": """CodeBindConfig CodeBindEncoderConfig CodeBindModel CodeBindOutput CodeBindProcessor
         CodeBindTrainer CodeBindTrainingArguments LossBalancer""",
-    "codebind_hf.conversion": """clip_tokenizer codebind_processor convert_codebind convert_imagebind
-        imagebind_processor revert_codebind revert_imagebind""",
+    "codebind_hf.conversion": """clip_tokenizer codebind_processor convert_codebind convert_imagebind convert_vitlens
+        imagebind_processor revert_codebind revert_imagebind revert_vitlens vitlens_processor""",
     "codebind_hf.data": """CodeBindCollator Manifest NineSenses PreparedDataset SenseBatchSampler
         rows_from_dataset""",
     "codebind_hf.evaluation": """ClassEmbeds EmbeddedSense EmbeddedSet Evaluation ProbeResult class_embeddings

@@ -15,6 +15,12 @@ LAYOUTS: dict[str, tuple[Callable[[Tensor], tuple[Tensor, ...]], Callable[..., T
     "same": (lambda x: (x,), lambda x: x),
     # One fused matrix for query, key and value: copies, so that the fused one can be freed.
     "thirds": (lambda x: tuple(part.clone() for part in x.chunk(3)), lambda *x: torch.cat(x)),
+    "halves": (lambda x: tuple(part.clone() for part in x.chunk(2)), lambda *x: torch.cat(x)),
+    # A plain matrix that inputs are multiplied with from the left.
+    "transposed": (lambda x: (x.T,), lambda x: x.T),
+    # Kernels of a convolution over single points, of one cloud and of groups of points.
+    "pointwise": (lambda x: (x[:, :, 0],), lambda x: x[:, :, None]),
+    "pointwise_of_groups": (lambda x: (x[:, :, 0, 0],), lambda x: x[:, :, None, None]),
     "without_batch": (lambda x: (x[0],), lambda x: x[None]),
     "without_batch_and_token": (lambda x: (x[0, 0],), lambda x: x[None, None]),
     "scalar": (lambda x: (x.reshape(1),), lambda x: x.reshape(())),

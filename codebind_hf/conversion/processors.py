@@ -1,4 +1,4 @@
-"""Which numbers did ImageBind and CodeBind prepare inputs with? Both as data, and processors made of them."""
+"""Which numbers did ImageBind, CodeBind and ViT-Lens prepare inputs with? As data, and processors made of them."""
 
 import os
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 from codebind_hf.conversion.clip_tokenizer import clip_tokenizer
 from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
 from codebind_hf.model.processing_codebind import CodeBindProcessor
 
 
@@ -95,6 +96,40 @@ CODEBIND_INPUTS: dict[str, dict[str, Any]] = {
     "imu": {**_RAW, "time_crop": None},
 }
 
+# TencentARC/ViT-Lens@2b4f2e0 mm_vit_lens/data_processors.py. Maps and tactile pictures were resized by a torchvision
+# that does not smooth tensors. Its depth files are disparities of eight times the distance (the shift of SUN RGB-D's
+# PNG files is not undone), which its mean and deviation belong to: so an eighth of the baseline and of the range. It
+# has no loader for videos; frames are the first ones of clips like the sound's.
+VITLENS_INPUTS: dict[str, dict[str, Any]] = {
+    "text": {"cleaning": "vitlens", "padding": "max_length"},
+    "images": _PICTURE,
+    "videos": {**_PICTURE, "num_clips": 3, "frames_per_clip": 1, "clip_seconds": 5.0, "num_crops": 1},
+    "audio": {
+        **_AUDIO,
+        "num_clips": 3,
+        "clip_seconds": 5.0,
+        "clip_spacing": "open",
+        "short_audio": "repeat",
+        "mean": -4.2677393,
+        "std": 4.5689974,
+    },
+    "depth": {
+        **_DISPARITY,
+        "baseline": 0.075 / 8,
+        "depth_range": [0.01 / 8, 50.0 / 8],
+        "resize_on": "tensor",
+        "interpolation": "bicubic",
+        "antialias": False,
+        "mean": [0.0418],
+        "std": [0.0295],
+    },
+    "tactile": {**_PICTURE, "resize_on": "tensor", "resize_edge": 256, "antialias": False},
+    "point_clouds": {"selection": "farthest", "center": True, "unit_sphere": True},
+    "eeg": {**_RAW, "time_crop": [20, 460]},
+}
+# Of the point towers with colours, which are OpenShape's: clouds stand on the x-y plane, points are a random choice.
+_COLOURED_POINTS = {"selection": "random", "swap_yz": True, "missing_colour": 0.4}
+
 
 def imagebind_processor(
     config: CodeBindConfig, bpe_file: str | os.PathLike[str], **overrides: dict[str, Any]
@@ -139,6 +174,31 @@ def codebind_processor(
         OSError, ValueError: as for `imagebind_processor`.
     """
     return _processor(CODEBIND_INPUTS, config, bpe_file, overrides)
+
+
+def vitlens_processor(
+    config: CodeBindConfig, bpe_file: str | os.PathLike[str], **overrides: dict[str, Any]
+) -> CodeBindProcessor:
+    """The processor of a converted ViT-Lens: `VITLENS_INPUTS`, and sizes from `config`.
+
+    Nothing is random: a sound shorter than a clip is repeated from its start, and farthest point sampling begins with
+    the first point. Clouds with fewer points are repeated in order, which changes no token. Texts are cleaned as
+    ViT-Lens's own interface cleans captions; its zero-shot benchmarks use `text={"cleaning": "open_clip"}`. Depth
+    comes in metres, as everywhere here; its own files are `depth_unit="disparity"`. Colours of a cloud, where the
+    encoder sees them, are in [0, 1], or `point_clouds={"colour_scale": 255}`.
+
+    Args:
+        config: of the converted model, e.g. `convert_vitlens(...).config`.
+        bpe_file, overrides: as for `imagebind_processor`.
+
+    Raises:
+        OSError, ValueError: as for `imagebind_processor`.
+    """
+    inputs = dict(VITLENS_INPUTS)
+    points = config.point_config
+    if isinstance(points, CodeBindEncoderConfig) and points.num_channels > 3:
+        inputs["point_clouds"] = inputs["point_clouds"] | _COLOURED_POINTS
+    return _processor(inputs, config, bpe_file, overrides)
 
 
 def _processor(

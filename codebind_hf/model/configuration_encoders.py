@@ -8,6 +8,8 @@ from .configuration_base import CodeBindBaseConfig, check_choice, check_least, c
 
 
 _STEMS = ("tokens", "patches", "points")
+_GROUPINGS = ("nearest", "ball")
+_FPS_STARTS = ("first", "random")
 
 
 @checked_config
@@ -74,11 +76,19 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         stem_position: a position table of the stem's own, added before the lens (ViT-Lens).
         has_position: the tower's own position table (with one entry for the CLS token).
         pre_norm: LayerNorm on the tokens before the first block.
-        num_groups, group_size, point_widths: centres, neighbours and mini-PointNet widths of the points stem.
+        num_groups, group_size, point_widths: centres, neighbours and widths of the shared MLPs of the points stem.
+        point_grouping: "nearest" (the `group_size` nearest points of each centre, on x, y, z; `point_widths` are four)
+            or "ball" (the first `group_size` points within `ball_radius`, with further channels such as colours).
+        fps_start: where farthest point sampling of the centres begins: "first" (point 0) or "random" (ViT-Lens, also
+            in evaluation).
         lens_num_latents: tokens that a Perceiver lens resamples the stem's tokens to; 0 is no lens.
+        lens_depth, lens_self_blocks: stages of the lens, each of one cross-attention (a single head of
+            `lens_cross_head_dim`) and so many self-attention blocks (`lens_num_heads` of `lens_head_dim`).
         vocab_size, max_position_embeddings, eos_token_id, pad_token_id, bos_token_id: of the tokens stem.
         specific_dim, num_specific_codes, decoder_hidden_size: this encoder's own value; `None` takes the model's.
         has_decoder: whether a model with decoders reconstructs this encoder's input.
+        normalize_clips: unit norm of every clip before the mean over clips (ImageBind, CodeBind); `False` takes the
+            mean of the clips as they are (ViT-Lens).
     """
 
     model_type = "codebind_encoder"
@@ -101,6 +111,9 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     num_groups: int = 512
     group_size: int = 32
     point_widths: list[int] | tuple[int, ...] = (128, 256, 512, 256)
+    point_grouping: str = "nearest"
+    ball_radius: float | int = 0.2
+    fps_start: str = "first"
 
     lens_num_latents: int = 0
     lens_depth: int = 1
@@ -119,6 +132,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     num_specific_codes: int | None = None
     decoder_hidden_size: int | None = None
     has_decoder: bool = True
+    normalize_clips: bool = True
 
     def validate_architecture(self) -> None:
         super().validate_architecture()
@@ -136,10 +150,19 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     def _validate_points(self) -> None:
         if len(self.input_size) != 1:
             raise ValueError(f"input_size: got {list(self.input_size)}; of a point cloud it is one number, [points].")
-        if self.num_channels != 3:
-            raise ValueError(f"num_channels: got {self.num_channels}; points have 3 coordinates.")
-        if len(self.point_widths) != 4 or min(self.point_widths) < 1:
-            raise ValueError(f"point_widths: got {list(self.point_widths)}; it needs 4 positive numbers.")
+        check_choice("point_grouping", self.point_grouping, _GROUPINGS)
+        check_choice("fps_start", self.fps_start, _FPS_STARTS)
+        in_balls = self.point_grouping == "ball"
+        if self.num_channels < 3 or self.num_channels > 3 and not in_balls:
+            raise ValueError(
+                f"num_channels: got {self.num_channels}; points have 3 coordinates, and further channels only with "
+                "point_grouping='ball'."
+            )
+        if not self.point_widths or min(self.point_widths) < 1 or not in_balls and len(self.point_widths) != 4:
+            count = "1 or more" if in_balls else "4"
+            raise ValueError(f"point_widths: got {list(self.point_widths)}; it needs {count} positive numbers.")
+        if not self.ball_radius > 0:
+            raise ValueError(f"ball_radius: got {self.ball_radius}; it must be greater than 0.")
         if max(self.num_groups, self.group_size) > self.input_size[0]:
             raise ValueError(
                 f"num_groups, group_size: got {self.num_groups} and {self.group_size}; neither may exceed the "

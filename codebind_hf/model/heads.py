@@ -60,8 +60,9 @@ class Encoder(nn.Module):
         """Encode `(batch * clips, ...)` values.
 
         Heads see only the pooled token unless `all_tokens`. Shared and specific are L2-normalized jointly per clip and
-        averaged over clips (Visual-AI/CodeBind@bba682e codebind_model.py). `specific=False` skips the specific head
-        where it cannot matter: with one clip its only effect on the shared part is a scale.
+        averaged over clips (Visual-AI/CodeBind@bba682e codebind_model.py), or averaged as they are where
+        `normalize_clips` is off. `specific=False` skips the specific head where it cannot matter: its only effect on
+        the shared part is a scale of every clip.
         """
         states = self.tower(values, attention_mask)
         tokens = states[-1]
@@ -69,13 +70,12 @@ class Encoder(nn.Module):
             rows = torch.arange(tokens.shape[0], device=tokens.device)
             tokens = tokens[rows, self.tower.pooled_index(values)].unsqueeze(1)
         shared = self.shared_head(tokens)
-        if self.specific_head is None or not (specific or clips > 1):
-            return Encoded(_mean_over_clips(normalize(shared.float(), dim=-1), clips), None, states)
-        joint = torch.cat([shared, self.specific_head(tokens)], dim=-1)
-        joint = _mean_over_clips(normalize(joint.float(), dim=-1), clips)
+        if self.specific_head is None or not (specific or clips > 1 and self.config.normalize_clips):
+            return Encoded(self._mean_over_clips(shared, clips), None, states)
+        joint = self._mean_over_clips(torch.cat([shared, self.specific_head(tokens)], dim=-1), clips)
         shared, own = joint.split([shared.shape[-1], joint.shape[-1] - shared.shape[-1]], dim=-1)
         return Encoded(shared, own, states)
 
-
-def _mean_over_clips(x: Tensor, clips: int) -> Tensor:
-    return x if clips == 1 else x.unflatten(0, (-1, clips)).mean(1)
+    def _mean_over_clips(self, x: Tensor, clips: int) -> Tensor:
+        x = normalize(x.float(), dim=-1) if self.config.normalize_clips else x.float()
+        return x if clips == 1 else x.unflatten(0, (-1, clips)).mean(1)

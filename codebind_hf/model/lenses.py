@@ -5,6 +5,7 @@ Axes in this file: B batch, N stem tokens, L latents, H width.
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .blocks import attend
 from .configuration_encoders import CodeBindEncoderConfig
@@ -43,7 +44,7 @@ class GatedMLP(nn.Module):
         return self.fc2(value * nn.functional.gelu(gate))
 
 
-class LensBlock(nn.Module):
+class LensBlock(GradientCheckpointingLayer):
     """Pre-norm attention and MLP; with `context_dim` it attends to a context, otherwise to the latents."""
 
     def __init__(self, config: CodeBindEncoderConfig, context_dim: int | None = None) -> None:

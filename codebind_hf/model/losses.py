@@ -49,14 +49,40 @@ def reconstruction(output: Tensor, target: Tensor) -> Tensor:
     return mse_loss(output.float(), target.float())
 
 
-def chamfer_distance(output_BPC: Tensor, target_BQC: Tensor) -> Tensor:
+def chamfer_distance(output_BPC: Tensor, target_BQC: Tensor, chunk: int = 1024) -> Tensor:
     """Mean squared distance of every point to the nearest point of the other cloud, both directions summed.
 
+    The search for neighbours holds distances of `chunk` points of the output at a time and has no gradient; distances
+    to the neighbours found are differences, so that value and gradient do not depend on `chunk`.
+
     Args:
-        output_BPC, target_BQC (`Tensor` of shape `(batch, points, 3)`): the two clouds; sizes may differ.
+        output_BPC, target_BQC (`Tensor` of shape `(batch, points, channels)`): the two clouds; sizes may differ. With
+            colours behind x, y, z, points that are near in both are near.
+        chunk (`int`): bounds the memory to `batch * chunk * points`.
     """
-    squared_BPQ = torch.cdist(output_BPC.float(), target_BQC.float()).square()
-    return squared_BPQ.amin(2).mean() + squared_BPQ.amin(1).mean()
+    output_BPC, target_BQC = output_BPC.float(), target_BQC.float()
+    to_target_BP, to_output_BQ = _nearest_in_each(output_BPC.detach(), target_BQC.detach(), chunk)
+    return _mean_squared(output_BPC, target_BQC, to_target_BP) + _mean_squared(target_BQC, output_BPC, to_output_BQ)
+
+
+def _nearest_in_each(one_BPC: Tensor, other_BQC: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """Index of the nearest point of the other cloud, for every point of each: `(batch, P)` and `(batch, Q)`."""
+    forward, best_BQ = [], torch.full_like(other_BQC[..., 0], torch.inf)
+    back_BQ = torch.zeros_like(best_BQ, dtype=torch.long)
+    for start in range(0, one_BPC.shape[1], chunk):
+        # Through a matrix product, distances of points that almost coincide would be rounding errors.
+        part_BPC = one_BPC[:, start : start + chunk]
+        distances_BPQ = torch.cdist(part_BPC, other_BQC, compute_mode="donot_use_mm_for_euclid_dist")
+        forward.append(distances_BPQ.argmin(2))
+        nearest_BQ, ids_BQ = distances_BPQ.min(1)
+        back_BQ = torch.where(nearest_BQ < best_BQ, ids_BQ + start, back_BQ)
+        best_BQ = torch.minimum(best_BQ, nearest_BQ)
+    return torch.cat(forward, dim=1), back_BQ
+
+
+def _mean_squared(points_BPC: Tensor, others_BQC: Tensor, ids_BP: Tensor) -> Tensor:
+    neighbours_BPC = others_BQC.gather(1, ids_BP.unsqueeze(-1).expand(-1, -1, others_BQC.shape[-1]))
+    return (points_BPC - neighbours_BPC).square().sum(-1).mean()
 
 
 def orthogonality(shared_BC: Tensor, specific_BC: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from PIL import Image
 from .ply import read_ply
 
 
+# Files of point clouds that are read with their colours.
+COLOURED_POINTS = "coloured_point_cloud"
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 _MOVIES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 _SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
@@ -27,6 +29,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "depth": (".npy", ".png", ".tif", ".tiff"),
     "thermal": (".npy", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"),
     "point_cloud": (".npy", ".ply"),
+    COLOURED_POINTS: (".npy", ".ply"),
     "eeg": (".npy",),
     "imu": (".npy",),
 }
@@ -37,7 +40,8 @@ def read_media(modality: str, path: str | os.PathLike) -> Any:
 
     Image and tactile: RGB `PIL.Image`. Video: uint8 `(frames, height, width, 3)`. Audio: `{"array", "sampling_rate"}`.
     Depth and thermal: `(height, width)`, integers as stored (the processor asks for the unit) or floats. Point cloud:
-    float `(points, 3)`. EEG, IMU and any added sense: the array of an `.npy` file.
+    float `(points, 3)`, or as `COLOURED_POINTS` also `(points, 6)`. EEG, IMU and any added sense: the array of an
+    `.npy` file.
 
     Raises:
         ValueError: a URL, an unsupported kind of file, or text (which is not read from files).
@@ -201,6 +205,10 @@ def _read_points(file: Path) -> np.ndarray:
     return read_ply(file) if file.suffix.lower() == ".ply" else _read_array(file)
 
 
+def _read_coloured_points(file: Path) -> np.ndarray:
+    return read_ply(file, colours=True) if file.suffix.lower() == ".ply" else _read_array(file)
+
+
 _READERS: dict[str, Callable[[Path], Any]] = {
     "image": _read_rgb,
     "tactile": _read_rgb,
@@ -209,4 +217,5 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     "depth": _read_grid,
     "thermal": _read_thermal,
     "point_cloud": _read_points,
+    COLOURED_POINTS: _read_coloured_points,
 }

@@ -17,6 +17,7 @@ _NUMPY_TYPES = {
     **dict.fromkeys(("double", "float64"), "<f8"),
 }
 _AXES = ("x", "y", "z")
+_COLOURS = ("red", "green", "blue")
 
 
 @dataclass
@@ -29,8 +30,11 @@ class _Element:
     has_list: bool = False
 
 
-def read_ply(path: Path) -> np.ndarray:
-    """The vertices of a PLY file, float32 of shape `(points, 3)`; colours, normals and faces are left out.
+def read_ply(path: Path, colours: bool = False) -> np.ndarray:
+    """The vertices of a PLY file, float32 of shape `(points, 3)`; normals and faces are left out.
+
+    Args:
+        colours: also read red, green and blue, if the file has them: `(points, 6)`, integers divided by their largest.
 
     Raises:
         ValueError: not a PLY file, big-endian, without x, y, z, or cut short.
@@ -46,7 +50,14 @@ def read_ply(path: Path) -> np.ndarray:
         raise ValueError("vertices with list properties are not supported")
     before = elements[: elements.index(vertex)]
     read = _ascii_vertices if encoding == "ascii" else _binary_vertices
-    return read(data, body, before, vertex)
+    kinds = dict(vertex.properties)
+    if not colours or not set(_COLOURS) <= set(kinds):
+        return read(data, body, before, vertex, _AXES)
+    table = read(data, body, before, vertex, (*_AXES, *_COLOURS))
+    for column, name in enumerate(_COLOURS, start=len(_AXES)):
+        kind = np.dtype(kinds[name])
+        table[:, column] /= np.iinfo(kind).max if kind.kind in "iu" else 1
+    return table
 
 
 def _header(data: bytes) -> tuple[str, list[_Element], int]:
@@ -81,21 +92,25 @@ def _elements(lines: list[list[str]]) -> list[_Element]:
     return elements
 
 
-def _columns(vertex: _Element) -> list[int]:
+def _columns(vertex: _Element, wanted: tuple[str, ...]) -> list[int]:
     names = [name for name, _ in vertex.properties]
-    return [names.index(axis) for axis in _AXES]
+    return [names.index(name) for name in wanted]
 
 
-def _ascii_vertices(data: bytes, body: int, before: list[_Element], vertex: _Element) -> np.ndarray:
+def _ascii_vertices(
+    data: bytes, body: int, before: list[_Element], vertex: _Element, wanted: tuple[str, ...]
+) -> np.ndarray:
     skipped = sum(element.count for element in before)
     lines = [line for line in data[body:].splitlines() if line.strip()][skipped : skipped + vertex.count]
     if len(lines) < vertex.count:
         raise ValueError(f"cut short: {len(lines)} of {vertex.count} vertices")
     values = np.array(b" ".join(lines).split(), dtype=np.float64).reshape(vertex.count, -1)
-    return values[:, _columns(vertex)].astype(np.float32)
+    return values[:, _columns(vertex, wanted)].astype(np.float32)
 
 
-def _binary_vertices(data: bytes, body: int, before: list[_Element], vertex: _Element) -> np.ndarray:
+def _binary_vertices(
+    data: bytes, body: int, before: list[_Element], vertex: _Element, wanted: tuple[str, ...]
+) -> np.ndarray:
     if any(element.has_list for element in before):
         raise ValueError("a binary list element stands before the vertices; write the vertices first")
     types = [np.dtype([(f"{i}", kind) for i, (_, kind) in enumerate(e.properties)]) for e in [*before, vertex]]
@@ -103,4 +118,4 @@ def _binary_vertices(data: bytes, body: int, before: list[_Element], vertex: _El
     if len(data) < offset + vertex.count * types[-1].itemsize:
         raise ValueError(f"cut short: {len(data)} bytes for {vertex.count} vertices")
     table = np.frombuffer(data, dtype=types[-1], count=vertex.count, offset=offset)
-    return np.stack([table[str(column)].astype(np.float32) for column in _columns(vertex)], axis=1)
+    return np.stack([table[str(column)].astype(np.float32) for column in _columns(vertex, wanted)], axis=1)

@@ -5,20 +5,26 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from .media import COLOURED_POINTS
 from .sense_processing import SenseProcessing, check_choice, check_number
 from .sense_values import as_float_array, refuse
 
 
 class CodeBindPointFeatureExtractor(SenseProcessing, FeatureExtractionMixin):
-    """Point clouds `(points, 3)` in any unit -> `point_values` (num_points, 3).
+    """Point clouds `(points, 3)` in any unit, or `(points, 6)` with colours -> `point_values`, `(num_points, ...)`.
 
     Parameters:
         num_points: points of the result; smaller clouds are repeated in order.
+        num_channels: 3 (x, y, z), or 6 (x, y, z, red, green, blue).
         selection: which points of a larger cloud stay: "farthest" (each new point is the one farthest from those
-            chosen, beginning with the first) or "stride" (evenly spaced in the order given).
+            chosen, beginning with the first), "stride" (evenly spaced in the order given) or "random" (always the same
+            choice for the same number of points; small clouds are shuffled too, as OpenShape does).
         max_candidates: clouds larger than this are thinned by stride before "farthest", whose cost is quadratic.
+        swap_yz: exchange y and z, for encoders of clouds that stand on the x-y plane.
         center: move the centroid to the origin.
         unit_sphere: divide by the distance of the farthest point.
+        colour_scale: value of a full colour, 1 or 255. A PLY file with 8-bit colours is read with full colours of 1.
+        missing_colour: in [0, 1], of clouds without colours; `None` refuses them.
     """
 
     type_key = "feature_extractor_type"
@@ -28,22 +34,39 @@ class CodeBindPointFeatureExtractor(SenseProcessing, FeatureExtractionMixin):
     item_ndim = 2
     defaults: ClassVar[dict[str, Any]] = {
         "num_points": 256,
+        "num_channels": 3,
         "selection": "farthest",
         "max_candidates": 32768,
+        "swap_yz": False,
         "center": True,
         "unit_sphere": True,
+        "colour_scale": 1.0,
+        "missing_colour": 0.4,
     }
     num_points: int
+    num_channels: int
     selection: str
     max_candidates: int
+    swap_yz: bool
     center: bool
     unit_sphere: bool
+    colour_scale: float
+    missing_colour: float | None
 
     def check_parameters(self) -> None:
         """Refuse counts and choices that select nothing."""
         check_number("num_points", self.num_points, 1, whole=True)
         check_number("max_candidates", self.max_candidates, self.num_points, whole=True)
-        check_choice("selection", self.selection, ("farthest", "stride"))
+        check_choice("num_channels", self.num_channels, (3, 6))
+        check_choice("selection", self.selection, ("farthest", "stride", "random"))
+        check_number("colour_scale", self.colour_scale, 1e-12)
+        if self.missing_colour is not None:
+            check_number("missing_colour", self.missing_colour, 0)
+
+    @property
+    def media(self) -> str:
+        """How files are read: with their colours, or without."""
+        return self.modality if self.num_channels == 3 else COLOURED_POINTS
 
     def __call__(self, point_clouds: Any, return_tensors: str | None = None, **overrides: Any) -> BatchFeature:
         """Process one cloud or a list of clouds; `overrides` change parameters for this call only."""
@@ -51,25 +74,57 @@ class CodeBindPointFeatureExtractor(SenseProcessing, FeatureExtractionMixin):
         return processor.batch(point_clouds, processor.process_item, return_tensors)
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
-        """One cloud as `(num_points, 3)`."""
-        points = _checked(value, label)
-        points = self._selected(points)
+        """One cloud as `(num_points, num_channels)`."""
+        cloud = self._checked(value, label)
+        cloud = cloud[self._selected(cloud[:, :3])]
+        points, colours = cloud[:, :3], cloud[:, 3:]
+        points = points[:, [0, 2, 1]] if self.swap_yz else points
         if self.center:
             points = points - points.mean(axis=0)
         if self.unit_sphere:
             radius = float(np.sqrt((points**2).sum(axis=1).max()))
             points = points / radius if radius > 0 else points
         repeats = np.arange(self.num_points) % len(points)
-        return np.ascontiguousarray(points[repeats], dtype=np.float32)
+        return np.concatenate([points, colours], axis=1)[repeats].astype(np.float32)
 
     def _selected(self, points: np.ndarray) -> np.ndarray:
+        """Indices of the points that stay, in the order of the result."""
+        if self.selection == "random":
+            return np.random.default_rng(0).permutation(len(points))[: self.num_points]
         if len(points) <= self.num_points:
-            return points
+            return np.arange(len(points))
         if self.selection == "stride":
-            return points[stride_indices(len(points), self.num_points)]
-        if len(points) > self.max_candidates:
-            points = points[stride_indices(len(points), self.max_candidates)]
-        return points[farthest_points(points, self.num_points)]
+            return stride_indices(len(points), self.num_points)
+        candidates = stride_indices(len(points), min(len(points), self.max_candidates))
+        return candidates[farthest_points(points[candidates], self.num_points)]
+
+    def _checked(self, value: Any, label: str) -> np.ndarray:
+        """A cloud with as many columns as `num_channels`."""
+        array = as_float_array(value, label)
+        coloured = self.num_channels == 6
+        if array.ndim != 2 or array.shape[1] not in ((3, 6) if coloured else (3,)):
+            fix = ""
+            if array.ndim == 2 and array.shape[1] > 3 and array.shape[0] not in (3, self.num_channels):
+                fix = "keep x, y, z and colours only." if coloured else "keep xyz only: `array[:, :3]`."
+            elif array.ndim == 2 and array.shape[0] in (3, self.num_channels):
+                fix = "put the points first with `array.T`."
+            columns = "(points, 6) with columns x, y, z, red, green, blue, or x, y, z" if coloured else "(points, 3)"
+            refuse(label, f"got shape {array.shape}", columns if coloured else f"{columns} with columns x, y, z", fix)
+        return self._coloured(array, label) if coloured else array
+
+    def _coloured(self, array: np.ndarray, label: str) -> np.ndarray:
+        if array.shape[1] == 3:
+            if self.missing_colour is None:
+                fix = "pass (points, 6), or set missing_colour, such as 0.4."
+                refuse(label, "got a cloud without colours", "x, y, z, red, green, blue", fix)
+            grey = np.full_like(array, self.missing_colour)
+            return np.concatenate([array, grey], axis=1)
+        colours = array[:, 3:] / self.colour_scale
+        if colours.min() < 0 or colours.max() > 1:
+            got = f"got colours from {array[:, 3:].min():g} to {array[:, 3:].max():g}"
+            fix = "pass colour_scale=255 for 8-bit colours."
+            refuse(label, got, f"colours in [0, {self.colour_scale:g}]", fix)
+        return np.concatenate([array[:, :3], colours], axis=1)
 
 
 def stride_indices(count: int, kept: int) -> np.ndarray:
@@ -94,15 +149,3 @@ def farthest_points(points: np.ndarray, kept: int) -> np.ndarray:
         np.minimum(nearest, squared, out=nearest)
         chosen[step] = nearest.argmax()
     return chosen
-
-
-def _checked(value: Any, label: str) -> np.ndarray:
-    array = as_float_array(value, label)
-    if array.ndim == 2 and array.shape[1] == 3:
-        return array
-    fix = ""
-    if array.ndim == 2 and array.shape[1] > 3 and array.shape[0] != 3:
-        fix = "keep xyz only: `array[:, :3]`."
-    elif array.ndim == 2 and array.shape[0] == 3:
-        fix = "put the points first with `array.T`."
-    refuse(label, f"got shape {array.shape}", "(points, 3) with columns x, y, z", fix)

@@ -110,10 +110,105 @@ _CODEBIND_IB_HUGE: dict[str, Any] = {
     "decoder_config": {"layer_norm_eps": 1e-6, "attention_bias": False, "has_position": False},
 }
 
+
+def _clip_tower(width: int, blocks: int, heads: int, **fields: Any) -> dict[str, Any]:
+    """A transformer of OpenCLIP; clips are averaged before they are normalized, as ViT-Lens does."""
+    sizes = {"hidden_size": width, "num_hidden_layers": blocks, "num_attention_heads": heads}
+    return {**sizes, "layer_norm_eps": 1e-5, "normalize_clips": False, **fields}
+
+
+def _clip_text(width: int, blocks: int, heads: int) -> dict[str, Any]:
+    return _clip_tower(width, blocks, heads, bos_token_id=49406, eos_token_id=49407, pad_token_id=0)
+
+
+def _vit_l(**fields: Any) -> dict[str, Any]:
+    """OpenCLIP's ViT-L/14 on a picture, or on what a lens makes of another sense."""
+    return _clip_tower(1024, 24, 16, **{"patch_size": [14, 14], "pre_norm": True, **fields})
+
+
+def _lens(depth: int, self_blocks: int, **fields: Any) -> dict[str, Any]:
+    """As many latents as a picture has patches."""
+    return {"lens_num_latents": 256, "lens_depth": depth, "lens_self_blocks": self_blocks, **fields}
+
+
+# TencentARC/ViT-Lens@2b4f2e0, the seven towers of vitlensL.pt: 2.2 billion parameters. CLIP's scale is at its cap.
+_VITLENS_LARGE: dict[str, Any] = {
+    "shared_dim": 768,
+    "specific_dim": 0,
+    "num_shared_codes": 0,
+    "num_specific_codes": 0,
+    "align_on": "continuous",
+    "logit_scale_init_value": 4.605170185988092,
+    "text_config": _clip_text(768, 12, 12),
+    "vision_config": _vit_l(),
+    "audio_config": _vit_l(input_size=[128, 512], patch_stride=[10, 10], stem_position=True, **_lens(2, 3)),
+    "depth_config": _vit_l(stem_position=True),
+    "tactile_config": _vit_l(),
+    "point_config": _vit_l(stem_dim=384, **_lens(4, 1)),
+    "eeg_config": _vit_l(input_size=[512], patch_size=[1], stem_bias=True, stem_position=True, **_lens(1, 1)),
+}
+
+# The same for bigG14_sk16_openshape_all.pt, whose point tower leaves out the first 16 of 48 blocks, with the text and
+# image towers of OpenCLIP's ViT-bigG/14. `logit_scale_init_value` is log(1 / 0.07), where OpenShape starts.
+_VITLENS_BIGG: dict[str, Any] = {
+    "shared_dim": 1280,
+    "specific_dim": 0,
+    "num_shared_codes": 0,
+    "num_specific_codes": 0,
+    "align_on": "continuous",
+    "logit_scale_init_value": 2.659260036932778,
+    "text_config": _clip_text(1280, 32, 20),
+    "vision_config": _clip_tower(1664, 48, 16, patch_size=[14, 14], pre_norm=True, intermediate_size=8192),
+    "point_config": _clip_tower(
+        *(1664, 32, 16),
+        pre_norm=True,
+        intermediate_size=8192,
+        input_size=[10000],
+        num_channels=6,
+        point_grouping="ball",
+        point_widths=[64, 64, 256],
+        group_size=64,
+        stem_dim=256,
+        **_lens(4, 1, lens_head_dim=104, lens_cross_head_dim=104),
+    ),
+}
+
+# CodeBind's heads, codebooks and decoders on ViT-Lens, which was never released: codes of the same width, so that 768
+# numbers are 96 segments, and decoders that see nothing but codes, as in the paper.
+_CODEBIND_ADDITIONS: dict[str, Any] = {
+    "code_dim": 8,
+    "num_shared_codes": 1024,
+    "num_specific_codes": 256,
+    "align_on": "codes",
+    "loss_weights": _CODEBIND_IB_HUGE["loss_weights"],
+    "decoder_config": {"layer_norm_eps": 1e-6},
+}
+
+
+_TINY_LENS = {"lens_num_latents": 16, "lens_num_heads": 4, "lens_head_dim": 16, "lens_cross_head_dim": 16}
+
+# tiny with the shapes of ViT-Lens: a Perceiver lens for the senses that are least like pictures.
+_TINY_VL: dict[str, Any] = {
+    **{name: value for name, value in _TINY.items() if name != "imu_config"},
+    "text_config": {**_TINY["text_config"], "normalize_clips": False},
+    "vision_config": {**_TINY["vision_config"], "tubelet_size": 1, "normalize_clips": False},
+    "audio_config": {**_TINY["audio_config"], "stem_position": True, "normalize_clips": False, **_TINY_LENS},
+    "depth_config": {**_TINY["depth_config"], "stem_position": True, "normalize_clips": False},
+    "thermal_config": {**_TINY["thermal_config"], "stem_position": True, "normalize_clips": False},
+    "tactile_config": {**_TINY["tactile_config"], "normalize_clips": False},
+    "point_config": {**_TINY["point_config"], "has_position": True, "normalize_clips": False, **_TINY_LENS},
+    "eeg_config": {**_TINY["eeg_config"], "stem_position": True, "normalize_clips": False, **_TINY_LENS},
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": _TINY,
+    "tiny-vl": _TINY_VL,
     "ib-huge": _IMAGEBIND_HUGE,
     "codebind-ib-huge": _CODEBIND_IB_HUGE,
+    "vl-large": _VITLENS_LARGE,
+    "codebind-vl-large": {**_VITLENS_LARGE, **_CODEBIND_ADDITIONS, "specific_dim": 768},
+    "vl-bigg": _VITLENS_BIGG,
+    "codebind-vl-bigg": {**_VITLENS_BIGG, **_CODEBIND_ADDITIONS, "specific_dim": 1280},
 }
 
 

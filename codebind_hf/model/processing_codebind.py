@@ -54,7 +54,8 @@ class CodeBindProcessor(ProcessorMixin):
         modalities: senses that the checkpoint has; `None` is all of them (without a tokenizer: all but text).
         max_text_length: tokens that a text is cut and padded to, begin and end included.
         text_padding: "max_length" (every batch has the same width) or "longest" (of the batch).
-        text_cleaning: `None`, or "clip": repair, unescape and lower-case texts as CLIP and ImageBind do.
+        text_cleaning: `None`; "clip": repair, unescape and lower-case texts as CLIP and ImageBind do; "open_clip", the
+            same with OpenCLIP's names of special tokens; "vitlens": clean captions as ViT-Lens does, then "open_clip".
         added_modalities: parameters of `CodeBindArrayFeatureExtractor` by name of the added sense.
     """
 
@@ -367,7 +368,8 @@ def _size_parameters(name: str, encoder: Any) -> dict[str, Any]:
     if name == "audio":
         return {"num_mel_bins": size[0], "num_frames": size[1]}
     if name == "point_cloud":
-        return {"num_points": size[0], "max_candidates": max(size[0], 32768)}
+        sizes = {"num_points": size[0], "max_candidates": max(size[0], 32768)}
+        return {**sizes, "num_channels": encoder.num_channels}
     if name in ("eeg", "imu"):
         return {"num_channels": encoder.num_channels, "num_samples": size[0]}
     frames = {"frames_per_clip": max(encoder.tubelet_size, 1)} if name == "video" else {}

@@ -98,12 +98,17 @@ class SenseProcessing:
         """One checked item as one float32 array."""
         raise NotImplementedError
 
+    @property
+    def media(self) -> str:
+        """What `read_media` calls the files of this sense."""
+        return self.modality
+
     def load(self, value: Any, label: str) -> Any:
         """`value`, or what the file it names holds."""
         if not is_path(value):
             return value
         try:
-            return read_media(self.modality, value)
+            return read_media(self.media, value)
         except OSError as error:
             raise OSError(f"{label}: {error}") from error
         except ValueError as error:

@@ -1,6 +1,6 @@
 """Stems: raw tensors to tokens.
 
-Axes in this file: B batch, C channels, N tokens, H width, P points, G groups, K points in a group.
+Axes in this file: B batch, C channels, N tokens, H width.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_encoders import CodeBindEncoderConfig
+from .point_stems import POINT_STEMS
 
 
 class TokenStem(nn.Module):
@@ -70,75 +71,7 @@ class PatchStem(nn.Module):
         return tokens if self.position is None else tokens + self.position.to(tokens.dtype)
 
 
-def farthest_points(points_BPC: Tensor, num_centres: int) -> Tensor:
-    """Indices `(B, num_centres)` of points that lie far apart, starting at point 0.
-
-    Each next point is the one farthest from all chosen so far (farthest point sampling, Eldar et al. 1997).
-    """
-    batch = torch.arange(points_BPC.shape[0], device=points_BPC.device)
-    chosen = torch.zeros(points_BPC.shape[0], num_centres, dtype=torch.long, device=points_BPC.device)
-    nearest_BP = torch.full(points_BPC.shape[:2], torch.inf, dtype=points_BPC.dtype, device=points_BPC.device)
-    for i in range(1, num_centres):
-        last_B1C = points_BPC[batch, chosen[:, i - 1]].unsqueeze(1)
-        nearest_BP = torch.minimum(nearest_BP, (points_BPC - last_B1C).square().sum(-1))
-        chosen[:, i] = nearest_BP.argmax(-1)
-    return chosen
-
-
-def gather_points(points_BPC: Tensor, ids_BX: Tensor) -> Tensor:
-    """The points with these indices: `(B, ...)` indices give `(B, ..., C)`."""
-    flat = ids_BX.flatten(1).unsqueeze(-1).expand(-1, -1, points_BPC.shape[-1])
-    return points_BPC.gather(1, flat).unflatten(1, ids_BX.shape[1:])
-
-
-class PointStem(nn.Module):
-    """Local groups of a point cloud, each embedded by a small PointNet.
-
-    Centres by farthest point sampling, the nearest points of each relative to it, two shared MLPs with a maximum
-    over the group after each, and a projection of the centre as position (Point-BERT; facts of ViT-Lens section 3.1).
-    """
-
-    def __init__(self, config: CodeBindEncoderConfig) -> None:
-        super().__init__()
-        first, second, third, fourth = config.point_widths
-        width = config.stem_dim or config.hidden_size
-        self.num_groups, self.group_size = config.num_groups, config.group_size
-        self.local = _shared_mlp(config.num_channels, first, second)
-        self.merged = _shared_mlp(2 * second, third, fourth)
-        self.projection = nn.Linear(fourth, width)
-        self.position = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
-        # Few and small inputs (a coordinate in the unit sphere is about 1/3; GELU halves): with the model's small
-        # initial weights a group's place would drown in its features.
-        gains = {self.position[0]: 3.0, self.position[2]: 1.7}
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                layer.init_std = gains.get(layer, 1.0) * layer.in_features**-0.5  # type: ignore[assignment]
-
-    def groups(self, points_BPC: Tensor) -> tuple[Tensor, Tensor]:
-        """Centres `(B, G, 3)` and the points around each, relative to it, `(B, G, K, C)`."""
-        centres_BGC = gather_points(points_BPC, farthest_points(points_BPC, self.num_groups))
-        distances_BGP = torch.cdist(centres_BGC, points_BPC)
-        ids_BGK = distances_BGP.topk(self.group_size, largest=False).indices
-        return centres_BGC, gather_points(points_BPC, ids_BGK) - centres_BGC.unsqueeze(2)
-
-    def forward(self, points_BPC: Tensor) -> Tensor:
-        with torch.no_grad():
-            centres_BGC, local_BGKC = self.groups(points_BPC.float())
-        dtype = self.projection.weight.dtype
-        features = self._over_points(self.local, local_BGKC.to(dtype))
-        overall = features.amax(2, keepdim=True).expand_as(features)
-        features = self._over_points(self.merged, torch.cat([overall, features], dim=-1)).amax(2)
-        return self.projection(features) + self.position(centres_BGC.to(dtype))
-
-    @staticmethod
-    def _over_points(mlp: nn.Sequential, x_BGKC: Tensor) -> Tensor:
-        return mlp(x_BGKC.flatten(0, 2)).unflatten(0, x_BGKC.shape[:3])
-
-
-def _shared_mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two layers applied to every point alike; the statistics of the norm run over all points of the batch."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-
-
 def build_stem(config: CodeBindEncoderConfig) -> nn.Module:
-    return {"tokens": TokenStem, "patches": PatchStem, "points": PointStem}[config.stem](config)
+    if config.stem == "points":
+        return POINT_STEMS[config.point_grouping](config)
+    return {"tokens": TokenStem, "patches": PatchStem}[config.stem](config)

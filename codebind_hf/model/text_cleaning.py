@@ -10,10 +10,14 @@ from typing import Any
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 
-CLEANINGS = (None, "clip")
+CLEANINGS = (None, "clip", "open_clip", "vitlens")
 # Text in which ftfy finds nothing to repair: printable ASCII and line breaks, without an HTML entity.
 _PLAIN = re.compile(r"[\t\n\r -~]*")
 _ENTITY = re.compile(r"&[^;]*;")
+# How OpenCLIP's tokenizer spells begin and end; CLIP's has the names of its own tokens.
+_OPEN_CLIP_TOKENS = ("<start_of_text>", "<end_of_text>")
+_CAPTION_SIGNS = re.compile(r"[.!\"()*#:;~]")
+_CAPTION_WORDS = 70
 
 
 def encode_texts(
@@ -30,7 +34,8 @@ def encode_texts(
     Args:
         labels: name of every text, for messages.
         cleaning: `None`, or "clip": see `clean_clip_text`; also, begin and end tokens that a text spells out become
-            those tokens, as in facebookresearch/ImageBind@53680b0 models/multimodal_preprocessors.py.
+            those tokens, as in facebookresearch/ImageBind@53680b0 models/multimodal_preprocessors.py. "open_clip" is
+            the same for the tokens' names in OpenCLIP, and "vitlens" cleans captions before (`clean_caption`).
         padding: "max_length" or "longest".
 
     Raises:
@@ -39,11 +44,14 @@ def encode_texts(
     options: dict[str, Any] = {"truncation": True, "max_length": max_length, "return_token_type_ids": False}
     if cleaning is None:
         return tokenizer(list(texts), padding=padding, return_tensors=return_tensors, **options)
+    if cleaning == "vitlens":
+        texts = [clean_caption(text) for text in texts]
     cleaned = [clean_clip_text(text, label) for text, label in zip(texts, labels, strict=True)]
-    spelled = _spelled_tokens(tokenizer)
+    names = (str(tokenizer.bos_token), str(tokenizer.eos_token)) if cleaning == "clip" else _OPEN_CLIP_TOKENS
+    spelled = _spelled_pattern(*names)
     if not any(spelled.search(text) for text in cleaned):
         return tokenizer(cleaned, padding=padding, return_tensors=return_tensors, **options)
-    rows = [_ids_with_spelled_tokens(tokenizer, text, spelled, max_length) for text in cleaned]
+    rows = [_ids_with_spelled_tokens(tokenizer, text, names, max_length) for text in cleaned]
     length = max_length if padding == "max_length" else max(map(len, rows))
     padded = {
         "input_ids": [row + [tokenizer.pad_token_id] * (length - len(row)) for row in rows],
@@ -66,6 +74,15 @@ def clean_clip_text(text: str, label: str = "text") -> str:
     return re.sub(r"\s+", " ", text).strip().lower()
 
 
+def clean_caption(text: str) -> str:
+    """`text` in lower case without most punctuation, at most 70 words.
+
+    Source: the caption processor of TencentARC/ViT-Lens@2b4f2e0, which is LAVIS's.
+    """
+    text = re.sub(r"\s{2,}", " ", _CAPTION_SIGNS.sub(" ", text.lower()))
+    return " ".join(text.rstrip("\n").strip(" ").split(" ")[:_CAPTION_WORDS])
+
+
 def _ftfy(label: str) -> Any:
     try:
         return importlib.import_module("ftfy")
@@ -76,10 +93,6 @@ def _ftfy(label: str) -> Any:
         ) from error
 
 
-def _spelled_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    return _spelled_pattern(str(tokenizer.bos_token), str(tokenizer.eos_token))
-
-
 @functools.lru_cache(maxsize=4)
 def _spelled_pattern(begin: str, end: str) -> re.Pattern[str]:
     """Begin and end tokens as CLIP's word pattern finds them: not where a run of signs has swallowed their `<|`."""
@@ -88,16 +101,16 @@ def _spelled_pattern(begin: str, end: str) -> re.Pattern[str]:
 
 
 def _ids_with_spelled_tokens(
-    tokenizer: PreTrainedTokenizerBase, text: str, spelled: re.Pattern[str], max_length: int
+    tokenizer: PreTrainedTokenizerBase, text: str, names: tuple[str, str], max_length: int
 ) -> list[int]:
-    """Ids of one text, begin and end included, in which spelled tokens count as tokens.
+    """Ids of one text, begin and end included, in which begin and end spelled by their `names` count as tokens.
 
     The tokenizer must not find them itself: it would also find its padding token, which CLIP spells "!".
     """
     ids: list[int] = []
-    for position, piece in enumerate(spelled.split(text)):
+    begin, end = names
+    for position, piece in enumerate(_spelled_pattern(begin, end).split(text)):
         if position % 2:
-            begin, end = str(tokenizer.bos_token), str(tokenizer.eos_token)
             found = re.findall(f"{re.escape(begin)}|{re.escape(end)}", piece)
             ids += [tokenizer.bos_token_id if token == begin else tokenizer.eos_token_id for token in found]
         elif piece:

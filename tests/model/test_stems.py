@@ -1,13 +1,12 @@
-"""Stems: order of patches, convolutions, farthest points, groups, clouds without order."""
+"""Stems: order of patches, convolutions, positions; and the lens behind them."""
 
 import pytest
-import reference
 import torch
-from common import small_config, tiny_config, tiny_model
+from common import small_config, tiny_model
 from torch import nn
 
 from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
-from codebind_hf.model.stems import PatchStem, PointStem, build_stem, farthest_points, gather_points
+from codebind_hf.model.stems import PatchStem, build_stem
 from codebind_hf.model.towers import Tower
 
 
@@ -17,17 +16,6 @@ def patch_stem(**fields: object) -> PatchStem:
     stem = PatchStem(CodeBindEncoderConfig(**config))
     nn.init.ones_(stem.projection.weight)
     return stem
-
-
-def point_stem() -> PointStem:
-    torch.manual_seed(0)
-    stem = build_stem(tiny_config().point_config)
-    assert isinstance(stem, PointStem)
-    return stem.eval()
-
-
-def cloud(batch: int = 2, points: int = 40) -> torch.Tensor:
-    return torch.randn(batch, points, 3, generator=torch.Generator().manual_seed(3))
 
 
 # Patches
@@ -127,80 +115,6 @@ def test_a_tower_may_do_without_positions() -> None:
     shuffled = x.view(1, 5, 11, 3).flip(2).reshape(1, 5, 33)
     first, second = (model.get_eeg_features(y, quantize=False).pooler_output for y in (x, shuffled))
     torch.testing.assert_close(first, second)
-
-
-# Points
-
-
-@pytest.mark.parametrize("number", [1, 2, 9, 40])
-def test_farthest_points_equal_the_naive_loop(number: int) -> None:
-    points = cloud()
-    expected = [reference.farthest_points(each, number) for each in points]
-    assert farthest_points(points, number).tolist() == expected
-
-
-def test_farthest_points_of_a_repeated_point_stay_in_range() -> None:
-    assert farthest_points(torch.zeros(1, 4, 3), 4).shape == (1, 4)
-
-
-def test_gathered_points_keep_the_shape_of_their_indices() -> None:
-    points = cloud()
-    ids = torch.tensor([[[0, 5], [7, 7]], [[3, 2], [1, 39]]])
-    picked = gather_points(points, ids)
-    assert picked.shape == (2, 2, 2, 3)
-    assert torch.equal(picked[1, 0, 1], points[1, 2])
-    assert torch.equal(picked[0, 1], points[0, 7].expand(2, -1))
-
-
-def test_a_group_holds_the_nearest_points_relative_to_its_centre() -> None:
-    points, stem = cloud(), point_stem()
-    centres, local = stem.groups(points)
-    assert centres.shape == (2, 9, 3)
-    assert local.shape == (2, 9, 7, 3)
-    for b in range(2):
-        for g, index in enumerate(reference.farthest_points(points[b], 9)):
-            assert torch.equal(centres[b, g], points[b, index])
-            distances = [
-                (reference.squared_distance(p.tolist(), centres[b, g].tolist()), i) for i, p in enumerate(points[b])
-            ]
-            nearest = points[b, [i for _, i in sorted(distances)[:7]]] - centres[b, g]
-            expected = sorted(nearest.tolist())
-            torch.testing.assert_close(torch.tensor(sorted(local[b, g].tolist())), torch.tensor(expected))
-
-
-def test_the_order_of_points_does_not_matter_but_for_the_first() -> None:
-    """Farthest point sampling starts at point 0; everything after it is a set."""
-    points, stem = cloud(), point_stem()
-    order = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(39)])
-    torch.testing.assert_close(stem(points), stem(points[:, order]))
-    assert (stem(points) - stem(points.flip(1))).abs().max() > 1e-3
-
-
-def test_the_order_of_points_does_not_change_the_embedding_but_for_the_first() -> None:
-    model = tiny_model(small_config("point_cloud"))
-    points = cloud()
-    order = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(39)])
-    first, second = (
-        model.get_point_cloud_features(x, quantize=False).pooler_output for x in (points, points[:, order])
-    )
-    torch.testing.assert_close(first, second)
-
-
-def test_a_group_is_seen_relative_to_its_centre() -> None:
-    """Without the position of the centres, a shifted cloud has the same tokens."""
-    points, stem = cloud(), point_stem()
-    for layer in stem.position:
-        if isinstance(layer, nn.Linear):
-            layer.weight.data.zero_()
-            layer.bias.data.zero_()
-    torch.testing.assert_close(stem(points), stem(points + 5), atol=1e-4, rtol=1e-3)
-
-
-def test_a_whole_cloud_may_be_one_group() -> None:
-    config = CodeBindEncoderConfig(
-        stem="points", input_size=[6], num_groups=6, group_size=6, point_widths=[4, 4, 4, 4], num_attention_heads=1
-    )
-    assert build_stem(config)(cloud(points=6)).shape == (2, 6, 768)
 
 
 # Lens
