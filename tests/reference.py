@@ -178,7 +178,7 @@ def set_abstraction(state: dict[str, Tensor], cloud: Tensor, groups: int, size: 
                 x = (x * state[f"norms.{layer}.weight"] + state[f"norms.{layer}.bias"]).clamp(min=0)
             features.append(x)
         strongest = torch.stack(features).max(0).values
-        x = state["projection.weight"] @ torch.cat([place, strongest]) + state["projection.bias"]
+        x = state["lift.weight"] @ torch.cat([place, strongest]) + state["lift.bias"]
         x = (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt()
         tokens.append(x * state["norm.weight"] + state["norm.bias"])
     return torch.stack(tokens)

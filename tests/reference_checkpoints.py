@@ -71,3 +71,67 @@ def write_merges(file: Path) -> Path:
     merges = [f"{left} {right}" for left in letters for right in letters][:48894]
     file.write_bytes(gzip.compress("\n".join(["#version", *merges]).encode()))
     return file
+
+
+_CLIP = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+_TOWER = {**_CLIP, "layer_norm_eps": 1e-5, "normalize_clips": False}
+_TRUNK = {**_TOWER, "pre_norm": True, "input_size": [28, 28], "patch_size": [14, 14]}
+_POINTS = {**_TOWER, "pre_norm": True, "input_size": [40], "num_groups": 9, "group_size": 7, "stem_dim": 10}
+_LENS = {"lens_num_latents": 4, "lens_num_heads": 3, "lens_head_dim": 4, "lens_cross_head_dim": 4}
+# ViT-Lens with seven small towers; every kind of tokenizer and lens that the merged file has.
+SMALL_VITLENS: dict[str, Any] = {
+    "shared_dim": 24,
+    "specific_dim": 0,
+    "num_shared_codes": 0,
+    "num_specific_codes": 0,
+    "align_on": "continuous",
+    "initializer_range": 0.2,
+    "logit_scale_init_value": 2.75,
+    "text_config": {**_TOWER, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 0},
+    "vision_config": _TRUNK,
+    "audio_config": {
+        **_TRUNK,
+        **_LENS,
+        "input_size": [128, 34],
+        "patch_stride": [10, 10],
+        "stem_position": True,
+        "lens_depth": 2,
+        "lens_self_blocks": 3,
+    },
+    "depth_config": {**_TRUNK, "stem_position": True},
+    "tactile_config": _TRUNK,
+    "point_config": {
+        **_POINTS,
+        **_LENS,
+        "point_widths": [5, 6, 7, 8],
+        "lens_depth": 4,
+    },
+    "eeg_config": {
+        **_TRUNK,
+        **_LENS,
+        "num_channels": 5,
+        "input_size": [12],
+        "patch_size": [1],
+        "stem_bias": True,
+        "stem_position": True,
+    },
+}
+# The point tower of bigG in small: balls, colours, fewer blocks than the image tower.
+SMALL_OPENSHAPE: dict[str, Any] = {
+    **{key: value for key, value in SMALL_VITLENS.items() if not key.endswith("_config")},
+    "point_config": {
+        **_POINTS,
+        **_LENS,
+        "num_hidden_layers": 1,
+        "num_channels": 6,
+        "point_grouping": "ball",
+        "point_widths": [5, 6, 7],
+        "lens_depth": 2,
+    },
+}
+# What the shapes of their tensors do not tell.
+SMALL_ARCHITECTURE: dict[str, Any] = {
+    "backbone": {"heads": 2},
+    "text": {"heads": 2},
+    "tokenizer": {"pc": {"npoints": 40, "num_group": 9, "group_size": 7}},
+}

@@ -236,7 +236,7 @@ def _eeg_fields(name: str, tower: Mapping[str, Tensor], given: Architecture) -> 
         "num_channels": given.confirmed("tokenizer.eeg.chans", channels),
         "input_size": [given.confirmed("tokenizer.eeg.time_len", length)],
         "patch_size": [given.confirmed("tokenizer.eeg.window", window)],
-        "patch_stride": [stride],
+        "patch_stride": None if stride == window else [stride],
         "stem_bias": True,
         "stem_position": True,
     }

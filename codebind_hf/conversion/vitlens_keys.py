@@ -64,8 +64,8 @@ _BALL_STEM = (
     ("visual_adapter.sa.mlp_convs.{i}.weight", "layers.{i}.weight", "pointwise_of_groups"),
     ("visual_adapter.sa.mlp_convs.{i}.bias", "layers.{i}.bias", "same"),
     ("visual_adapter.sa.mlp_bns.{i}.{part}", "norms.{i}.{part}", "same"),
-    ("visual_adapter.lift.0.weight", "projection.weight", "pointwise"),
-    ("visual_adapter.lift.0.bias", "projection.bias", "same"),
+    ("visual_adapter.lift.0.weight", "lift.weight", "pointwise"),
+    ("visual_adapter.lift.0.bias", "lift.bias", "same"),
     ("visual_adapter.lift.2.{part}", "norm.{part}", "same"),
 )
 _STEMS = {

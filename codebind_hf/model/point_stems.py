@@ -174,9 +174,9 @@ class BallPointStem(PointStem):
         widths = [3 + config.num_channels, *config.point_widths]
         self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:], strict=False))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in config.point_widths)
-        self.projection = nn.Linear(3 + widths[-1], config.stem_dim or config.hidden_size)
+        self.lift = nn.Linear(3 + widths[-1], config.stem_dim or config.hidden_size)
         # PyTorch's default epsilon, with which the weights that this stem loads were trained.
-        self.norm = nn.LayerNorm(self.projection.out_features)
+        self.norm = nn.LayerNorm(self.lift.out_features)
         _start_by_inputs(self, {})
 
     def neighbours(self, centres_BGC: Tensor, points_BPC: Tensor) -> Tensor:
@@ -184,10 +184,10 @@ class BallPointStem(PointStem):
 
     def forward(self, points_BPC: Tensor) -> Tensor:
         centres_BGC, local_BGKC, ids_BGK = self.groups(points_BPC)
-        dtype = self.projection.weight.dtype
+        dtype = self.lift.weight.dtype
         x_BGKC = torch.cat([local_BGKC.to(dtype), gather_points(points_BPC.to(dtype), ids_BGK)], dim=-1)
         x_BGC = _over_points(self._abstraction, x_BGKC).amax(2)
-        return self.norm(self.projection(torch.cat([centres_BGC.to(dtype), x_BGC], dim=-1)))
+        return self.norm(self.lift(torch.cat([centres_BGC.to(dtype), x_BGC], dim=-1)))
 
     def _abstraction(self, x_NC: Tensor) -> Tensor:
         for layer, norm in zip(self.layers, self.norms, strict=True):

@@ -144,7 +144,7 @@ _VITLENS_LARGE: dict[str, Any] = {
     "audio_config": _vit_l(input_size=[128, 512], patch_stride=[10, 10], stem_position=True, **_lens(2, 3)),
     "depth_config": _vit_l(stem_position=True),
     "tactile_config": _vit_l(),
-    "point_config": _vit_l(stem_dim=384, **_lens(4, 1)),
+    "point_config": _clip_tower(1024, 24, 16, pre_norm=True, stem_dim=384, **_lens(4, 1)),
     "eeg_config": _vit_l(input_size=[512], patch_size=[1], stem_bias=True, stem_position=True, **_lens(1, 1)),
 }
 

@@ -237,7 +237,7 @@ def test_every_layer_of_a_ball_stem_learns() -> None:
     stem = ball_stem().train()
     (stem(cloud(channels=6)) * torch.randn(2, 9, 10)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in stem.norms.parameters())
-    assert all(layer.weight.grad.abs().max() > 0 for layer in [*stem.layers, stem.projection])
+    assert all(layer.weight.grad.abs().max() > 0 for layer in [*stem.layers, stem.lift])
 
 
 @pytest.mark.parametrize(
