@@ -13,8 +13,10 @@ from reference_checkpoints import write_merges
 from codebind_hf.conversion.processors import (
     CODEBIND_INPUTS,
     IMAGEBIND_INPUTS,
+    VITLENS_INPUTS,
     codebind_processor,
     imagebind_processor,
+    vitlens_processor,
 )
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.processing_codebind import CodeBindProcessor
@@ -22,11 +24,13 @@ from codebind_hf.model.processing_codebind import CodeBindProcessor
 
 IMAGEBIND = CodeBindConfig.from_preset("ib-huge")
 CODEBIND = CodeBindConfig.from_preset("codebind-ib-huge")
+VITLENS = CodeBindConfig.from_preset("vl-large")
 PROJECTS = pytest.mark.parametrize(
     ("make", "config", "inputs"),
     [
         pytest.param(imagebind_processor, IMAGEBIND, IMAGEBIND_INPUTS, id="imagebind"),
         pytest.param(codebind_processor, CODEBIND, CODEBIND_INPUTS, id="codebind"),
+        pytest.param(vitlens_processor, VITLENS, VITLENS_INPUTS, id="vitlens"),
     ],
 )
 PARTS = {
@@ -36,8 +40,33 @@ PARTS = {
     "depth": "depth_image_processor",
     "thermal": "thermal_image_processor",
     "tactile": "tactile_image_processor",
+    "point_clouds": "point_feature_extractor",
     "eeg": "eeg_feature_extractor",
     "imu": "imu_feature_extractor",
+}
+# What the projects do not have in common; clips of videos count once for each of three crops, if there are three.
+SHAPES = {
+    "imagebind_processor": {
+        "pixel_values_videos": (15, 2, 3, 224, 224),
+        "input_features": (3, 128, 204),
+        "thermal_values": (1, 224, 224),
+        "imu_values": (6, 2000),
+    },
+    "codebind_processor": {
+        "pixel_values_videos": (3, 2, 3, 224, 224),
+        "input_features": (1, 128, 204),
+        "thermal_values": (1, 224, 224),
+        "imu_values": (6, 2000),
+        "tactile_values": (3, 224, 224),
+        "eeg_values": (128, 440),
+    },
+    "vitlens_processor": {
+        "pixel_values_videos": (3, 1, 3, 224, 224),
+        "input_features": (3, 128, 512),
+        "tactile_values": (3, 224, 224),
+        "point_values": (8192, 3),
+        "eeg_values": (128, 512),
+    },
 }
 
 
@@ -57,6 +86,7 @@ def raw(config: CodeBindConfig) -> dict[str, Any]:
         "depth": rng.uniform(0.5, 8, (230, 250)).astype(np.float32),
         "thermal": rng.integers(0, 256, (230, 250), dtype=np.uint8),
         "tactile": rng.integers(0, 256, (250, 300, 3), dtype=np.uint8),
+        "point_clouds": rng.normal(size=(9000, 3)).astype(np.float32),
         "eeg": rng.normal(size=(128, 500)),
         "imu": rng.normal(size=(6, 2000)).astype(np.float32),
     }
@@ -67,19 +97,13 @@ def raw(config: CodeBindConfig) -> dict[str, Any]:
 def test_every_tensor_has_the_shape_of_the_reference(
     make: Callable[..., CodeBindProcessor], config: CodeBindConfig, inputs: dict[str, Any], bpe_file: Path
 ) -> None:
-    video_clips, audio_clips = (5, 3) if make is imagebind_processor else (1, 1)
     shapes = {
         "input_ids": (77,),
         "attention_mask": (77,),
         "pixel_values": (3, 224, 224),
-        "pixel_values_videos": (video_clips * 3, 2, 3, 224, 224),
-        "input_features": (audio_clips, 128, 204),
         "depth_values": (1, 224, 224),
-        "thermal_values": (1, 224, 224),
-        "imu_values": (6, 2000),
+        **SHAPES[make.__name__],
     }
-    if make is codebind_processor:
-        shapes |= {"tactile_values": (3, 224, 224), "eeg_values": (128, 440)}
     batch = make(config, bpe_file)(**raw(config))
     assert {name: tuple(tensor.shape[1:]) for name, tensor in batch.items()} == shapes
 
@@ -112,7 +136,7 @@ def test_every_number_of_the_table_is_in_the_json(
 ) -> None:
     make(config, bpe_file).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "processor_config.json").read_text())
-    text = {"text_cleaning": "clip", "text_padding": "max_length", "max_text_length": 77}
+    text = {"text_cleaning": inputs["text"]["cleaning"], "text_padding": "max_length", "max_text_length": 77}
     assert {name: saved[name] for name in text} == text
     assert set(inputs) == {modality.argument for modality in config.modalities.values()}
     for argument in set(inputs) - {"text"}:
@@ -138,6 +162,45 @@ def test_depth_in_metres_is_the_disparity_of_the_first_kinect(bpe_file: Path) ->
         np.testing.assert_allclose(result, value, atol=1e-4)
         same = processor(depth=disparity, depth_kwargs={"depth_unit": "disparity"})["depth_values"]
         np.testing.assert_allclose(same, result, atol=1e-5)
+
+
+def test_depth_in_metres_is_vitlenss_disparity_of_eight_times_the_distance(bpe_file: Path) -> None:
+    """Its files hold eighths of what they say, and its statistics are theirs: a room has values around 0, not 16."""
+    metres = np.linspace(0.4, 8, 224 * 224, dtype=np.float32).reshape(224, 224)
+    result = vitlens_processor(VITLENS, bpe_file)(depth=metres)["depth_values"][0, 0].numpy()
+    read = np.clip(8 * metres.astype(np.float64), 0.01, 50)
+    disparity = np.clip(0.075 * 518.857901 / read, 0.01, 75) / 75
+    np.testing.assert_allclose(result, (disparity - 0.0418) / 0.0295, rtol=1e-4, atol=1e-4)
+    assert -1.5 < np.median(result) < 1
+
+
+def test_coloured_clouds_of_bigg_are_prepared_as_openshape_does(bpe_file: Path) -> None:
+    config = CodeBindConfig.from_preset("vl-bigg")
+    processor = vitlens_processor(config, bpe_file)
+    rng = np.random.default_rng(2)
+    cloud = np.concatenate([rng.normal(size=(12000, 3)), rng.random((12000, 3))], axis=1)
+    result = processor(point_clouds=cloud)["point_values"][0].numpy()
+    assert result.shape == (10000, 6)
+    places, colours = result[:, :3], result[:, 3:]
+    np.testing.assert_allclose(places.mean(0), 0, atol=1e-5)
+    assert np.linalg.norm(places, axis=1).max() == pytest.approx(1, abs=1e-5)
+    # Every colour tells which point it was: y and z are exchanged, and no point was taken twice.
+    rows = [int(np.abs(cloud[:, 3:] - colour).sum(1).argmin()) for colour in colours[:200]]
+    assert len(set(rows)) == 200
+    picked = cloud[rows][:, [0, 2, 1]]
+    scale = (picked[0] - picked[1]) / (places[0] - places[1])
+    np.testing.assert_allclose(scale, scale[0], rtol=1e-3)
+    grey = processor(point_clouds=cloud[:, :3])["point_values"][0].numpy()
+    np.testing.assert_allclose(grey[:, 3:], 0.4)
+    np.testing.assert_allclose(grey[:, :3], places)
+
+
+def test_texts_are_cleaned_as_vitlenss_interface_does_or_as_its_benchmarks(bpe_file: Path) -> None:
+    texts = ["A Bell, ringing (far)!", "a bell, ringing far"]
+    cleaned = vitlens_processor(VITLENS, bpe_file)(text=texts)["input_ids"]
+    assert torch.equal(cleaned[0], cleaned[1])
+    plain = vitlens_processor(VITLENS, bpe_file, text={"cleaning": "open_clip"})(text=texts)["input_ids"]
+    assert not torch.equal(plain[0], plain[1])
 
 
 def test_overlapping_audio_clips_do_not_depend_on_each_other(bpe_file: Path) -> None:

@@ -183,7 +183,8 @@ PARAMETERS: dict[str, tuple[type, dict[str, Any], str]] = {
     "transform": (CodeBindAudioFeatureExtractor, {"fft_length": 256}, "fft_length: got 256.*at least 400"),
     "fit": (CodeBindEegFeatureExtractor, {"fit": "stretch"}, "fit: got 'stretch'.*'interpolate', 'pad'"),
     "crop": (CodeBindEegFeatureExtractor, {"time_crop": [20]}, "time_crop: got"),
-    "selection": (CodeBindPointFeatureExtractor, {"selection": "random"}, "selection: got 'random'.*'farthest'"),
+    "selection": (CodeBindPointFeatureExtractor, {"selection": "first"}, "selection: got 'first'.*'farthest'"),
+    "point channels": (CodeBindPointFeatureExtractor, {"num_channels": 4}, "num_channels: got 4; allowed: 3, 6"),
     "unknown": (
         CodeBindPointFeatureExtractor,
         {"points": 3},

@@ -91,3 +91,47 @@ def test_released_decoders_see_both_parts_at_the_length_of_their_segments(quanti
     torch.testing.assert_close(seen[0].norm(dim=-1), torch.ones(seen[0].shape[:2]))
     ratio = shared.norm(dim=-1) / specific.norm(dim=-1)
     torch.testing.assert_close(ratio, torch.full_like(ratio, (24 / 20) ** 0.5))
+
+
+def test_electrodes_are_rebuilt_from_the_latents_of_a_lens_at_full_length() -> None:
+    """Patches of one sample have no half: ViT-Lens's EEG is rebuilt as long as it is."""
+    lens = {"lens_num_latents": 6, "lens_num_heads": 3, "lens_head_dim": 4, "lens_cross_head_dim": 4}
+    encoder = CodeBindEncoderConfig(num_channels=5, input_size=[32], patch_size=[1], **lens, **ENCODER)
+    made = decoder(encoder)
+    output = made(torch.randn(3, encoder.num_tokens, 10))
+    assert output.shape == (3, 5, 32)
+    assert made.head.spread.weight.shape == (32, 6)
+    recording = torch.randn(3, 5, 32)
+    assert torch.equal(reconstruction_target(recording, output, is_points=False), recording)
+
+
+def test_coloured_clouds_are_rebuilt_with_their_colours() -> None:
+    encoder = CodeBindPointConfig(
+        input_size=[40],
+        num_groups=5,
+        group_size=4,
+        num_channels=6,
+        point_grouping="ball",
+        point_widths=[4, 6],
+        **ENCODER,
+    )
+    assert decoder(encoder)(torch.randn(3, encoder.num_tokens, 10)).shape == (3, 20, 6)
+
+
+@pytest.mark.parametrize("name", ["eeg", "point_cloud"])
+def test_a_decoder_of_a_lens_learns_its_input(name: str) -> None:
+    """A recording and a cloud, from the codes of a lens's latents: the error falls to a quarter of the start's."""
+    lens = {"lens_num_latents": 6, "lens_num_heads": 2, "lens_head_dim": 8, "lens_cross_head_dim": 8}
+    shape = {"eeg_config": {"input_size": [24], "patch_size": [1], "patch_stride": [1], **lens}, "point_config": lens}
+    weights = {"align": 0.0, "recon": 1.0}
+    model = tiny_model(small_config("text", name, **shape, loss_weights=weights, code_dim=2)).train()
+    inputs = tiny_inputs(model.config)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    errors = []
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = model(**inputs, return_loss=True).loss_terms["recon"]
+        loss.backward()
+        optimizer.step()
+        errors.append(float(loss.detach()))
+    assert errors[-1] < errors[0] / 4

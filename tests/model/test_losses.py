@@ -7,6 +7,7 @@ import pytest
 import reference
 import torch
 from common import unit
+from memory import peak_memory
 from torch import Tensor
 
 from codebind_hf.model import losses
@@ -203,6 +204,41 @@ def test_chamfer_distance_by_hand() -> None:
 def test_chamfer_distance_of_a_reordered_cloud_is_zero() -> None:
     points = cloud(30, 1)
     assert losses.chamfer_distance(points, points.flip(1)) < 1e-5
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 7, 30, 1024])
+@pytest.mark.parametrize("channels", [3, 6])
+def test_chamfer_distance_is_exact_whatever_the_chunk(chunk: int, channels: int) -> None:
+    """Value and gradient of the whole matrix of distances, written out."""
+    output = torch.randn(2, 30, channels, dtype=torch.float64).float().requires_grad_()
+    target = torch.randn(2, 17, channels).requires_grad_()
+    squared = (output.unsqueeze(2) - target.unsqueeze(1)).square().sum(-1)
+    whole = squared.amin(2).mean() + squared.amin(1).mean()
+    expected = torch.autograd.grad(whole, (output, target))
+    found = losses.chamfer_distance(output, target, chunk)
+    torch.testing.assert_close(found, whole)
+    for one, other in zip(torch.autograd.grad(found, (output, target)), expected, strict=True):
+        torch.testing.assert_close(one, other)
+        assert other.abs().max() > 0
+
+
+def test_chamfer_distance_of_points_that_almost_coincide_is_not_rounded_away() -> None:
+    """Far from the origin, a distance through a matrix product would be noise of about 1e-2."""
+    points = torch.rand(1, 40, 3) + 100
+    moved = points + torch.tensor([1e-3, 0, 0])
+    assert float(losses.chamfer_distance(moved, points)) == pytest.approx(2e-6, rel=0.05)
+    assert losses.chamfer_distance(points, points.flip(1)) == 0
+
+
+def test_chamfer_distance_never_holds_all_distances() -> None:
+    imports = "import torch; from codebind_hf.model.losses import chamfer_distance"
+    inputs = "output, target = torch.randn(4, 2048, 3, requires_grad=True), torch.randn(4, 4096, 3)"
+    whole = 4 * 2048 * 4096 * 4
+    work = f"{inputs}; chamfer_distance(output, target, 64).backward()"
+    assert (
+        peak_memory(f"{imports}\n{inputs}; chamfer_distance(output[:, :8], target[:, :8]).backward()", work)
+        < whole / 4
+    )
 
 
 def test_orthogonality_by_hand() -> None:

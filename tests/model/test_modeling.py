@@ -18,6 +18,7 @@ from common import (
     tiny_model,
 )
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from codebind_hf.model.configuration_encoders import CodeBindEegConfig, CodeBindEncoderConfig
 from codebind_hf.model.modalities import MODALITIES
@@ -311,6 +312,41 @@ def test_clips_are_normalized_jointly_and_then_averaged(model: CodeBindModel, in
     torch.testing.assert_close(result.continuous_embeds["audio"], shared / shared.norm(dim=1, keepdim=True))
     expected = specific / specific.norm(dim=1, keepdim=True)
     torch.testing.assert_close(result.continuous_specific_embeds["audio"], expected)
+
+
+def test_clips_that_are_not_normalized_count_by_their_length() -> None:
+    """ViT-Lens: the mean over clips comes first; without a norm the specific head cannot change the shared part."""
+    model = tiny_model(small_config("audio", audio_config={"normalize_clips": False}))
+    features = tiny_inputs(model.config)["input_features"]
+    encoder = model.encoders["audio"]
+    states = encoder.tower(features.flatten(0, 1).unsqueeze(1))[-1][:, 0]
+    shared, specific = (
+        head(states).unflatten(0, (-1, 2)).mean(1) for head in (encoder.shared_head, encoder.specific_head)
+    )
+    result = model(input_features=features)
+    torch.testing.assert_close(result.continuous_embeds["audio"], normalize(shared, dim=1))
+    torch.testing.assert_close(result.continuous_specific_embeds["audio"], normalize(specific, dim=1))
+    called = []
+    encoder.specific_head.register_forward_hook(lambda *_: called.append(1))
+    torch.testing.assert_close(
+        model.get_audio_features(features, quantize=False).pooler_output, result.continuous_embeds["audio"]
+    )
+    assert called == []
+
+
+def test_a_lens_is_checkpointed_too() -> None:
+    model = tiny_model(small_config("text", "point_cloud", point_config={"lens_depth": 2})).train()
+    inputs = tiny_inputs(model.config)
+    gradients = []
+    for checkpointing in (False, True):
+        model.zero_grad()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        assert model.encoders["point"].tower.lens.stages[1][0].gradient_checkpointing == checkpointing
+        model(**inputs).embeds["point_cloud"].sum().backward()
+        gradients.append(model.encoders["point"].tower.lens.latents.grad.clone())
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(*gradients)
 
 
 def test_the_order_of_clips_does_not_matter_but_of_frames_does(

@@ -1,5 +1,7 @@
 """Point clouds: selection against a naive farthest-point loop, and what does not change the result."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,69 @@ def test_stride_spreads_over_the_whole_cloud() -> None:
 
 def test_identical_points_stay_at_the_centre() -> None:
     assert not values(np.ones((300, 3), dtype=np.float32)).any()
+
+
+def coloured(points: int, scale: float = 1.0) -> np.ndarray:
+    colours = np.random.default_rng(1).random((points, 3)) * scale
+    return np.concatenate([cloud(points), colours.astype(np.float32)], axis=1)
+
+
+def test_colours_follow_their_points() -> None:
+    given = coloured(50)
+    result = values(given, num_points=20, num_channels=6)
+    assert result.shape == (20, 6)
+    np.testing.assert_array_equal(result[:, 3:], given[farthest_points(given[:, :3], 20), 3:])
+    np.testing.assert_allclose(result[:, :3], values(given[:, :3], num_points=20), atol=1e-6)
+    repeated = values(given[:7], num_points=20, num_channels=6)
+    np.testing.assert_array_equal(repeated[7:14], repeated[:7])
+
+
+def test_full_colours_are_one_whatever_their_scale() -> None:
+    eight_bit = values(coloured(30, 255), num_channels=6, colour_scale=255.0)
+    np.testing.assert_allclose(eight_bit, values(coloured(30), num_channels=6), atol=1e-6)
+
+
+def test_a_cloud_without_colours_gets_one_or_is_refused() -> None:
+    assert (values(cloud(30), num_channels=6, missing_colour=0.25)[:, 3:] == 0.25).all()
+    with pytest.raises(ValueError, match="got a cloud without colours; allowed: x, y, z, red, green, blue"):
+        values(cloud(30), num_channels=6, missing_colour=None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (coloured(9, 255), r"got colours from \S+ to \S+; allowed: colours in \[0, 1\].*colour_scale=255"),
+        (coloured(9)[:, :5], r"got shape \(9, 5\); allowed: \(points, 6\).*keep x, y, z and colours only"),
+        (coloured(9).T, r"got shape \(6, 9\).*put the points first with `array\.T`"),
+    ],
+)
+def test_colours_that_are_none_are_refused(given: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        values(given, num_channels=6)
+
+
+def test_a_random_choice_is_the_same_every_time_and_shuffles_small_clouds() -> None:
+    points = cloud(400)
+    raw = {"selection": "random", "center": False, "unit_sphere": False}
+    chosen = values(points, num_points=100, **raw)
+    np.testing.assert_array_equal(chosen, values(points, num_points=100, **raw))
+    rows = [int(np.abs(points - point).sum(1).argmin()) for point in chosen]
+    assert len(set(rows)) == 100
+    assert rows != sorted(rows)
+    small = values(points[:50], num_points=50, **raw)
+    assert not np.array_equal(small, points[:50])
+    np.testing.assert_array_equal(np.sort(small, axis=0), np.sort(points[:50], axis=0))
+
+
+def test_y_and_z_can_be_exchanged() -> None:
+    swapped = values(cloud(10), num_points=10, swap_yz=True)
+    np.testing.assert_allclose(swapped, values(cloud(10), num_points=10)[:, [0, 2, 1]], atol=1e-6)
+
+
+def test_coloured_files_are_read_with_their_colours(tmp_path: Path) -> None:
+    given = coloured(12)
+    np.save(tmp_path / "a.npy", given)
+    result = CodeBindPointFeatureExtractor(num_points=12, num_channels=6)(tmp_path / "a.npy")["point_values"][0]
+    np.testing.assert_array_equal(result[:, 3:], given[:, 3:])
+    with pytest.raises(ValueError, match="keep xyz only"):
+        CodeBindPointFeatureExtractor()(tmp_path / "a.npy")

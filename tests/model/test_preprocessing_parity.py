@@ -9,17 +9,12 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from codebind_hf.conversion.processors import codebind_processor, imagebind_processor
+from codebind_hf.conversion.processors import codebind_processor, imagebind_processor, vitlens_processor
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.feature_extraction_codebind import CodeBindAudioFeatureExtractor
-from codebind_hf.model.image_processing_codebind import (
-    CodeBindDepthImageProcessor,
-    CodeBindTactileImageProcessor,
-)
 from codebind_hf.model.media import read_media
-from codebind_hf.model.point_processing_codebind import CodeBindPointFeatureExtractor
 from codebind_hf.model.processing_codebind import CodeBindProcessor
 from codebind_hf.model.resampling import resample
+from codebind_hf.model.text_cleaning import clean_caption
 
 
 GOLDENS = Path(__file__).parents[3] / "shared" / "goldens" / "preprocessing"
@@ -27,28 +22,6 @@ pytestmark = [
     pytest.mark.parity,
     pytest.mark.skipif(not GOLDENS.exists(), reason="reference values in ../shared are absent"),
 ]
-CLIP = {"size": [224, 224]}
-VITLENS_AUDIO = {
-    "num_clips": 3,
-    "num_mel_bins": 128,
-    "hop_length": 160,
-    "fft_length": 512,
-    "channels": "first",
-    "clip_seconds": 5.0,
-    "clip_spacing": "open",
-    "num_frames": 512,
-    "short_audio": "repeat",
-    "mean": -4.2677393,
-    "std": 4.5689974,
-}
-VITLENS_DEPTH = {
-    **CLIP,
-    "interpolation": "bicubic",
-    "depth_unit": "disparity",
-    "value_range": [0.01, 75.0],
-    "mean": [0.0418],
-    "std": [0.0295],
-}
 # Beside a depth or thermal map, CodeBind resizes pictures as tensors.
 TENSOR_BILINEAR = {"resize_on": "tensor", "interpolation": "bilinear"}
 
@@ -60,6 +33,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CodeBindProces
     made = {
         "imagebind": imagebind_processor(CodeBindConfig.from_preset("ib-huge"), bpe_file),
         "codebind": codebind_processor(CodeBindConfig.from_preset("codebind-ib-huge"), bpe_file),
+        "vitlens": vitlens_processor(CodeBindConfig.from_preset("vl-large"), bpe_file),
     }
     processors = {}
     for project, processor in made.items():
@@ -71,11 +45,6 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CodeBindProces
 
 def golden(room: str, file: str = "outputs.safetensors") -> dict[str, np.ndarray]:
     return load_file(GOLDENS / room / file)
-
-
-def run(processor: Any, value: Any) -> np.ndarray:
-    (array,) = processor(value, return_tensors="np").values()
-    return array[0]
 
 
 def call(processor: CodeBindProcessor, **inputs: Any) -> np.ndarray:
@@ -109,12 +78,12 @@ def test_audio_is_imagebinds_and_codebinds(loaded: dict[str, CodeBindProcessor],
         assert np.abs(result - expected).mean() < 1e-5, file.name
 
 
-def test_audio_is_vitlenss() -> None:
-    extractor = CodeBindAudioFeatureExtractor(**VITLENS_AUDIO)
+def test_audio_is_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
     for name, expected in golden("audio", "outputs_vitlens.safetensors").items():
         stem, kind = name.rsplit(".", 1)
         if kind == "vitlens_crop0":
-            result = run(extractor, GOLDENS / "audio" / f"{stem}.wav").transpose(0, 2, 1)[: len(expected)]
+            sound = call(loaded["vitlens"], audio=GOLDENS / "audio" / f"{stem}.wav")
+            result = sound.transpose(0, 2, 1)[: len(expected)]
             # Float32 decides near-silent bins, and the reference divides them by half of ImageBind's deviation.
             assert np.abs(result - expected).max() < 4e-3, name
             assert np.abs(result - expected).mean() < 2e-5, name
@@ -136,23 +105,24 @@ def test_pictures_are_codebinds_to_the_grey_level(
             np.testing.assert_allclose(normalized, clip_normalized(expected), atol=1e-5)
 
 
-def test_images_are_imagebinds(loaded: dict[str, CodeBindProcessor]) -> None:
+@pytest.mark.parametrize("project", ["imagebind", "vitlens"])
+def test_images_are_imagebinds_and_vitlenss(loaded: dict[str, CodeBindProcessor], project: str) -> None:
     references = golden("image")
     for name, levels in references.items():
         stem, tag = name.rsplit(".", 1)
         if tag == "uint8":
-            result = call(loaded["imagebind"], images=GOLDENS / "image" / f"{stem}.png")
+            result = call(loaded[project], images=GOLDENS / "image" / f"{stem}.png")
             expected = references.get(f"{stem}.float32", clip_normalized(levels))
             np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
-def test_tactile_is_vitlenss() -> None:
+def test_tactile_is_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
     for name, expected in golden("tactile").items():
         stem, kind = name.rsplit(".", 1)
         if kind.startswith("vitlens"):
-            options = {"resize_edge": 256, "resize_on": "tensor", "antialias": kind.endswith("_aa")}
-            processor = CodeBindTactileImageProcessor(**CLIP, **options)
-            result = run(processor, GOLDENS / "tactile" / f"{stem}.png")
+            options = {"antialias": True} if kind.endswith("_aa") else {}
+            file = GOLDENS / "tactile" / f"{stem}.png"
+            result = call(loaded["vitlens"], tactile=file, tactile_kwargs=options)
             np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
@@ -172,13 +142,14 @@ def test_thermal_is_codebinds(loaded: dict[str, CodeBindProcessor]) -> None:
         np.testing.assert_allclose(result, expected, atol=1e-5, err_msg=name)
 
 
-def test_depth_is_vitlenss() -> None:
+def test_depth_is_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
     maps = golden("depth", "inputs.safetensors")
     for name, expected in golden("depth").items():
         stem, tag = name.split(".", 1)
         if stem.startswith("vitlens"):
-            processor = CodeBindDepthImageProcessor(**VITLENS_DEPTH, antialias=tag == "aa")
-            np.testing.assert_allclose(run(processor, maps[f"{stem}.disparity"]), expected, atol=1e-3)
+            options = {"depth_unit": "disparity", **({"antialias": True} if tag == "aa" else {})}
+            result = call(loaded["vitlens"], depth=maps[f"{stem}.disparity"], depth_kwargs=options)
+            np.testing.assert_allclose(result, expected, atol=1e-3)
 
 
 def test_depth_is_imagebinds(loaded: dict[str, CodeBindProcessor]) -> None:
@@ -215,19 +186,18 @@ def test_eeg_is_codebinds_and_vitlenss(loaded: dict[str, CodeBindProcessor]) -> 
     for name, expected in golden("eeg").items():
         stem, length = name.split(".len")
         (recording,) = (array for key, array in recordings.items() if key.split(".")[0] == stem)
-        options = {} if length == "440" else {"num_samples": int(length)}
-        result = call(loaded["codebind"], eeg=recording, eeg_kwargs=options)
+        result = call(loaded["codebind" if length == "440" else "vitlens"], eeg=recording)
         np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-def test_point_clouds_are_vitlenss() -> None:
+def test_point_clouds_are_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
     clouds, references = golden("pointcloud", "inputs.safetensors"), golden("pointcloud")
     for stem, cloud in clouds.items():
         expected = references[f"{stem}.points"]
         if stem.startswith("keep"):
             # The reference draws a permutation of a small cloud; given the same order, the points are the same.
             cloud = cloud[references[f"{stem}.indices"]]
-        result = run(CodeBindPointFeatureExtractor(num_points=len(expected)), cloud)
+        result = call(loaded["vitlens"], point_clouds=cloud, point_clouds_kwargs={"num_points": len(expected)})
         np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
@@ -269,3 +239,21 @@ def test_codebinds_own_token_ids_differ_only_where_it_loses_the_end_token() -> N
     np.testing.assert_array_equal(theirs[:, :-1], ours[:, :-1])
     assert (ours[different, -1] == 49407).all()
     assert (theirs[different] != 49407).all()
+
+
+def test_token_ids_are_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
+    texts = json.loads((GOLDENS / "tokenizer" / "strings.json").read_text())
+    references = golden("tokenizer", "token_ids.safetensors")
+    assert [clean_caption(text) for text in texts["strings"]] == texts["vitlens_cleaned"]
+    batch = loaded["vitlens"](text=texts["strings"], return_tensors="np")
+    np.testing.assert_array_equal(batch["input_ids"], references["vitlens_text_processor"])
+
+
+def test_token_ids_are_open_clips(loaded: dict[str, CodeBindProcessor]) -> None:
+    """As ViT-Lens's zero-shot benchmarks tokenize."""
+    texts = json.loads((GOLDENS / "tokenizer" / "strings.json").read_text())["strings"]
+    config = CodeBindConfig.from_preset("vl-large")
+    file = GOLDENS / "tokenizer" / "bpe_simple_vocab_16e6.txt.gz"
+    processor = vitlens_processor(config, file, text={"cleaning": "open_clip"})
+    expected = golden("tokenizer", "token_ids.safetensors")["openclip"]
+    np.testing.assert_array_equal(processor(text=texts, return_tensors="np")["input_ids"], expected)

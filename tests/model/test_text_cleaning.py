@@ -7,7 +7,7 @@ import pytest
 from transformers import CLIPTokenizer
 
 from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.text_cleaning import clean_clip_text
+from codebind_hf.model.text_cleaning import clean_caption, clean_clip_text
 from codebind_hf.model.tokenization import build_tokenizer
 
 
@@ -113,3 +113,29 @@ def test_lists_come_back_where_no_tensors_are_asked_for(processor: CodeBindProce
 def test_an_unknown_cleaning_is_refused(tokenizer: CLIPTokenizer) -> None:
     with pytest.raises(ValueError, match="text_cleaning: got 'bert'; allowed: None, 'clip'"):
         CodeBindProcessor(tokenizer=tokenizer, text_cleaning="bert")
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ('A "Bright" image: (of a) bird!', "a bright image of a bird"),
+        ("one\r\ntwo  three\n", "one two three"),
+        ("10:30, 50/50 'n' 100%", "10 30, 50/50 'n' 100%"),
+        ("", ""),
+        ("word " * 80, "word " * 69 + "word"),
+    ],
+)
+def test_captions_lose_most_punctuation_and_what_is_behind_70_words(text: str, cleaned: str) -> None:
+    assert clean_caption(text) == cleaned
+
+
+def test_open_clip_has_names_of_its_own_for_special_tokens(tokenizer: CLIPTokenizer) -> None:
+    made = {
+        name: CodeBindProcessor(tokenizer=tokenizer, text_cleaning=name) for name in ("clip", "open_clip", "vitlens")
+    }
+    for text, counts in (("a <end_of_text> b", (1, 2, 2)), (f"a {END_TEXT} b", (2, 1, 1))):
+        found = [processor(text=text)["input_ids"][0].tolist().count(END) for processor in made.values()]
+        assert tuple(found) == counts
+    ids = [processor(text="A ball: (red)")["input_ids"].tolist() for processor in made.values()]
+    assert ids[0] == ids[1] != ids[2]
+    assert ids[2] == made["clip"](text="a ball red")["input_ids"].tolist()
