@@ -1,6 +1,7 @@
 """The card of a converted checkpoint: where it comes from, under which licence, and how it is loaded."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
@@ -8,12 +9,36 @@ from huggingface_hub import ModelCardData
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 
 
-# Of facebookresearch/ImageBind's weights; what is derived from them carries it too.
-IMAGEBIND_LICENSE = "cc-by-nc-sa-4.0"
+@dataclass(frozen=True)
+class Origin:
+    """Whose weights a converted model has.
+
+    Args:
+        license: that they carry, and everything that is derived from them.
+        sentence: that says so.
+    """
+
+    license: str
+    sentence: str
+
+
+IMAGEBIND = Origin(
+    "cc-by-nc-sa-4.0",
+    "The weights are derived from ImageBind's, which Meta released under CC BY-NC-SA 4.0 for research.",
+)
+VITLENS = Origin(
+    "apache-2.0",
+    "The weights are ViT-Lens's, which Tencent released under Apache 2.0; its image and text towers are OpenCLIP's.",
+)
 
 
 def write_conversion_card(
-    folder: str | os.PathLike[str], name: str, config: CodeBindConfig, source: str, has_adapter: bool = False
+    folder: str | os.PathLike[str],
+    name: str,
+    config: CodeBindConfig,
+    source: str,
+    has_adapter: bool = False,
+    origin: Origin = IMAGEBIND,
 ) -> Path:
     """Write `README.md` beside a converted model.
 
@@ -24,7 +49,7 @@ def write_conversion_card(
     """
     path = Path(folder) / "README.md"
     tags = ["codebind", "multimodal", "embeddings"]
-    header = ModelCardData(license=IMAGEBIND_LICENSE, library_name="codebind_hf", tags=tags).to_yaml()
+    header = ModelCardData(license=origin.license, library_name="codebind_hf", tags=tags).to_yaml()
     senses = ", ".join(config.modality_names)
     lines = ["from codebind_hf import CodeBindModel, CodeBindProcessor"]
     lines += ["from codebind_hf.training.adapters import load_adapter"] * has_adapter
@@ -44,7 +69,7 @@ Converted from {source} by `codebind_hf`; the weights are those of the original.
 {snippet}
 ```
 
-The weights are derived from ImageBind's, which Meta released under CC BY-NC-SA 4.0 for research.
+{origin.sentence}
 """
     path.write_text(text)
     return path

@@ -8,7 +8,7 @@ from codebind_hf.training.adapters import LORA_MODULES
 
 
 BALANCES = ("fixed", "adaptive")
-MODES = ("full", "heads", "lora")
+MODES = ("full", "heads", "lora", "lens")
 
 
 @dataclass
@@ -22,8 +22,8 @@ class CodeBindTrainingArguments(TrainingArguments):
     train_mode: str = field(
         default="full",
         metadata={
-            "help": "What learns in a trained encoder: 'full', 'heads' (both heads and the CLS token), or 'lora' "
-            "(heads, CLS token and an adapter)."
+            "help": "What learns in a trained encoder: 'full', 'heads' (both heads and the CLS token), 'lora' (heads, "
+            "CLS token and an adapter), or 'lens' (heads, CLS token, stem and lens, or the first blocks)."
         },
     )
     train_bridge_heads: bool = field(

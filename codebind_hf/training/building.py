@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 # What decides the shapes of a tower.
 _SIZES = (
     *("stem", "hidden_size", "num_hidden_layers", "mlp_size", "vocab_size", "max_position_embeddings"),
-    *("num_channels", "input_size", "patch_size", "strides", "tubelet_size", "num_groups", "lens_num_latents"),
+    *("num_channels", "input_size", "patch_size", "strides", "tubelet_size", "num_groups", "group_size"),
+    *("point_grouping", "lens_num_latents", "lens_depth", "lens_self_blocks"),
 )
 
 

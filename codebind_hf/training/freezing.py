@@ -10,8 +10,10 @@ from codebind_hf.training.arguments import MODES
 
 NEW_MODULES = (".specific_head.", "decoders.")
 _HEAD_PARTS = (".shared_head.", ".specific_head.", ".tower.cls_token")
-# What learns of an encoder, by mode; an empty text is part of every name.
+# What learns of an encoder, by mode; an empty text is part of every name. Mode "lens" depends on the encoder.
 _PARTS = {"full": ("",), "heads": _HEAD_PARTS, "lora": (*_HEAD_PARTS, LORA_PART)}
+# Blocks that take the place of a lens where a tower has none (TencentARC/ViT-Lens@2b4f2e0, depth and tactile).
+LENS_BLOCKS = 4
 # The first part that a parameter's name contains is the one it counts for.
 _COUNTED = {
     "lora": LORA_PART,
@@ -32,8 +34,9 @@ def train_only(
     Args:
         model: changed in place; frozen encoders stay in evaluation mode, also under `model.train()`.
         modalities: names such as "audio"; "image" and "video" are one encoder.
-        mode: "full", "heads" for both heads and the CLS token of each encoder, or "lora" for these and the adapter
-            that `add_lora` put there.
+        mode: "full", "heads" for both heads and the CLS token of each encoder, "lora" for these and the adapter that
+            `add_lora` put there, or "lens" for these, the stem and the lens, as ViT-Lens trains; of a tower without
+            a lens its first blocks, and the position table if the stem has none.
         bridges: modalities whose heads, CLS token and decoder learn beside, whatever the mode (the paper's rows).
 
     Raises:
@@ -46,7 +49,8 @@ def train_only(
         raise ValueError(f"modalities: got none; choose from {', '.join(model.config.modalities)}.")
     if mode == "lora":
         _check_adapters(model, encoders)
-    parts = dict.fromkeys(_encoders_of(model, bridges), _HEAD_PARTS) | dict.fromkeys(encoders, _PARTS[mode])
+    parts: dict[str, tuple[str, ...]] = dict.fromkeys(_encoders_of(model, bridges), _HEAD_PARTS)
+    parts |= {name: _lens_parts(model, name) if mode == "lens" else _PARTS[mode] for name in encoders}
     for name, parameter in model.named_parameters():
         room, _, rest = name.partition(".")
         encoder = rest.partition(".")[0]
@@ -58,6 +62,15 @@ def train_only(
         if isinstance(book, Codebook):
             book.frozen = encoder not in parts
     return encoders
+
+
+def _lens_parts(model: CodeBindModel, encoder: str) -> tuple[str, ...]:
+    config = model.config.encoder_configs[encoder]
+    if config.lens_num_latents:
+        return (*_HEAD_PARTS, ".tower.stem.", ".tower.lens.")
+    blocks = (f".tower.layers.{block}." for block in range(LENS_BLOCKS))
+    place = () if config.stem_position else (".tower.position", ".tower.pre_norm.")
+    return (*_HEAD_PARTS, ".tower.stem.", *place, *blocks)
 
 
 def _encoders_of(model: CodeBindModel, modalities: Iterable[str]) -> list[str]:

@@ -184,10 +184,11 @@ def _add_lora(model: CodeBindModel, stages: Sequence[tuple[Stage, CodeBindTraini
     chosen = [(stage, arguments) for stage, arguments in stages if arguments.train_mode == "lora"]
     if not chosen:
         return
-    if full := [stage.name for stage, arguments in stages if arguments.train_mode == "full"]:
+    whole = [(stage.name, arguments.train_mode) for stage, arguments in stages]
+    if whole := [(name, mode) for name, mode in whole if mode in ("full", "lens")]:
         raise ValueError(
-            f"train_mode: stage {full[0]!r} is 'full' and {chosen[0][0].name!r} is 'lora'; an adapter holds no tower. "
-            "Fix: give every stage 'lora' or 'heads', or bind to a finished bridge with order 'bind'."
+            f"train_mode: stage {whole[0][0]!r} is {whole[0][1]!r} and {chosen[0][0].name!r} is 'lora'; an adapter "
+            "holds no tower. Fix: give every stage 'lora' or 'heads', or bind to a finished bridge with order 'bind'."
         )
     kinds = [(each.lora_rank, each.lora_layers, each.lora_modules) for _, each in chosen]
     if any(kind != kinds[0] for kind in kinds):

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference_checkpoints import TINY, TINY_CODEBIND, write_merges
+from common import assert_same
+from reference_checkpoints import SMALL_ARCHITECTURE, SMALL_VITLENS, TINY, TINY_CODEBIND, write_merges
 
-from codebind_hf import CodeBindModel, CodeBindProcessor
-from codebind_hf.conversion import convert_codebind, convert_imagebind
+from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
+from codebind_hf.conversion import convert_codebind, convert_imagebind, convert_vitlens, revert_vitlens
 from codebind_hf.training.adapters import load_adapter
 
 
@@ -62,6 +63,32 @@ def test_an_experiment_becomes_a_base_and_an_adapter(
     assert inputs["input_features"].shape == (1, 1, 128, 204)
     expected = convert_codebind(experiment, imagebind_file, TINY_CODEBIND, lora="adapter")(**inputs)
     assert torch.equal(model.eval()(**inputs).embeds["audio"], expected.embeds["audio"])
+
+
+def test_files_of_vitlens_become_one_folder(options: list[object], tmp_path: Path) -> None:
+    (tmp_path / "architecture.json").write_text(json.dumps(SMALL_ARCHITECTURE))
+    torch.manual_seed(0)
+    whole = CodeBindModel(CodeBindConfig(**SMALL_VITLENS))
+    files = []
+    for sense in ("point_cloud", "audio"):
+        part = CodeBindModel(whole.config.restricted_to(["text", "image", sense]))
+        part.load_state_dict({key: x for key, x in whole.state_dict().items() if key in part.state_dict()})
+        files.append(tmp_path / f"{sense}.pt")
+        torch.save({"state_dict": revert_vitlens(part, "single")}, files[-1])
+    done = convert("--vitlens", *files, *options)
+    assert done.returncode == 0, done.stderr
+    assert "senses: text, image, video, audio, point_cloud" in done.stdout
+    model, processor = (kind.from_pretrained(tmp_path / "out") for kind in (CodeBindModel, CodeBindProcessor))
+    inputs = processor(text=["a bell"], audio=[TONE], point_clouds=[np.random.default_rng(0).normal(size=(90, 3))])
+    assert inputs["point_values"].shape == (1, 40, 3)
+    expected = convert_vitlens(files, SMALL_ARCHITECTURE)
+    assert_same(model.state_dict(), expected.state_dict())
+    for sense, embeds in model(**inputs).embeds.items():
+        # Where a file's tensors lie in memory can change the last bit of a sum.
+        torch.testing.assert_close(embeds, expected(**inputs).embeds[sense], rtol=0, atol=1e-6)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "Converted from point_cloud.pt and audio.pt" in card
 
 
 def test_wrong_calls_say_what_to_do(imagebind_file: Path, options: list[object], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from common import small_config, tiny_model
 
 from codebind_hf.training import train_only
 from codebind_hf.training.adapters import add_lora
@@ -45,6 +46,28 @@ def test_heads_mode_trains_heads_cls_token_and_decoder(tiny: SimpleNamespace) ->
     assert heads
     assert learning == heads | {"tower.cls_token"}
     assert all(parameter.requires_grad for parameter in model.decoders["audio"].parameters())
+
+
+def test_lens_mode_trains_stem_and_lens_or_the_first_blocks() -> None:
+    blocks = {f"{name}_config": {"num_hidden_layers": 5} for name in ("point", "depth", "tactile")}
+    model = tiny_model(small_config("text", "point_cloud", "depth", "tactile", **blocks))
+    heads = {"shared_head", "specific_head", "tower.cls_token"}
+    first = {f"tower.layers.{i}" for i in range(4)}
+    expected = {
+        "point_cloud": heads | {"tower.stem", "tower.lens"},
+        # Its stem has positions of its own in the tests' configuration, and that of depth has not.
+        "tactile": heads | {"tower.stem"} | first,
+        "depth": heads | {"tower.stem", "tower.position"} | first,
+    }
+    for sense, rooms in expected.items():
+        (encoder,) = train_only(model, [sense], mode="lens")
+        found = set()
+        for name, parameter in model.encoders[encoder].named_parameters():
+            if parameter.requires_grad:
+                parts = name.split(".")
+                found.add(".".join(parts[: 3 if parts[1] == "layers" else 2]) if parts[0] == "tower" else parts[0])
+        assert found == rooms
+        assert all(parameter.requires_grad for parameter in model.encoders[encoder].tower.stem.parameters())
 
 
 def test_heads_mode_trains_less_than_full_mode(tiny: SimpleNamespace) -> None:

@@ -179,6 +179,9 @@ def test_lora_beside_a_stage_of_whole_towers_is_refused(rows: list[dict[str, Any
     recipe = make_recipe(stages={"bind": {"train_mode": "lora"}})
     with pytest.raises(ValueError, match=r"'bridge' is 'full' and 'bind' is 'lora'.*order 'bind'"):
         run(recipe, rows, tmp_path)
+    recipe = make_recipe(stages={"bridge": {"train_mode": "lens"}, "bind": {"train_mode": "lora"}})
+    with pytest.raises(ValueError, match=r"'bridge' is 'lens' and 'bind' is 'lora'"):
+        run(recipe, rows, tmp_path)
 
 
 def test_rows_of_any_subset_of_senses_train(rows: list[dict[str, Any]], tmp_path: Path) -> None:
