@@ -90,6 +90,8 @@ def _draw_lines(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarr
 def _draw_points(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
     """The cloud seen at a slant, near points darker."""
     turn = np.array([[0.82, 0.0, -0.57], [-0.24, 0.91, -0.34], [0.52, 0.42, 0.75]])
+    # Colours may come behind x, y, z.
+    original, answer = original[:, :3], answer[:, :3]
     reach = 1.1 * np.abs(original @ turn.T).max()
     for axes, points in ((top, original), (low, answer)):
         across, up, toward = (points @ turn.T).T

@@ -48,7 +48,7 @@ class FeatureMethods:
         return self.get_features("tactile", tactile_values, **kwargs)
 
     def get_point_cloud_features(self, point_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """`get_features` of point clouds, `(batch, points, 3)`."""
+        """`get_features` of point clouds, `(batch, points, 3)`, or 6 with colours where the encoder sees them."""
         return self.get_features("point_cloud", point_values, **kwargs)
 
     def get_eeg_features(self, eeg_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:

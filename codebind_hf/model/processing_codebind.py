@@ -185,7 +185,7 @@ class CodeBindProcessor(ProcessorMixin):
             audio: `{"array", "sampling_rate"}`, an array with `sampling_rate=`, or a path.
             depth: `(height, width)` in metres, or with `depth_unit=`, or a path.
             thermal: `(height, width)` levels, or with `thermal_range=`, or a path.
-            point_clouds: `(points, 3)`, or a path.
+            point_clouds: `(points, 3)`, where the encoder sees colours also `(points, 6)`, or a path.
             eeg, imu: `(channels, time)`, `{"array", "sampling_rate"}`, or a path.
             return_tensors: "pt", "np" or `None` (lists of arrays).
             kwargs: added senses by name; `sampling_rate` (audio), `depth_unit`, `thermal_range`; and

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from common import assert_same, small_config, tiny_model
-from reference_checkpoints import TINY, TINY_CODEBIND
+from reference_checkpoints import SMALL_VITLENS, TINY, TINY_CODEBIND
 
-from codebind_hf import CodeBindModel
+from codebind_hf import CodeBindConfig, CodeBindModel
+from codebind_hf.conversion import revert_vitlens, vitlens_architectures
 from codebind_hf.conversion.architectures import reference_fields
 from codebind_hf.conversion.imagebind_keys import CODEBIND_ENCODERS, IMAGEBIND_ENCODERS
 from codebind_hf.model import presets
@@ -33,11 +35,17 @@ def test_conversion(experiment: Path, imagebind_file: Path, tmp_path: Path, monk
     }
     for name, fields in small.items():
         monkeypatch.setitem(presets.PRESETS, name, fields)
+    monkeypatch.setitem(vitlens_architectures._TOWER_HEADS, 16, 2)
+    monkeypatch.setitem(vitlens_architectures._TEXT_HEADS, 16, 2)
+    geometry = {"npoints": 40, "num_group": 9, "group_size": 7}
+    monkeypatch.setitem(vitlens_architectures._POINTS, "pointbert", geometry)
+    state = revert_vitlens(CodeBindModel(CodeBindConfig(**SMALL_VITLENS)))
+    torch.save({"state_dict": state}, tmp_path / "vitlensL.pt")
     shutil.move(imagebind_file, tmp_path / "imagebind_huge.pth")
     shutil.move(experiment, tmp_path / "experiments" / "sun")
     monkeypatch.chdir(tmp_path)
     names = run_blocks("conversion.md", {})
-    assert "modality_heads.vision.2.weight" in names["tensors"]
+    assert_same(names["tensors"], state)
     assert "imagebind-lora-audio" in names["files"]
 
 
