@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+from recipe_files import FOLDER, read, recipe_of
 from torch import Tensor
 
 from codebind_hf.conversion.lora import has_lora
@@ -20,9 +20,6 @@ from codebind_hf.training import Recipe, build, plan_stages, save, senses_of, tr
 from codebind_hf.training.adapters import add_lora, load_adapter, merge_lora
 from codebind_hf.training.building import recipe_config
 from codebind_hf.training.freezing import trainable_parts
-
-
-FOLDER = Path(__file__).parents[2] / "examples" / "recipes"
 
 
 @dataclass(frozen=True)
@@ -63,14 +60,6 @@ ROWS = {
     "eeg": Row("image", "eeg", 6, 5e-4, 0.07, 30 * 2, 10, 0.1, 0.01, 0.05, 0.1),
 }
 each_row = pytest.mark.parametrize("name", ROWS)
-
-
-def read(name: str) -> dict[str, Any]:
-    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
-
-
-def recipe_of(name: str, **changes: Any) -> Recipe:
-    return Recipe(**{**read(name)["recipe"], **changes})
 
 
 def test_every_recipe_but_the_demos_is_a_row_of_the_paper() -> None:

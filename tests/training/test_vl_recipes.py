@@ -3,23 +3,19 @@
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import yaml
+from recipe_files import FOLDER, read, recipe_of
 from reference_checkpoints import SMALL_VITLENS
 
 from codebind_hf.data import CodeBindCollator
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.training import CodeBindTrainer, Recipe, plan_stages, train_only
+from codebind_hf.training import CodeBindTrainer, plan_stages, train_only
 from codebind_hf.training.adapters import add_lora
 from codebind_hf.training.building import recipe_config
 from codebind_hf.training.freezing import trainable_parts
-
-
-FOLDER = Path(__file__).parents[2] / "examples" / "recipes"
 
 
 @dataclass(frozen=True)
@@ -51,14 +47,6 @@ ROWS = {
     "vl-eeg": Row("eeg", 2e-4, 40 * 50, 10, 0.1, 0.05, 0.1, 3),
 }
 each_row = pytest.mark.parametrize("name", ROWS)
-
-
-def read(name: str) -> dict[str, Any]:
-    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
-
-
-def recipe_of(name: str, **changes: Any) -> Recipe:
-    return Recipe(**{**read(name)["recipe"], **changes})
 
 
 def test_every_row_of_the_paper_has_its_recipe() -> None:
