@@ -34,6 +34,13 @@ def script(name: str, *arguments: object) -> subprocess.CompletedProcess:
     return run(ROOT / "examples" / name, *arguments)
 
 
+def test_the_benchmark_of_points_prints_times_and_ratios() -> None:
+    done = script("benchmark_points.py", "--clouds", 2, "--points", 128, "--centres", 40)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["farthest", "nearest", "balls", "Chamfer"]
+    assert "times as fast as a loop over points" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A checkpoint trained on exported files, as in the README."""

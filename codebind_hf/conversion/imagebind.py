@@ -57,7 +57,7 @@ def filled(model: CodeBindModel, tensors: Mapping[str, Tensor], scales: Mapping[
     """`model` with these tensors for its own, in evaluation mode.
 
     They are not copied, unless their types differ: codebooks become float32 always, and weights of several types the
-    widest of them, which changes no value.
+    widest of them, which changes no value. Weights that the original shared become copies of their own.
     """
     kept = {name for name, _ in model.named_parameters()}
     widest = reduce(torch.promote_types, {x.dtype for name, x in tensors.items() if name.startswith("encoders.")})
@@ -65,6 +65,11 @@ def filled(model: CodeBindModel, tensors: Mapping[str, Tensor], scales: Mapping[
         name: x.to(widest) if name in kept else x.float() if x.is_floating_point() else x
         for name, x in tensors.items()
     }
+    taken: set[int] = set()
+    for name, x in typed.items():
+        if (place := x.untyped_storage().data_ptr()) in taken:
+            typed[name] = x.clone()
+        taken.add(place)
     model.load_state_dict(typed, assign=True)
     model.config.source_scales = dict(scales) or None
     return model.eval()

@@ -128,7 +128,7 @@ VITLENS_INPUTS: dict[str, dict[str, Any]] = {
     "eeg": {**_RAW, "time_crop": [20, 460]},
 }
 # Of the point towers with colours, which are OpenShape's: clouds stand on the x-y plane, points are a random choice.
-_COLOURED_POINTS = {"selection": "random", "swap_yz": True, "missing_colour": 0.4}
+_COLORED_POINTS = {"selection": "random", "swap_yz": True, "missing_color": 0.4}
 
 
 def imagebind_processor(
@@ -182,10 +182,11 @@ def vitlens_processor(
     """The processor of a converted ViT-Lens: `VITLENS_INPUTS`, and sizes from `config`.
 
     Nothing is random: a sound shorter than a clip is repeated from its start, and farthest point sampling begins with
-    the first point. Clouds with fewer points are repeated in order, which changes no token. Texts are cleaned as
-    ViT-Lens's own interface cleans captions; its zero-shot benchmarks use `text={"cleaning": "open_clip"}`. Depth
-    comes in metres, as everywhere here; its own files are `depth_unit="disparity"`. Colours of a cloud, where the
-    encoder sees them, are in [0, 1], or `point_clouds={"colour_scale": 255}`.
+    the first point, of clouds beyond 32768 points (`max_candidates`) after they were thinned in order. Clouds with
+    fewer points are repeated in order, which changes no token. Texts are cleaned as ViT-Lens's own interface cleans
+    captions; its zero-shot benchmarks use `text={"cleaning": "open_clip"}`. Depth comes in metres, as everywhere here;
+    its own files are `depth_unit="disparity"`, and the PNG files of SUN RGB-D `depth_unit=1 / 8000`. Colours of a
+    cloud, where the encoder sees them, are in [0, 1], or `point_clouds={"color_scale": 255}`.
 
     Args:
         config: of the converted model, e.g. `convert_vitlens(...).config`.
@@ -195,9 +196,13 @@ def vitlens_processor(
         OSError, ValueError: as for `imagebind_processor`.
     """
     inputs = dict(VITLENS_INPUTS)
-    points = config.point_config
+    points, audio = config.point_config, config.audio_config
+    if isinstance(audio, CodeBindEncoderConfig):
+        # 512 frames are 5 s and some padding; the models of 2 s have as many a second.
+        seconds = max(1.0, float(round(audio.input_size[1] * 5 / 512)))
+        inputs["audio"] = inputs["audio"] | {"clip_seconds": seconds}
     if isinstance(points, CodeBindEncoderConfig) and points.num_channels > 3:
-        inputs["point_clouds"] = inputs["point_clouds"] | _COLOURED_POINTS
+        inputs["point_clouds"] = inputs["point_clouds"] | _COLORED_POINTS
     return _processor(inputs, config, bpe_file, overrides)
 
 

@@ -31,7 +31,8 @@ _KNOWN: dict[str, Any] = {
     "text": ("context_length", "vocab_size", "width", "heads", "layers", "embed_dim", "causal", "pool", "eot"),
     "lens": {
         **dict.fromkeys(("num_latents", "latent_dim", "cross_heads", "cross_dim_head")),
-        **dict.fromkeys(("latent_heads", "latent_dim_head", "weight_tie_layers", "depth", "tactile", "image")),
+        **dict.fromkeys(("latent_heads", "latent_dim_head", "weight_tie_layers")),
+        **dict.fromkeys(("depth", "tactile", "image"), ()),
         **dict.fromkeys(("pc", "audio", "eeg"), _LENS_SIZES),
     },
     "tokenizer": {
@@ -128,16 +129,28 @@ def _output_dim(name: str, tower: Mapping[str, Tensor]) -> int:
     return _need(tower, name, "text_projection" if name == "text" else "proj")[1]
 
 
-def _blocks(tower: Mapping[str, Tensor], name: str) -> dict[str, Any]:
-    """What the transformer's tensors say."""
+def _blocks(tower: Mapping[str, Tensor], name: str, given: Architecture) -> dict[str, Any]:
+    """What the transformer's tensors say, and the caller of all towers alike."""
     mlp, width = _need(tower, name, "transformer.resblocks.0.mlp.c_fc.weight")
     numbers = {int(key.split(".")[2]) for key in tower if key.startswith("transformer.resblocks.")}
-    sizes = {"hidden_size": width, "num_hidden_layers": max(numbers) + 1, "layer_norm_eps": 1e-5}
-    return {**sizes, "intermediate_size": mlp, "normalize_clips": False}
+    act = given.option("backbone.act", "gelu")
+    if act not in _ACTIVATIONS:
+        raise ValueError(f"architecture: backbone.act is {act!r}; allowed: {', '.join(map(repr, _ACTIVATIONS))}.")
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": max(numbers) + 1,
+        "intermediate_size": mlp,
+        "hidden_act": _ACTIVATIONS[act],
+        "layer_norm_eps": float(given.option("backbone.layer_norm_eps", 1e-5)),
+        "normalize_clips": False,
+    }
 
 
 def _heads(given: Architecture, room: str, width: int, published: Mapping[int, int]) -> int:
-    heads = given.option(f"{room}.heads", published.get(width))
+    head_dim = given.option(f"{room}.head_dim")
+    heads = given.option(f"{room}.heads", width // head_dim if head_dim else published.get(width))
+    if head_dim and heads * head_dim != width:
+        raise ValueError(f"architecture: {room}.heads x head_dim is {heads} x {head_dim}, but the width is {width}.")
     if heads is None:
         raise ValueError(
             f"architecture: no published model has a width of {width}, so its number of heads is unknown. Fix: pass "
@@ -147,10 +160,12 @@ def _heads(given: Architecture, room: str, width: int, published: Mapping[int, i
 
 
 def _text_fields(tower: Mapping[str, Tensor], given: Architecture) -> dict[str, Any]:
-    fields = _blocks(tower, "text")
+    fields = _blocks(tower, "text", given)
     width = given.confirmed("text.width", fields["hidden_size"])
     given.confirmed("text.layers", fields["num_hidden_layers"])
+    given.confirmed("text.embed_dim", _output_dim("text", tower))
     given.confirmed("text.causal", True)
+    given.confirmed("text.pool", "argmax token id")
     vocabulary, _ = _need(tower, "text", "token_embedding.weight")
     length, _ = _need(tower, "text", "positional_embedding")
     end = given.option("text.eot", 49407)
@@ -168,17 +183,19 @@ def _text_fields(tower: Mapping[str, Tensor], given: Architecture) -> dict[str, 
 def _tower_fields(
     source: dict[str, Tensor], name: str, tower: Mapping[str, Tensor], given: Architecture
 ) -> dict[str, Any]:
-    fields = _blocks(tower, name)
+    fields = _blocks(tower, name, given)
     width = given.confirmed("backbone.width", fields["hidden_size"])
+    # Some are written as a fraction that only its whole number of rows makes good.
+    if (
+        int(width * given.option("backbone.mlp_ratio", fields["intermediate_size"] / width))
+        != fields["intermediate_size"]
+    ):
+        given.confirmed("backbone.mlp_ratio", fields["intermediate_size"] / width)
     if name != "pc":
         # OpenShape's point tower leaves out the first blocks of its backbone.
         given.confirmed("backbone.layers", fields["num_hidden_layers"])
     fields["num_attention_heads"] = _heads(given, "backbone", width, _TOWER_HEADS)
-    fields["layer_norm_eps"] = float(given.option("backbone.layer_norm_eps", fields["layer_norm_eps"]))
-    act = given.option("backbone.act", "gelu")
-    if act not in _ACTIVATIONS:
-        raise ValueError(f"architecture: backbone.act is {act!r}; allowed: {', '.join(map(repr, _ACTIVATIONS))}.")
-    fields |= {"hidden_act": _ACTIVATIONS[act], "pre_norm": True}
+    fields["pre_norm"] = True
     tokenizers = {"pc": _point_fields, "audio": _audio_fields, "eeg": _eeg_fields}
     fields |= tokenizers.get(name, _picture_fields)(name, tower, given)
     return fields | _lens_fields(source, name, tower, given, fields["num_hidden_layers"])
@@ -188,6 +205,11 @@ def _picture_fields(name: str, tower: Mapping[str, Tensor], given: Architecture)
     """Images, tactile pictures and depth maps."""
     key = "visual_adapter.conv1.weight" if name == "depth" else "conv1.weight"
     _, channels, patch, _ = _need(tower, name, key)
+    if name == "depth":
+        for part, found in (("kernel", patch), ("stride", patch), ("bias", False)):
+            given.confirmed(f"tokenizer.depth.{part}", found)
+    if name == "tactile":
+        given.confirmed("tokenizer.tactile.same_as", "image")
     tokens = _need(tower, name, "positional_embedding")[0] - 1
     side = patch * math.isqrt(tokens)
     return {
@@ -201,6 +223,7 @@ def _picture_fields(name: str, tower: Mapping[str, Tensor], given: Architecture)
 def _audio_fields(name: str, tower: Mapping[str, Tensor], given: Architecture) -> dict[str, Any]:
     path = "tokenizer.audio"
     kernel = given.confirmed(f"{path}.kernel", _need(tower, name, "visual_adapter.conv1.weight")[2])
+    given.confirmed(f"{path}.bias", False)
     tokens = _need(tower, name, "visual_adapter.pos_emb")[0]
     mel, across, along = (
         given.option(f"{path}.{key}", default)
@@ -213,6 +236,7 @@ def _audio_fields(name: str, tower: Mapping[str, Tensor], given: Architecture) -
             f"architecture: the {tokens} audio tokens are no grid of {rows} rows, which {mel} mel bins in steps of "
             f"{across} give. Fix: pass architecture={{'tokenizer': {{'audio': {{'mel_bins': ..., 'fstride': ...}}}}}}."
         )
+    given.confirmed(f"{path}.grid_freq_time", [rows, columns])
     # Frames behind the last patch are never read, so several lengths fit; the published one is among them.
     least = (columns - 1) * along + kernel
     frames = given.option(f"{path}.target_length", _FRAMES if least <= _FRAMES < least + along else least)
@@ -230,6 +254,7 @@ def _audio_fields(name: str, tower: Mapping[str, Tensor], given: Architecture) -
 
 def _eeg_fields(name: str, tower: Mapping[str, Tensor], given: Architecture) -> dict[str, Any]:
     _, channels, window = _need(tower, name, "visual_adapter.proj.weight")
+    given.confirmed("tokenizer.eeg.bias", "visual_adapter.proj.bias" in tower)
     stride = given.option("tokenizer.eeg.stride", window)
     length = (_need(tower, name, "visual_adapter.pos_emb")[0] - 1) * stride + window
     return {

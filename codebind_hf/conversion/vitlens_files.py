@@ -38,9 +38,10 @@ def read_vitlens(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     for file in several:
         for key, tensor in _merged_tensors(Path(file)).items():
             if key != SCALE and key in merged and not torch.equal(merged[key], tensor):
+                kinds = "" if merged[key].dtype == tensor.dtype else f", of {tensor.dtype} and {merged[key].dtype}"
                 raise ValueError(
-                    f"checkpoint: {Path(file).name} has another {key} than the files before it. Fix: give files of "
-                    "one bridge, and one file for every other sense."
+                    f"checkpoint: {Path(file).name} has another {key} than the files before it{kinds}. Fix: give "
+                    "files of one bridge and type, and one file for every other sense."
                 )
             merged.setdefault(key, tensor)
     return merged
@@ -53,8 +54,7 @@ def _merged_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(nested, Mapping) or not nested:
         raise ValueError(f"{path.name}: its state_dict is {type(nested).__name__}; expected tensors by name.")
     tensors = only_tensors(nested, path.name)
-    if all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     prefixes = {key.partition(".")[0] for key in tensors}
     if "vitlens" in prefixes:
         return tensors

@@ -39,7 +39,12 @@ def lens_depth(
             f"architecture: lens.weight_tie_layers is True, but the stages of {name} hold different weights. Fix: "
             "False."
         )
-    if asked is None and count == 2 and published is not None and published > count:
+    if asked is None and count == 2 and tied:
+        raise ValueError(
+            f"architecture: lens.weight_tie_layers is True and the checkpoint has stages 0 and 1 of {name}; how many "
+            f"there were is not said. Fix: pass lens.{name}.depth too."
+        )
+    if asked is None and count == 2 and tied is None and published is not None and published > count:
         raise ValueError(
             f"checkpoint: the lens of {name} has stages 0 and 1, where the published one has {published}: all of an "
             "untied lens, or what is left of a tied one. Fix: pass the true one of architecture={'lens': "

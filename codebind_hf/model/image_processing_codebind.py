@@ -6,12 +6,15 @@ import numpy as np
 from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging
 
 from .image_resizing import PIL_FILTERS, TENSOR_FILTERS, crop_grid, resize_grid, resize_picture, resized_shape
 from .picture_values import grey_grid, picture_or_grid
 from .sense_processing import SenseProcessing, check_choice, check_number, check_pair
 from .sense_values import as_float_array, describe, refuse
 
+
+logger = logging.get_logger(__name__)
 
 _CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 _CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
@@ -218,7 +221,13 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         if metres.min() < 0:
             refuse(label, f"got negative depth {metres.min():g}", "distances of 0 metres (no reading) or more")
         if self.depth_range is not None:
-            metres = metres.clip(self.depth_range[0], self.depth_range[1])
+            low, high = self.depth_range
+            if metres.max() <= low or metres.min() >= high:
+                logger.warning_once(
+                    f"{label}: all distances ({metres.min():g} to {metres.max():g} m) lie beyond depth_range="
+                    f"{[low, high]} and become one value. Is depth_unit right?"
+                )
+            metres = metres.clip(low, high)
         if self.encoding == "metres":
             return metres
         scale = 1.0 if self.encoding == "inverse" else self.baseline * self.focal_length  # type: ignore[operator]

@@ -16,7 +16,7 @@ from .ply import read_ply
 
 
 # Files of point clouds that are read with their colours.
-COLOURED_POINTS = "coloured_point_cloud"
+COLORED_POINTS = "coloured point_cloud"
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 _MOVIES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 _SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
@@ -29,7 +29,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "depth": (".npy", ".png", ".tif", ".tiff"),
     "thermal": (".npy", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"),
     "point_cloud": (".npy", ".ply"),
-    COLOURED_POINTS: (".npy", ".ply"),
+    COLORED_POINTS: (".npy", ".ply"),
     "eeg": (".npy",),
     "imu": (".npy",),
 }
@@ -40,7 +40,7 @@ def read_media(modality: str, path: str | os.PathLike) -> Any:
 
     Image and tactile: RGB `PIL.Image`. Video: uint8 `(frames, height, width, 3)`. Audio: `{"array", "sampling_rate"}`.
     Depth and thermal: `(height, width)`, integers as stored (the processor asks for the unit) or floats. Point cloud:
-    float `(points, 3)`, or as `COLOURED_POINTS` also `(points, 6)`. EEG, IMU and any added sense: the array of an
+    float `(points, 3)`, or as `COLORED_POINTS` also `(points, 6)`. EEG, IMU and any added sense: the array of an
     `.npy` file.
 
     Raises:
@@ -205,8 +205,8 @@ def _read_points(file: Path) -> np.ndarray:
     return read_ply(file) if file.suffix.lower() == ".ply" else _read_array(file)
 
 
-def _read_coloured_points(file: Path) -> np.ndarray:
-    return read_ply(file, colours=True) if file.suffix.lower() == ".ply" else _read_array(file)
+def _read_colored_points(file: Path) -> np.ndarray:
+    return read_ply(file, colors=True) if file.suffix.lower() == ".ply" else _read_array(file)
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {
@@ -217,5 +217,5 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     "depth": _read_grid,
     "thermal": _read_thermal,
     "point_cloud": _read_points,
-    COLOURED_POINTS: _read_coloured_points,
+    COLORED_POINTS: _read_colored_points,
 }

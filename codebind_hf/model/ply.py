@@ -17,7 +17,9 @@ _NUMPY_TYPES = {
     **dict.fromkeys(("double", "float64"), "<f8"),
 }
 _AXES = ("x", "y", "z")
-_COLOURS = ("red", "green", "blue")
+_COLORS = ("red", "green", "blue")
+# Another name that programs give a colour.
+_PREFIX = "diffuse_"
 
 
 @dataclass
@@ -30,11 +32,11 @@ class _Element:
     has_list: bool = False
 
 
-def read_ply(path: Path, colours: bool = False) -> np.ndarray:
+def read_ply(path: Path, colors: bool = False) -> np.ndarray:
     """The vertices of a PLY file, float32 of shape `(points, 3)`; normals and faces are left out.
 
     Args:
-        colours: also read red, green and blue, if the file has them: `(points, 6)`, integers divided by their largest.
+        colors: also read red, green and blue, if the file has them: `(points, 6)`, integers divided by their largest.
 
     Raises:
         ValueError: not a PLY file, big-endian, without x, y, z, or cut short.
@@ -50,11 +52,11 @@ def read_ply(path: Path, colours: bool = False) -> np.ndarray:
         raise ValueError("vertices with list properties are not supported")
     before = elements[: elements.index(vertex)]
     read = _ascii_vertices if encoding == "ascii" else _binary_vertices
-    kinds = dict(vertex.properties)
-    if not colours or not set(_COLOURS) <= set(kinds):
+    kinds = {name.removeprefix(_PREFIX): kind for name, kind in vertex.properties}
+    if not colors or not set(_COLORS) <= set(kinds):
         return read(data, body, before, vertex, _AXES)
-    table = read(data, body, before, vertex, (*_AXES, *_COLOURS))
-    for column, name in enumerate(_COLOURS, start=len(_AXES)):
+    table = read(data, body, before, vertex, (*_AXES, *_COLORS))
+    for column, name in enumerate(_COLORS, start=len(_AXES)):
         kind = np.dtype(kinds[name])
         table[:, column] /= np.iinfo(kind).max if kind.kind in "iu" else 1
     return table
@@ -93,7 +95,7 @@ def _elements(lines: list[list[str]]) -> list[_Element]:
 
 
 def _columns(vertex: _Element, wanted: tuple[str, ...]) -> list[int]:
-    names = [name for name, _ in vertex.properties]
+    names = [name.removeprefix(_PREFIX) for name, _ in vertex.properties]
     return [names.index(name) for name in wanted]
 
 

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
-from .media import COLOURED_POINTS
+from .media import COLORED_POINTS
 from .sense_processing import SenseProcessing, check_choice, check_number
-from .sense_values import as_float_array, refuse
+from .sense_values import as_float_array, is_path, refuse
 
 
 class CodeBindPointFeatureExtractor(SenseProcessing, FeatureExtractionMixin):
@@ -23,8 +23,8 @@ class CodeBindPointFeatureExtractor(SenseProcessing, FeatureExtractionMixin):
         swap_yz: exchange y and z, for encoders of clouds that stand on the x-y plane.
         center: move the centroid to the origin.
         unit_sphere: divide by the distance of the farthest point.
-        colour_scale: value of a full colour, 1 or 255. A PLY file with 8-bit colours is read with full colours of 1.
-        missing_colour: in [0, 1], of clouds without colours; `None` refuses them.
+        color_scale: value of a full colour, 1 or 255. A PLY file with 8-bit colours is read with full colours of 1.
+        missing_color: in [0, 1], of clouds without colours; `None` refuses them.
     """
 
     type_key = "feature_extractor_type"
@@ -40,8 +40,8 @@ class CodeBindPointFeatureExtractor(SenseProcessing, FeatureExtractionMixin):
         "swap_yz": False,
         "center": True,
         "unit_sphere": True,
-        "colour_scale": 1.0,
-        "missing_colour": 0.4,
+        "color_scale": 1.0,
+        "missing_color": 0.4,
     }
     num_points: int
     num_channels: int
@@ -50,8 +50,8 @@ class CodeBindPointFeatureExtractor(SenseProcessing, FeatureExtractionMixin):
     swap_yz: bool
     center: bool
     unit_sphere: bool
-    colour_scale: float
-    missing_colour: float | None
+    color_scale: float
+    missing_color: float | None
 
     def check_parameters(self) -> None:
         """Refuse counts and choices that select nothing."""
@@ -59,14 +59,23 @@ class CodeBindPointFeatureExtractor(SenseProcessing, FeatureExtractionMixin):
         check_number("max_candidates", self.max_candidates, self.num_points, whole=True)
         check_choice("num_channels", self.num_channels, (3, 6))
         check_choice("selection", self.selection, ("farthest", "stride", "random"))
-        check_number("colour_scale", self.colour_scale, 1e-12)
-        if self.missing_colour is not None:
-            check_number("missing_colour", self.missing_colour, 0)
+        check_number("color_scale", self.color_scale, 1e-12)
+        if self.missing_color is not None:
+            check_number("missing_color", self.missing_color, 0)
+            if self.missing_color > 1:
+                refuse("missing_color", f"got {self.missing_color!r}", "a number in [0, 1]")
 
     @property
     def media(self) -> str:
         """How files are read: with their colours, or without."""
-        return self.modality if self.num_channels == 3 else COLOURED_POINTS
+        return self.modality if self.num_channels == 3 else COLORED_POINTS
+
+    def load(self, value: Any, label: str) -> Any:
+        """As for every sense; colours of a PLY file, which are in [0, 1], at the scale of all others."""
+        cloud = super().load(value, label)
+        if is_path(value) and str(value).lower().endswith(".ply") and cloud.shape[1] == 6:
+            cloud[:, 3:] *= self.color_scale
+        return cloud
 
     def __call__(self, point_clouds: Any, return_tensors: str | None = None, **overrides: Any) -> BatchFeature:
         """Process one cloud or a list of clouds; `overrides` change parameters for this call only."""
@@ -104,26 +113,26 @@ class CodeBindPointFeatureExtractor(SenseProcessing, FeatureExtractionMixin):
         coloured = self.num_channels == 6
         if array.ndim != 2 or array.shape[1] not in ((3, 6) if coloured else (3,)):
             fix = ""
-            if array.ndim == 2 and array.shape[1] > 3 and array.shape[0] not in (3, self.num_channels):
-                fix = "keep x, y, z and colours only." if coloured else "keep xyz only: `array[:, :3]`."
-            elif array.ndim == 2 and array.shape[0] in (3, self.num_channels):
+            if array.ndim == 2 and array.shape[0] in (3, 6) and array.shape[1] > 6:
                 fix = "put the points first with `array.T`."
+            elif array.ndim == 2 and array.shape[1] > 3:
+                fix = "keep x, y, z and colours only." if coloured else "keep xyz only: `array[:, :3]`."
             columns = "(points, 6) with columns x, y, z, red, green, blue, or x, y, z" if coloured else "(points, 3)"
             refuse(label, f"got shape {array.shape}", columns if coloured else f"{columns} with columns x, y, z", fix)
         return self._coloured(array, label) if coloured else array
 
     def _coloured(self, array: np.ndarray, label: str) -> np.ndarray:
         if array.shape[1] == 3:
-            if self.missing_colour is None:
-                fix = "pass (points, 6), or set missing_colour, such as 0.4."
+            if self.missing_color is None:
+                fix = "pass (points, 6), or set missing_color, such as 0.4."
                 refuse(label, "got a cloud without colours", "x, y, z, red, green, blue", fix)
-            grey = np.full_like(array, self.missing_colour)
+            grey = np.full_like(array, self.missing_color)
             return np.concatenate([array, grey], axis=1)
-        colours = array[:, 3:] / self.colour_scale
+        colours = array[:, 3:] / self.color_scale
         if colours.min() < 0 or colours.max() > 1:
             got = f"got colours from {array[:, 3:].min():g} to {array[:, 3:].max():g}"
-            fix = "pass colour_scale=255 for 8-bit colours."
-            refuse(label, got, f"colours in [0, {self.colour_scale:g}]", fix)
+            fix = "pass color_scale=255 for 8-bit colours."
+            refuse(label, got, f"colours in [0, {self.color_scale:g}]", fix)
         return np.concatenate([array[:, :3], colours], axis=1)
 
 

@@ -13,6 +13,9 @@ from .configuration_encoders import CodeBindEncoderConfig
 
 # Centres whose distances to all points are held at once: bounds the memory of the search for neighbours.
 CENTRES_AT_ONCE = 64
+# Odd numbers without structure, for a hash of points.
+_HASH_BASE = 0x5851F42D4C957F2D
+_HASH_COLUMNS = (0x14057B7EF767814F, 0x2545F4914F6CDD1D, 0x369DEA0F31A53F85)
 
 
 def farthest_points(points_BPC: Tensor, num_centres: int, random_start: bool = False) -> Tensor:
@@ -48,16 +51,24 @@ def gather_points(points_BPC: Tensor, ids_BX: Tensor) -> Tensor:
     return points_BPC.gather(1, flat).unflatten(1, ids_BX.shape[1:])
 
 
-def repeated_points(points_BPC: Tensor) -> Tensor:
-    """Which points only fill up a small cloud that was repeated in order to reach its size, `(B, P)` bool."""
+def originals(points_BPC: Tensor) -> Tensor:
+    """Which point each one repeats, `(B, P)`: itself, unless a small cloud was repeated in order to reach its size.
+
+    The size of the cloud is the smallest shift under which it equals itself. All shifts are compared at once by a
+    polynomial hash of the bits, modulo 2^64.
+    """
     count = points_BPC.shape[1]
     order_P = torch.arange(count, device=points_BPC.device)
-    starts_again_BP = (points_BPC == points_BPC[:, :1]).all(-1) & (order_P > 0)
-    size_B1 = starts_again_BP.int().argmax(1, keepdim=True)
-    behind_BP = (order_P >= size_B1) & starts_again_BP.any(1, keepdim=True)
-    same_BP = (points_BPC == gather_points(points_BPC, (order_P - size_B1).clamp(min=0))).all(-1)
-    # A point that coincides with the first one by chance is no repetition of the cloud.
-    return behind_BP & (same_BP | ~behind_BP).all(1, keepdim=True)
+    bits_BPC = points_BPC.float().contiguous().view(torch.int32).long()
+    columns = torch.tensor(_HASH_COLUMNS, device=points_BPC.device)[: points_BPC.shape[-1]]
+    powers_P = torch.full_like(order_P, _HASH_BASE).cumprod(0)
+    sums_BP = ((bits_BPC * columns).sum(-1) * powers_P).cumsum(1)
+    # For a shift s: the hash of what is behind it, against that of as many points from the start, s powers further.
+    behind_BP = sums_BP[:, -1:] - sums_BP[:, :-1]
+    before_BP = sums_BP[:, :-1].flip(1) * powers_P[:-1]
+    fits_BP = torch.cat([behind_BP == before_BP, torch.ones_like(sums_BP[:, :1], dtype=torch.bool)], dim=1)
+    size_B1 = fits_BP.int().argmax(1, keepdim=True) + 1
+    return order_P % size_B1
 
 
 def nearest_points(centres_BGC: Tensor, points_BPC: Tensor, size: int) -> Tensor:
@@ -66,7 +77,8 @@ def nearest_points(centres_BGC: Tensor, points_BPC: Tensor, size: int) -> Tensor
     Repetitions of a small cloud come after everything else, so that its groups are those of the cloud itself and not
     a few points many times over.
     """
-    repeated_B1P = repeated_points(points_BPC).unsqueeze(1)
+    order_P = torch.arange(points_BPC.shape[1], device=points_BPC.device)
+    repeated_B1P = (originals(points_BPC) < order_P).unsqueeze(1)
 
     def nearest(squared_BGP: Tensor) -> Tensor:
         beyond_BG1 = 2 * squared_BGP.amax(-1, keepdim=True)

@@ -46,7 +46,7 @@ def encode_texts(
         return tokenizer(list(texts), padding=padding, return_tensors=return_tensors, **options)
     if cleaning == "vitlens":
         texts = [clean_caption(text) for text in texts]
-    cleaned = [clean_clip_text(text, label) for text, label in zip(texts, labels, strict=True)]
+    cleaned = [clean_clip_text(text, label, cleaning) for text, label in zip(texts, labels, strict=True)]
     names = (str(tokenizer.bos_token), str(tokenizer.eos_token)) if cleaning == "clip" else _OPEN_CLIP_TOKENS
     spelled = _spelled_pattern(*names)
     if not any(spelled.search(text) for text in cleaned):
@@ -60,7 +60,7 @@ def encode_texts(
     return BatchEncoding(padded, tensor_type=return_tensors)
 
 
-def clean_clip_text(text: str, label: str = "text") -> str:
+def clean_clip_text(text: str, label: str = "text", cleaning: str = "clip") -> str:
     """`text` in lower case, broken Unicode repaired, HTML entities read twice, white space single and trimmed.
 
     Source: facebookresearch/ImageBind@53680b0 models/multimodal_preprocessors.py, as OpenAI's CLIP before it.
@@ -69,7 +69,7 @@ def clean_clip_text(text: str, label: str = "text") -> str:
         ImportError: ftfy is not installed and the text is more than plain ASCII.
     """
     if not _PLAIN.fullmatch(text) or _ENTITY.search(text):
-        text = _ftfy(label).fix_text(text)
+        text = _ftfy(label, cleaning).fix_text(text)
     text = html.unescape(html.unescape(text))
     return re.sub(r"\s+", " ", text).strip().lower()
 
@@ -83,12 +83,12 @@ def clean_caption(text: str) -> str:
     return " ".join(text.rstrip("\n").strip(" ").split(" ")[:_CAPTION_WORDS])
 
 
-def _ftfy(label: str) -> Any:
+def _ftfy(label: str, cleaning: str) -> Any:
     try:
         return importlib.import_module("ftfy")
     except ImportError as error:
         raise ImportError(
-            f"{label}: got text beyond plain ASCII, which text_cleaning='clip' repairs with `ftfy`; it is not "
+            f"{label}: got text beyond plain ASCII, which text_cleaning={cleaning!r} repairs with `ftfy`; it is not "
             "installed. Fix: pip install 'codebind-hf[text]'."
         ) from error
 

@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 # What decides the shapes of a tower.
 _SIZES = (
     *("stem", "hidden_size", "num_hidden_layers", "mlp_size", "vocab_size", "max_position_embeddings"),
-    *("num_channels", "input_size", "patch_size", "strides", "tubelet_size", "num_groups", "group_size"),
-    *("point_grouping", "lens_num_latents", "lens_depth", "lens_self_blocks"),
+    *("num_channels", "input_size", "patch_size", "strides", "tubelet_size", "stem_dim", "num_groups"),
+    *("point_grouping", "point_widths", "lens_num_latents", "lens_depth", "lens_self_blocks"),
+    *("lens_num_heads", "lens_head_dim", "lens_cross_head_dim"),
 )
 
 

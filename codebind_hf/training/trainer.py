@@ -21,6 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data.sampler import SenseBatchSampler
 from codebind_hf.model.codebooks import Codebook
+from codebind_hf.model.point_stems import gather_points, originals
 from codebind_hf.training.adapters import load_adapter, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.balancing import LossBalancer
@@ -199,7 +200,11 @@ class CodeBindTrainer(Trainer):
             learns = any(p.requires_grad for p in model.encoders[modality.encoder].parameters())
             if values is not None and values.is_floating_point() and learns:
                 spread = values.flatten(1).std(dim=1).view(-1, *[1] * (values.ndim - 1))
-                noisy[modality.tensor] = values + self.args.input_noise * spread * torch.randn_like(values)
+                noise = torch.randn_like(values)
+                if model.config.encoder_configs[modality.encoder].stem == "points":
+                    # Repetitions that fill up a small cloud stay repetitions.
+                    noise = gather_points(noise, originals(values[..., :3]))
+                noisy[modality.tensor] = values + self.args.input_noise * spread * noise
         return noisy
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -54,7 +54,14 @@ def test_there_and_back_is_the_same_bits() -> None:
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_every_layout_has_an_exact_inverse(name: str) -> None:
     forward, backward = LAYOUTS[name]
-    shapes = {"scalar": (), "counter": (1,), "without_batch": (1, 5, 4), "without_batch_and_token": (1, 1, 4)}
+    shapes = {
+        "scalar": (),
+        "counter": (1,),
+        "without_batch": (1, 5, 4),
+        "without_batch_and_token": (1, 1, 4),
+        "pointwise": (5, 4, 1),
+        "pointwise_of_groups": (5, 4, 1, 1),
+    }
     value = torch.ones(1) if name == "counter" else torch.randn(shapes.get(name, (12, 6)))
     parts = forward(value)
     back = backward(*parts)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from reference_checkpoints import write_merges
+from transformers.utils import logging
 
 from codebind_hf.conversion.processors import (
     CODEBIND_INPUTS,
@@ -172,6 +173,29 @@ def test_depth_in_metres_is_vitlenss_disparity_of_eight_times_the_distance(bpe_f
     disparity = np.clip(0.075 * 518.857901 / read, 0.01, 75) / 75
     np.testing.assert_allclose(result, (disparity - 0.0418) / 0.0295, rtol=1e-4, atol=1e-4)
     assert -1.5 < np.median(result) < 1
+
+
+def test_sounds_of_the_models_of_two_seconds_have_clips_of_two_seconds(bpe_file: Path) -> None:
+    fields = VITLENS.to_dict()
+    for frames, seconds in ((512, 5.0), (204, 2.0), (208, 2.0), (1024, 10.0)):
+        fields["audio_config"]["input_size"] = [128, frames]
+        extractor = vitlens_processor(CodeBindConfig(**fields), bpe_file).feature_extractor
+        assert (extractor.clip_seconds, extractor.num_frames, extractor.num_clips) == (seconds, frames, 3)
+
+
+def test_a_depth_map_beyond_the_range_is_warned_of(bpe_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Such as the eighths of millimetres in SUN's files, read as millimetres."""
+    levels = np.linspace(8000, 48_000, 240 * 240).reshape(240, 240).astype(np.uint16)
+    processor = vitlens_processor(VITLENS, bpe_file)
+    logging.enable_propagation()
+    with caplog.at_level("WARNING"):
+        flat = processor(depth=levels, depth_unit="mm")["depth_values"]
+    assert flat.std() < 1e-5
+    assert "all distances (8 to 48 m) lie beyond depth_range=[0.00125, 6.25]" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        assert processor(depth=levels, depth_unit=1 / 8000)["depth_values"].std() > 0.1
+    assert caplog.text == ""
 
 
 def test_coloured_clouds_of_bigg_are_prepared_as_openshape_does(bpe_file: Path) -> None:

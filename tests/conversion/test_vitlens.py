@@ -414,6 +414,15 @@ def test_frames_behind_the_last_patch_do_not_matter(merged_file: Path) -> None:
         ({"backbone": {"width": 32}}, "backbone.width is 32, but the checkpoint's tensors say 16"),
         ({"backbone": {"layers": 3}}, "backbone.layers is 3, but the checkpoint's tensors say 2"),
         ({"backbone": {"act": "relu"}}, "backbone.act is 'relu'; allowed: 'gelu_exact', 'gelu', 'quick_gelu'"),
+        ({"backbone": {"mlp_ratio": 4.0}}, "backbone.mlp_ratio is 4.0, but the checkpoint's tensors say 1.5"),
+        ({"backbone": {"heads": None, "head_dim": 5}}, "backbone.heads x head_dim is 3 x 5, but the width is 16"),
+        ({"text": {"embed_dim": 32}}, "text.embed_dim is 32, but the checkpoint's tensors say 24"),
+        ({"text": {"pool": "cls"}}, "text.pool is 'cls', but .* say 'argmax token id'"),
+        ({"tokenizer": {"depth": {"stride": 7}}}, "tokenizer.depth.stride is 7, but .* say 14"),
+        ({"tokenizer": {"audio": {"grid_freq_time": [1, 1]}}}, r"audio.grid_freq_time is \[1, 1\], but .* \[12, 3\]"),
+        ({"tokenizer": {"eeg": {"bias": False}}}, "tokenizer.eeg.bias is False, but .* say True"),
+        ({"tokenizer": {"tactile": {"same_as": "audio"}}}, "tactile.same_as is 'audio', but .* say 'image'"),
+        ({"lens": {"depth": {"depth": 2}}}, r"architecture.lens.depth: unknown key 'depth'"),
         ({"text": {"context_length": 60}}, "text.context_length is 60, but the checkpoint's tensors say 77"),
         (
             {"lens": {"latent_heads": 5}},
@@ -447,6 +456,25 @@ def test_an_untrue_architecture_is_refused(merged_file: Path, change: dict[str, 
         convert(merged_file, **change)
 
 
+def test_what_is_said_of_the_backbone_is_said_of_text_too(merged_file: Path) -> None:
+    config = convert(merged_file, backbone={"act": "quick_gelu", "layer_norm_eps": 1e-6}).config
+    found = {(encoder.hidden_act, encoder.layer_norm_eps) for encoder in config.encoder_configs.values()}
+    assert found == {("quick_gelu", 1e-6)}
+    narrow = convert(merged_file, backbone={"heads": None, "head_dim": 4}).config
+    assert (narrow.vision_config.num_attention_heads, narrow.text_config.num_attention_heads) == (4, 2)
+
+
+def test_a_bridge_of_another_type_is_named(tmp_path: Path) -> None:
+    files = [
+        saved(training_file(small_model("text", "image", name)), tmp_path / f"{name}.pt") for name in ("audio", "eeg")
+    ]
+    content = torch.load(files[1], weights_only=False)
+    content["state_dict"] = {key: x.half() for key, x in content["state_dict"].items()}
+    torch.save(content, files[1])
+    with pytest.raises(ValueError, match="than the files before it, of torch.float16 and torch.float32"):
+        convert(files)
+
+
 def test_farthest_point_sampling_may_start_at_random(merged_file: Path) -> None:
     model = convert(merged_file, tokenizer={"pc": {"fps_start_index": "random"}})
     assert model.config.point_config.fps_start == "random"
@@ -477,12 +505,20 @@ def with_stages(file: Path, copies: dict[int, int | None]) -> dict[str, Tensor]:
 def test_a_tied_lens_becomes_one_with_equal_stages(merged_file: Path, tmp_path: Path) -> None:
     state = with_stages(merged_file, {2: 1, 3: 1})
     file = saved({"state_dict": state}, tmp_path / "tied.pt")
-    for tied in (None, True):
-        model = convert(file, lens={"weight_tie_layers": tied})
+    for given in ({}, {"weight_tie_layers": True, "audio": {"depth": 2}}):
+        model = convert(file, lens=given)
         stages = model.encoders["point"].tower.lens.stages
         assert len(stages) == 4
         assert_same(stages[1].state_dict(), stages[3].state_dict())
         assert_same(revert_vitlens(model), state)
+    # Equal, and not the same: they are saved, and they learn, each by itself.
+    model.save_pretrained(tmp_path / "ours")
+    assert_same(CodeBindModel.from_pretrained(tmp_path / "ours").state_dict(), model.state_dict())
+    model(point_values=torch.randn(2, 40, 3)).embeds["point_cloud"][:, 0].sum().backward()
+    with torch.no_grad():
+        for parameter in model.encoders["point"].tower.lens.parameters():
+            parameter -= parameter.grad
+    assert not torch.equal(stages[1][0].mlp.fc1.weight, stages[3][0].mlp.fc1.weight)
 
 
 def test_a_tied_lens_whose_copies_were_left_out_needs_a_word(tmp_path: Path) -> None:
@@ -503,6 +539,9 @@ def test_a_tied_lens_whose_copies_were_left_out_needs_a_word(tmp_path: Path) -> 
         convert(file)
     tied = convert(file, lens={"weight_tie_layers": True, "pc": {"depth": 4}})
     assert_same(tied.state_dict(), convert(whole).state_dict())
+    with pytest.raises(ValueError, match="how many there were is not said. Fix: pass lens.pc.depth too"):
+        convert(file, lens={"weight_tie_layers": True})
+    tied.save_pretrained(tmp_path / "tied")
     short = convert(file, lens={"weight_tie_layers": False, "pc": {"depth": 2}})
     assert short.config.point_config.lens_depth == 2
     assert_same(revert_vitlens(short), left)
@@ -512,7 +551,7 @@ def test_a_tied_lens_whose_copies_were_left_out_needs_a_word(tmp_path: Path) -> 
 
 def test_untied_weights_are_never_tied(merged_file: Path) -> None:
     with pytest.raises(ValueError, match="weight_tie_layers is True, but the stages of pc hold different weights"):
-        convert(merged_file, lens={"weight_tie_layers": True})
+        convert(merged_file, lens={"weight_tie_layers": True, "audio": {"depth": 2}})
 
 
 def test_stages_that_are_tied_in_part_or_missing_are_refused(merged_file: Path, tmp_path: Path) -> None:

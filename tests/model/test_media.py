@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codebind_hf.model.media import COLOURED_POINTS, read_media
+from codebind_hf.model.media import COLORED_POINTS, read_media
 
 
 def write_wave(path: Path, samples: np.ndarray, width: int, rate: int = 8000) -> None:
@@ -189,14 +189,14 @@ def test_ply_gives_colours_to_those_who_ask(tmp_path: Path, encoding: str) -> No
     body = [b"%g %g %g %d %d %d\n" % row if encoding == "ascii" else struct.pack("<3f3B", *row) for row in rows]
     (tmp_path / "a.ply").write_bytes(head.encode() + b"".join(body))
     expected = [[1, 2, 3, 1, 0, 0.2], [4, 5, 6, 0.4, 1, 0]]
-    np.testing.assert_allclose(read_media(COLOURED_POINTS, tmp_path / "a.ply"), expected, rtol=1e-6)
+    np.testing.assert_allclose(read_media(COLORED_POINTS, tmp_path / "a.ply"), expected, rtol=1e-6)
     np.testing.assert_array_equal(read_media("point_cloud", tmp_path / "a.ply"), np.array(expected)[:, :3])
     (tmp_path / "b.ply").write_bytes(ply_bytes(encoding))
     # Red alone is no colour.
-    np.testing.assert_array_equal(read_media(COLOURED_POINTS, tmp_path / "b.ply"), POINTS)
+    np.testing.assert_array_equal(read_media(COLORED_POINTS, tmp_path / "b.ply"), POINTS)
     floats = head.replace("uchar", "float").encode()
     (tmp_path / "c.ply").write_bytes(floats.replace(encoding.encode(), b"ascii") + b"1 2 3 0.5 0.25 1\n4 5 6 0 0 0\n")
-    assert read_media(COLOURED_POINTS, tmp_path / "c.ply")[0].tolist() == [1, 2, 3, 0.5, 0.25, 1]
+    assert read_media(COLORED_POINTS, tmp_path / "c.ply")[0].tolist() == [1, 2, 3, 0.5, 0.25, 1]
 
 
 def test_ply_skips_elements_before_the_vertices(tmp_path: Path) -> None:

@@ -84,20 +84,33 @@ def test_colours_follow_their_points() -> None:
 
 
 def test_full_colours_are_one_whatever_their_scale() -> None:
-    eight_bit = values(coloured(30, 255), num_channels=6, colour_scale=255.0)
+    eight_bit = values(coloured(30, 255), num_channels=6, color_scale=255.0)
     np.testing.assert_allclose(eight_bit, values(coloured(30), num_channels=6), atol=1e-6)
 
 
+@pytest.mark.parametrize("prefix", ["", "diffuse_"])
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_colours_of_a_ply_file_are_full_at_their_largest_value(tmp_path: Path, prefix: str, scale: float) -> None:
+    head = "ply\nformat ascii 1.0\nelement vertex 2\n" + "".join(f"property float {axis}\n" for axis in "xyz")
+    head += "".join(f"property uchar {prefix}{name}\n" for name in ("red", "green", "blue")) + "end_header\n"
+    (tmp_path / "a.ply").write_text(f"{head}0 0 0 255 0 51\n1 0 0 0 255 0\n")
+    extractor = CodeBindPointFeatureExtractor(num_points=2, num_channels=6, color_scale=scale)
+    found = extractor(tmp_path / "a.ply", return_tensors="np")["point_values"][0]
+    np.testing.assert_allclose(found[:, 3:], [[1, 0, 0.2], [0, 1, 0]], atol=1e-6)
+
+
 def test_a_cloud_without_colours_gets_one_or_is_refused() -> None:
-    assert (values(cloud(30), num_channels=6, missing_colour=0.25)[:, 3:] == 0.25).all()
+    assert (values(cloud(30), num_channels=6, missing_color=0.25)[:, 3:] == 0.25).all()
     with pytest.raises(ValueError, match="got a cloud without colours; allowed: x, y, z, red, green, blue"):
-        values(cloud(30), num_channels=6, missing_colour=None)
+        values(cloud(30), num_channels=6, missing_color=None)
+    with pytest.raises(ValueError, match=r"missing_color: got 102; allowed: a number in \[0, 1\]"):
+        values(cloud(30), num_channels=6, missing_color=102)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (coloured(9, 255), r"got colours from \S+ to \S+; allowed: colours in \[0, 1\].*colour_scale=255"),
+        (coloured(9, 255), r"got colours from \S+ to \S+; allowed: colours in \[0, 1\].*color_scale=255"),
         (coloured(9)[:, :5], r"got shape \(9, 5\); allowed: \(points, 6\).*keep x, y, z and colours only"),
         (coloured(9).T, r"got shape \(6, 9\).*put the points first with `array\.T`"),
     ],
@@ -105,6 +118,11 @@ def test_a_cloud_without_colours_gets_one_or_is_refused() -> None:
 def test_colours_that_are_none_are_refused(given: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         values(given, num_channels=6)
+
+
+def test_points_in_columns_are_told_apart_from_colours() -> None:
+    with pytest.raises(ValueError, match=r"got shape \(6, 1000\).*put the points first"):
+        values(np.zeros((6, 1000), np.float32))
 
 
 def test_a_random_choice_is_the_same_every_time_and_shuffles_small_clouds() -> None:

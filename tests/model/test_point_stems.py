@@ -1,5 +1,6 @@
 """Point stems: farthest points, neighbours, balls, repeated clouds, and tokens against naive transcriptions."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from codebind_hf.model.point_stems import (
     farthest_points,
     gather_points,
     nearest_points,
+    originals,
     points_in_ball,
-    repeated_points,
 )
 from codebind_hf.model.stems import build_stem
+from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments
 
 
 BALL: dict[str, Any] = {
@@ -188,13 +190,26 @@ def test_a_ball_takes_the_first_points_and_not_the_nearest() -> None:
 @pytest.mark.parametrize("size", [1, 13, 25, 40])
 def test_repetitions_of_a_cloud_are_found(size: int) -> None:
     repeated = cloud(points=size)[:, torch.arange(40) % size]
-    assert repeated_points(repeated).tolist() == [[i >= size for i in range(40)]] * 2
+    assert originals(repeated).tolist() == [[i % size for i in range(40)]] * 2
+    assert originals(repeated.half()).tolist() == [[i % size for i in range(40)]] * 2
 
 
-def test_a_point_that_coincides_with_the_first_is_no_repetition() -> None:
+@pytest.mark.parametrize("places", [[(30, 0)], [(1, 0)], [(5, 0), (7, 0), (20, 0)], [(12, 0)], [(3, 2), (9, 2)]])
+def test_points_that_coincide_are_no_repetitions_and_hide_none(places: list[tuple[int, int]]) -> None:
     points = cloud()
-    points[1, 30] = points[1, 0]
-    assert not repeated_points(points).any()
+    for one, other in places:
+        points[:, one] = points[:, other]
+    assert originals(points).tolist() == [list(range(40))] * 2
+    few = points[:, :13]
+    assert originals(few[:, torch.arange(40) % 13]).tolist() == [[i % 13 for i in range(40)]] * 2
+
+
+def test_clouds_of_a_batch_are_repeated_each_in_its_own_way() -> None:
+    points = cloud(batch=3)
+    sizes = [7, 40, 25]
+    mixed = torch.stack([row[torch.arange(40) % size] for row, size in zip(points, sizes, strict=True)])
+    assert originals(mixed).tolist() == [[i % size for i in range(40)] for size in sizes]
+    assert originals(torch.zeros(1, 6, 3)).tolist() == [[0] * 6]
 
 
 @pytest.mark.parametrize("size", [9, 13, 25])
@@ -211,6 +226,16 @@ def test_a_cloud_smaller_than_a_group_is_repeated_nearest_first() -> None:
     points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])[:, torch.arange(8) % 3]
     ids = nearest_points(points[:, :1], points, 5)[0, 0]
     assert sorted((ids % 3).tolist()) == [0, 0, 0, 1, 2]
+
+
+def test_noise_of_training_leaves_repetitions_what_they_are(tmp_path: Path) -> None:
+    model = tiny_model(small_config("text", "point_cloud")).train()
+    arguments = CodeBindTrainingArguments(str(tmp_path), input_noise=0.3, use_cpu=True, report_to="none")
+    trainer = CodeBindTrainer(model=model, args=arguments)
+    points = cloud(points=13)[:, torch.arange(40) % 13]
+    noisy = trainer._with_noise({"point_values": points})["point_values"]
+    assert (noisy - points).abs().mean() > 0.1
+    assert originals(noisy).tolist() == originals(points).tolist()
 
 
 # The stem of balls
@@ -238,6 +263,30 @@ def test_every_layer_of_a_ball_stem_learns() -> None:
     (stem(cloud(channels=6)) * torch.randn(2, 9, 10)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in stem.norms.parameters())
     assert all(layer.weight.grad.abs().max() > 0 for layer in [*stem.layers, stem.lift])
+
+
+def test_the_keys_of_a_ball_stem_are_those_of_checkpoints() -> None:
+    """Published weights are found by them, as by those in `test_state_dict_keys`."""
+    shapes = {name: tuple(value.shape) for name, value in ball_stem().state_dict().items()}
+    norms = {f"norms.{i}.{part}" for i in range(3) for part in ("weight", "bias", "running_mean", "running_var")}
+    norms |= {f"norms.{i}.num_batches_tracked" for i in range(3)}
+    matrices = {"layers.0.weight": (5, 9), "layers.1.weight": (8, 5), "layers.2.weight": (11, 8)}
+    matrices |= {"lift.weight": (10, 14), "lift.bias": (10,), "norm.weight": (10,), "norm.bias": (10,)}
+    assert set(shapes) == norms | set(matrices) | {f"layers.{i}.bias" for i in range(3)}
+    assert {name: shapes[name] for name in matrices} == matrices
+
+
+def test_the_stem_of_balls_compiles_and_exports_with_any_batch() -> None:
+    stem = ball_stem()
+    compiled = torch.compile(stem, fullgraph=True, backend="aot_eager")
+    program = torch.export.export(stem, (cloud(3, channels=6),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    for batch in (3, 5):
+        points = cloud(batch, channels=6)
+        with torch.no_grad():
+            assert torch.equal(program.module()(points), stem(points))
+            if batch == 3:
+                assert torch.equal(compiled(points), stem(points))
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize(
