@@ -18,26 +18,25 @@ _MOST_BYTES = 2 << 30
 _BLOCK = 1 << 20
 
 
-def local_items(items: Iterator[tuple[str, Item]], allow_urls: bool) -> Iterator[tuple[str, Item]]:
-    """Items whose URLs, if any, have become files in a folder that lasts as long as the iterator.
+def local_items(items: Iterator[tuple[str, Item]], allow_urls: bool, stack: ExitStack) -> Iterator[tuple[str, Item]]:
+    """Items whose URLs, if any, have become files in a folder that `stack` removes at its end.
 
     Raises:
         ValueError: a URL without `allow_urls`, or one that is not http(s).
         OSError: it cannot be fetched, or is larger than 2 GiB.
     """
-    with ExitStack() as stack:
-        folder: Path | None = None
-        for label, item in items:
-            if isinstance(item, Text) or not is_url(item.value):
-                yield label, item
-            elif not allow_urls:
-                raise ValueError(
-                    f"{label}: got the URL {item.value!r}; allowed: local files. Fix: pass allow_urls=True, or "
-                    "download it first."
-                )
-            else:
-                folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                yield label, replace(item, value=fetched(item.value, folder, label))
+    folder: Path | None = None
+    for label, item in items:
+        if isinstance(item, Text) or not is_url(item.value):
+            yield label, item
+        elif not allow_urls:
+            raise ValueError(
+                f"{label}: got the URL {item.value!r}; allowed: local files. Fix: pass allow_urls=True, or "
+                "download it first."
+            )
+        else:
+            folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            yield label, replace(item, value=fetched(item.value, folder, label))
 
 
 def fetched(url: str, folder: Path, label: str) -> str:

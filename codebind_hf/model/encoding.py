@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,12 +87,15 @@ def encode_items(model: Any, items: Any, processor: Any, options: EncodeOptions)
     """See `CodeBindModel.encode`."""
     encoder = _Encoder(model, processor, options)
     if isinstance(items, Mapping):
-        return {name: encoder.joined(_of_modality(items[name], name, encoder.known)) for name in items}
+        return {
+            name: encoder.joined(_of_modality(values, name, encoder.known), f"items[{name!r}]")
+            for name, values in items.items()
+        }
     if isinstance(items, (str, bytes, Item)) or not isinstance(items, Iterable):
         raise ValueError(
             f"items: got {type(items).__name__}; expected a dictionary of lists by modality, or a list of mixed items."
         )
-    return encoder.joined(encoder.mixed(items))
+    return encoder.joined(encoder.mixed(items), "items")
 
 
 def encode_stream(model: Any, items: Iterable[Any], processor: Any, options: EncodeOptions) -> Iterator[Any]:
@@ -147,11 +150,11 @@ class _Encoder:
             label = f"items[{position}]"
             yield label, item_of(value, label, self.known, self.options.allow_urls)
 
-    def joined(self, items: Iterator[tuple[str, Item]]) -> Any:
+    def joined(self, items: Iterator[tuple[str, Item]], where: str) -> Any:
         """All rows as one array, or as a list of `ClipEmbeds`."""
         rows = list(self.in_order(items))
         if not rows:
-            raise ValueError("items: got none; give one item or more.")
+            raise ValueError(f"{where}: got nothing; expected one value or more.")
         if isinstance(rows[0], ClipEmbeds):
             return [self.converted(row) for row in rows]
         return self.converted(torch.stack(rows))
@@ -167,8 +170,8 @@ class _Encoder:
         waiting: dict[int, Any] = {}
         following = 0
         bar = logging.tqdm(desc="Encoding", unit="item", disable=not self.options.progress)
-        with evaluating(self.model), bar:
-            for position, row in self._rows(local_items(items, self.options.allow_urls)):
+        with evaluating(self.model), bar, ExitStack() as stack:
+            for position, row in self._rows(local_items(items, self.options.allow_urls, stack)):
                 waiting[position] = row
                 while following in waiting:
                     bar.update()
@@ -244,9 +247,7 @@ class _Encoder:
         pending: dict[tuple[str, str], list[tuple[int, Item]]] = {}
         for position, (label, item) in enumerate(items):
             if item.name not in self.known:
-                raise ValueError(
-                    f"{label}: {item.name!r} is not in this checkpoint, which has {', '.join(self.known)}."
-                )
+                raise ValueError(f"{label}: {item.name!r} is not in this checkpoint; it has {', '.join(self.known)}.")
             if item.name in CLIPPED and self.options.in_windows:
                 yield from self._clip_tasks(position, label, item)
                 continue

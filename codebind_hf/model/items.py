@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 from PIL import Image as Pillow
 
 from .media import SUFFIXES
@@ -204,9 +202,8 @@ def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = F
         if len(value) == 1:
             ((name, one),) = value.items()
             return item_named(str(name), one)
-    kind = "an array" if isinstance(value, (np.ndarray, torch.Tensor)) else f"a {type(value).__name__}"
     fix = f"say its sense: a wrapper such as Depth(array, unit='m') ({_WRAPPERS}), or {{{known[-1]!r}: value}}."
-    refuse(label, f"got {kind}, {describe(value)}", "an item whose sense is known", fix)
+    refuse(label, f"got {describe(value)}", "an item whose sense is known", fix)
 
 
 def is_url(value: Any) -> bool:
