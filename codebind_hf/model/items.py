@@ -85,9 +85,9 @@ class Thermal(Item):
 
 @dataclass(frozen=True)
 class PointCloud(Item):
-    """A point cloud; `colour_scale` is the value of a full colour."""
+    """A point cloud; `color_scale` is the value of a full colour."""
 
-    colour_scale: float | None = None
+    color_scale: float | None = None
     modality = "point_cloud"
 
 
