@@ -112,7 +112,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: 
 
 def test_movies_are_read_by_pyav(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    frames = np.full((6, 32, 48, 3), 128, dtype=np.uint8)
+    frames = np.repeat(np.arange(20, 200, 30, dtype=np.uint8), 32 * 48 * 3).reshape(6, 32, 48, 3)
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=6)
         stream.width, stream.height = 48, 32
@@ -120,8 +120,16 @@ def test_movies_are_read_by_pyav(tmp_path: Path) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     read = read_media("video", tmp_path / "a.mp4")
-    assert read.shape == frames.shape
-    assert np.abs(read.astype(int) - 128).max() < 8
+    assert (len(read), read.fps) == (6, 6.0)
+    # In any order, though it is decoded from its beginning.
+    for index in (0, 1, 4, 2, 5, 0):
+        assert read[index].shape == (32, 48, 3)
+        assert np.abs(read[index].astype(int) - frames[index]).max() < 8
+    with pytest.raises(OSError, match=r"a\.mp4': ends after 6 frames, before frame 9"):
+        read[9]
+    (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:500])
+    with pytest.raises(OSError, match=r"b\.mp4.*cannot be decoded|b\.mp4.*damaged"):
+        read_media("video", tmp_path / "b.mp4")
 
 
 def test_video_folders_are_read_in_natural_order(tmp_path: Path) -> None:
