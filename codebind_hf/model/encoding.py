@@ -1,14 +1,75 @@
-"""Embedding raw data in batches: what `CodeBindModel.encode` does."""
+"""Embedding raw data of any amount, in batches: what `CodeBindModel.encode` does."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers.utils import logging
+
+from .downloads import local_items
+from .inputs import model_input
+from .items import Item, item_named, item_of
 
 
 OUTPUTS = ("numpy", "torch", "codes")
+POOLS = ("mean", "none")
+CLIPPED = ("audio", "video")
+# Batches between an item and the last one read, so that a sense that is rare in a long stream is not waited for.
+_PATIENCE = 8
+
+
+class ClipEmbeds(NamedTuple):
+    """Embeddings of the clips of one item.
+
+    Args:
+        embeds: `(clips, shared_dim)`, or code ids `(clips, segments)`.
+        starts: seconds at which the clips begin.
+        seconds: length of a clip; 0 for an item that is no recording.
+    """
+
+    embeds: Any
+    starts: list[float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """Arguments of one call of `CodeBindModel.encode`, checked."""
+
+    batch_size: int = 32
+    quantize: bool = True
+    output: str = "numpy"
+    clips: str | int = "uniform"
+    pool: str = "mean"
+    hop_seconds: float | None = None
+    num_workers: int = 0
+    progress: bool = False
+    allow_urls: bool = False
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("output", OUTPUTS), ("pool", POOLS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}; allowed: {', '.join(map(repr, allowed))}.")
+        for name, least in (("batch_size", 1), ("num_workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it must be {least} or more.")
+        is_count = isinstance(self.clips, int) and not isinstance(self.clips, bool) and self.clips > 0
+        if not is_count and self.clips not in ("uniform", "sliding"):
+            raise ValueError(f"clips: got {self.clips!r}; allowed: 'uniform', 'sliding', or a number of clips.")
+        if self.hop_seconds is not None and (self.clips != "sliding" or not self.hop_seconds > 0):
+            raise ValueError(f"hop_seconds: got {self.hop_seconds}; it is above 0, and only for clips='sliding'.")
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether the clips of a recording are embedded by themselves, whatever their number."""
+        return self.pool == "none" or self.clips == "sliding"
 
 
 @contextmanager
@@ -22,79 +83,205 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def encode_items(model: Any, items: Any, processor: Any, batch_size: int, quantize: bool, output: str) -> Any:
+def encode_items(model: Any, items: Any, processor: Any, options: EncodeOptions) -> Any:
     """See `CodeBindModel.encode`."""
-    if output not in OUTPUTS:
-        raise ValueError(f"output: got {output!r}; allowed: {', '.join(map(repr, OUTPUTS))}.")
-    if output == "codes" and model.codebooks.shared is None:
-        raise ValueError('output: got "codes", but this model has no shared codebook; choose "numpy" or "torch".')
-    if batch_size < 1:
-        raise ValueError(f"batch_size: got {batch_size}; it must be 1 or more.")
+    encoder = _Encoder(model, processor, options)
     if isinstance(items, Mapping):
-        by_name = {
-            name: _encode_modality(model, processor, name, x, batch_size, quantize, output)
-            for name, x in items.items()
+        return {
+            name: encoder.joined(_of_modality(values, name, encoder.known), f"items[{name!r}]")
+            for name, values in items.items()
         }
-        return {name: _converted(x, output) for name, x in by_name.items()}
-    names, values = _modalities_of(items)
-    results: list[Tensor | None] = [None] * len(names)
-    for name in dict.fromkeys(names):
-        positions = [i for i, other in enumerate(names) if other == name]
-        chosen = [values[i] for i in positions]
-        encoded = _encode_modality(model, processor, name, chosen, batch_size, quantize, output)
-        for position, row in zip(positions, encoded, strict=True):
-            results[position] = row
-    return _converted(torch.stack([row for row in results if row is not None]), output)
-
-
-def _modalities_of(items: Any) -> tuple[list[str], list[Any]]:
-    """Modality and value of every item of a mixed list."""
-    if isinstance(items, str) or not isinstance(items, Sequence) or not len(items):
+    if isinstance(items, (str, bytes, Item)) or not isinstance(items, Iterable):
         raise ValueError(
             f"items: got {type(items).__name__}; expected a dictionary of lists by modality, or a list of mixed items."
         )
-    names: list[str] = []
-    values: list[Any] = []
-    for position, item in enumerate(items):
-        if isinstance(item, str):
-            item = {"text": item}
-        if not isinstance(item, Mapping) or len(item) != 1:
-            raise ValueError(
-                f"items[{position}]: got {type(item).__name__}; a mixed item is a text or a dictionary with one "
-                'modality, such as {"image": picture}.'
-            )
-        names.extend(item)
-        values.extend(item.values())
-    return names, values
+    return encoder.joined(encoder.mixed(items), "items")
 
 
-def _kind(values: Any) -> str:
-    is_empty = isinstance(values, Sequence) and not len(values)
-    return f"an empty {type(values).__name__}" if is_empty else type(values).__name__
+def encode_stream(model: Any, items: Iterable[Any], processor: Any, options: EncodeOptions) -> Iterator[Any]:
+    """See `CodeBindModel.encode_stream`."""
+    encoder = _Encoder(model, processor, options)
+    for row in encoder.in_order(encoder.mixed(items)):
+        yield encoder.converted(row)
 
 
-@torch.inference_mode()
-def _encode_modality(
-    model: Any, processor: Any, name: str, values: Any, batch_size: int, quantize: bool, output: str
-) -> Tensor:
-    modalities = model.config.modalities
-    if name not in modalities:
-        raise ValueError(f"items: {name!r} is not in this checkpoint, which has {', '.join(modalities)}.")
-    if isinstance(values, str) or not isinstance(values, Sequence) or not len(values):
+def _of_modality(values: Any, name: str, known: tuple[str, ...]) -> Iterator[tuple[str, Item]]:
+    if name not in known:
+        raise ValueError(f"items: {name!r} is not in this checkpoint, which has {', '.join(known)}.")
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise ValueError(
-            f"items[{name!r}]: expected a list of one or more values, got {_kind(values)}. Fix: give a list, such as "
-            f"{{{name!r}: [value]}}."
+            f"items[{name!r}]: expected a list of one or more values, got {type(values).__name__}. Fix: give a list, "
+            f"such as {{{name!r}: [value]}}."
         )
-    parts = []
-    with evaluating(model):
-        for start in range(0, len(values), batch_size):
-            chosen = list(values[start : start + batch_size])
-            batch = processor(**{modalities[name].argument: chosen}, return_tensors="pt")
-            tensors = {key: value.to(model.device) for key, value in batch.items()}
-            result = model(**tensors, quantize=quantize)
-            parts.append(result.codes[name].shared if output == "codes" else result.embeds[name])
-    return torch.cat(parts).cpu()
+    for position, value in enumerate(values):
+        yield f"items[{name!r}][{position}]", item_named(name, value)
 
 
-def _converted(values: Tensor, output: str) -> Any:
-    return values.numpy() if output == "numpy" else values
+class _Task(NamedTuple):
+    """Work for the processor: items of one sense, or some clips of one recording.
+
+    Args:
+        positions: of the items in the stream.
+        prepare: gives the tensors of the model.
+        starts: seconds at which the clips of the recording begin; `None` for whole items.
+        is_last: no further clips of the recording follow.
+    """
+
+    name: str
+    positions: list[int]
+    prepare: Callable[[], dict[str, Tensor]]
+    starts: list[float] | None = None
+    seconds: float = 0.0
+    is_last: bool = True
+
+
+class _Encoder:
+    """One call of `encode`: items in, rows out, with never more than some batches of raw values in memory."""
+
+    def __init__(self, model: Any, processor: Any, options: EncodeOptions) -> None:
+        if options.output == "codes" and model.codebooks.shared is None:
+            raise ValueError('output: got "codes", but this model has no shared codebook; choose "numpy" or "torch".')
+        self.model, self.processor, self.options = model, processor, options
+        self.known = tuple(model.config.modalities)
+
+    def mixed(self, items: Iterable[Any]) -> Iterator[tuple[str, Item]]:
+        """Items of a mixed list, each with its label."""
+        for position, value in enumerate(items):
+            label = f"items[{position}]"
+            yield label, item_of(value, label, self.known, self.options.allow_urls)
+
+    def joined(self, items: Iterator[tuple[str, Item]], where: str) -> Any:
+        """All rows as one array, or as a list of `ClipEmbeds`."""
+        rows = list(self.in_order(items))
+        if not rows:
+            raise ValueError(f"{where}: got nothing; expected one value or more.")
+        if isinstance(rows[0], ClipEmbeds):
+            return [self.converted(row) for row in rows]
+        return self.converted(torch.stack(rows))
+
+    def converted(self, row: Any) -> Any:
+        """A row in the type asked for."""
+        if isinstance(row, ClipEmbeds):
+            return row._replace(embeds=self.converted(row.embeds))
+        return row.numpy() if self.options.output == "numpy" else row
+
+    def in_order(self, items: Iterator[tuple[str, Item]]) -> Iterator[Any]:
+        """Rows in the order of their items."""
+        waiting: dict[int, Any] = {}
+        following = 0
+        bar = logging.tqdm(desc="Encoding", unit="item", disable=not self.options.progress)
+        with evaluating(self.model), bar, ExitStack() as stack:
+            for position, row in self._rows(local_items(items, self.options.allow_urls, stack)):
+                waiting[position] = row
+                while following in waiting:
+                    bar.update()
+                    yield waiting.pop(following)
+                    following += 1
+
+    def _rows(self, items: Iterator[tuple[str, Item]]) -> Iterator[tuple[int, Any]]:
+        clips: list[Tensor] = []
+        starts: list[float] = []
+        for task, tensors in self._prepared(self._tasks(items)):
+            shared = self._shared(task, tensors)
+            encoder = self.model.config.modality(task.name).encoder
+            if task.starts is None:
+                rows: Any = self._read(encoder, shared)
+                if self.options.pool == "none":
+                    rows = [ClipEmbeds(row[None], [0.0], 0.0) for row in rows]
+                yield from zip(task.positions, rows, strict=True)
+                continue
+            # Of a long recording nothing is kept but one vector a clip, or their sum.
+            mean = self.options.pool == "mean"
+            clips.append(shared.sum(0, keepdim=True) if mean else self._read(encoder, shared))
+            starts += task.starts
+            if task.is_last:
+                joint = torch.cat(clips)
+                if mean:
+                    yield task.positions[0], self._read(encoder, joint.sum(0, keepdim=True) / len(starts))[0]
+                else:
+                    yield task.positions[0], ClipEmbeds(joint, starts, task.seconds)
+                clips, starts = [], []
+
+    @torch.inference_mode()
+    def _shared(self, task: _Task, tensors: dict[str, Tensor]) -> Tensor:
+        """Shared parts before their norm, `(items, shared_dim)`; of clips as they enter the mean over clips."""
+        modality = self.model.config.modality(task.name)
+        config = self.model.encoders[modality.encoder].config
+        values = model_input(modality, config, tensors[modality.tensor], tensors.get("attention_mask"))
+        # The specific head matters to a single clip by its share of the clip's norm.
+        specific = task.starts is not None and config.normalize_clips
+        return self.model._encode(values, all_tokens=False, specific=specific).shared[:, 0].float()
+
+    @torch.inference_mode()
+    def _read(self, encoder: str, shared: Tensor) -> Tensor:
+        """Unit embeddings or code ids on the CPU."""
+        quantized = self.model.codebooks.quantize("shared", encoder, shared)
+        if self.options.output == "codes":
+            return quantized.ids.cpu()
+        return (quantized.embedding if self.options.quantize else normalize(shared, dim=-1)).cpu()
+
+    def _prepared(self, tasks: Iterator[_Task]) -> Iterator[tuple[_Task, dict[str, Tensor]]]:
+        """Tasks with the tensors of the processor, some of them prepared ahead in other threads."""
+        device = self.model.device
+        if not self.options.num_workers:
+            for task in tasks:
+                yield task, {name: value.to(device) for name, value in task.prepare().items()}
+            return
+        ahead: deque[tuple[_Task, Future]] = deque()
+        with ThreadPoolExecutor(self.options.num_workers) as pool:
+            try:
+                for task in tasks:
+                    ahead.append((task, pool.submit(task.prepare)))
+                    if len(ahead) > self.options.num_workers:
+                        first, future = ahead.popleft()
+                        yield first, {name: value.to(device) for name, value in future.result().items()}
+                while ahead:
+                    first, future = ahead.popleft()
+                    yield first, {name: value.to(device) for name, value in future.result().items()}
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _tasks(self, items: Iterator[tuple[str, Item]]) -> Iterator[_Task]:
+        """Batches of items with the same sense and options, and the clips of recordings."""
+        size = self.options.batch_size
+        pending: dict[tuple[str, str], list[tuple[int, Item]]] = {}
+        for position, (label, item) in enumerate(items):
+            if item.name not in self.known:
+                raise ValueError(f"{label}: {item.name!r} is not in this checkpoint; it has {', '.join(self.known)}.")
+            if item.name in CLIPPED and self.options.in_windows:
+                yield from self._clip_tasks(position, label, item)
+                continue
+            key = item.name, repr(sorted(item.options.items()))
+            pending.setdefault(key, []).append((position, item))
+            if len(pending[key]) == size:
+                yield self._batch(pending.pop(key))
+            elif position - next(iter(pending.values()))[0][0] >= _PATIENCE * size:
+                yield self._batch(pending.pop(next(iter(pending))))
+        yield from map(self._batch, pending.values())
+
+    def _batch(self, chosen: list[tuple[int, Item]]) -> _Task:
+        positions, items = [position for position, _ in chosen], [item for _, item in chosen]
+        name = items[0].name
+        argument = self.model.config.modalities[name].argument
+        options = dict(items[0].options)
+        if name in CLIPPED and isinstance(self.options.clips, int):
+            options["num_clips"] = self.options.clips
+        given = {argument: [item.raw for item in items], **({f"{argument}_kwargs": options} if options else {})}
+        return _Task(name, positions, lambda: dict(self.processor(**given, return_tensors="pt")))
+
+    def _clip_tasks(self, position: int, label: str, item: Item) -> Iterator[_Task]:
+        argument = self.model.config.modalities[item.name].argument
+        part = self.processor.part(argument).with_parameters(**item.options)
+        windows = part.windows(item.raw, label, self.options.clips, self.options.hop_seconds)
+        tensor = self.model.config.modalities[item.name].tensor
+        size, count = self.options.batch_size, len(windows.starts)
+
+        def prepare(begin: int) -> dict[str, Tensor]:
+            # Every clip is a sample of its own.
+            values = [windows.values(index) for index in range(begin, min(begin + size, count))]
+            return {tensor: torch.from_numpy(np.stack(values))}
+
+        for begin in range(0, count, size):
+            starts = windows.starts[begin : begin + size]
+            work = lambda begin=begin: prepare(begin)  # noqa: E731
+            yield _Task(item.name, [position], work, starts, windows.seconds, begin + size >= count)

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import FeatureExtractionMixin
 
-from .resampling import resample
-from .sense_processing import RatedProcessing, check_choice, check_number
-from .sense_values import as_array, as_float_array, refuse
+from .media import open_recording
+from .recordings import ArrayRecording, Recording
+from .sense_processing import RatedProcessing, Windows, check_choice, check_number, naming, sliding_starts
+from .sense_values import as_array, as_float_array, check_rate, is_path, refuse, split_rated
 from .spectrogram import log_mel
 
 
@@ -97,16 +98,48 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         check_choice("channels", self.channels, ("mean", "first"))
         check_choice("window", self.window, ("hann", "hamming", "povey", "boxcar"))
 
+    def load(self, value: Any, label: str) -> Any:
+        """`value`, or the file it names, of which only the clips will be read."""
+        if not is_path(value):
+            return value
+        with naming(label):
+            recording = open_recording(value)
+        return {"array": recording, "sampling_rate": recording.rate}
+
     def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:
         """One waveform as `(clips, mel bins, frames)`."""
+        recording = self.recording(array, rate, label)
+        starts = self.clip_starts(recording.length_at(self.sampling_rate))
+        features = {start: self.clip_features(recording, start, label) for start in set(starts)}
+        return np.stack([features[start] for start in starts])
+
+    def recording(self, array: Any, rate: int | None, label: str) -> Recording:
+        """A checked waveform, or a file's."""
+        if isinstance(array, Recording):
+            return array
         waveform = _waveform(array, label)
         if rate is None:
             fix = "pass {'array': samples, 'sampling_rate': Hz}, a file path, or sampling_rate=Hz."
             refuse(label, "got samples without a sampling rate", "samples with their rate", fix)
-        waveform = resample(waveform, rate, self.sampling_rate)
-        starts = self.clip_starts(waveform.shape[1])
-        features = {start: self._features(waveform, start) for start in set(starts)}
-        return np.stack([features[start] for start in starts])
+        return ArrayRecording(waveform, rate)
+
+    def windows(self, value: Any, label: str, clips: str | int, hop_seconds: float | None) -> Windows:
+        """The clips of one sound, however long.
+
+        Args:
+            clips: "uniform" (as this processor spreads them), a number of clips, or "sliding": one every
+                `hop_seconds` (`None`: one after the other), the last one ending with the sound.
+        """
+        array, rate = split_rated(self.load(value, label), label)
+        recording = self.recording(array, None if rate is None else check_rate(rate, label), label)
+        length = recording.length_at(self.sampling_rate)
+        hop = self.clip_length if hop_seconds is None else max(1, round(hop_seconds * self.sampling_rate))
+        if clips == "sliding":
+            starts = sliding_starts(length, self.clip_length, hop)
+        else:
+            starts = (self if clips == "uniform" else self.with_parameters(num_clips=clips)).clip_starts(length)
+        seconds = [start / self.sampling_rate for start in starts]
+        return Windows(seconds, self.clip_seconds, lambda i: self.clip_features(recording, starts[i], label)[None])
 
     @property
     def clip_length(self) -> int:
@@ -120,8 +153,12 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         # Exact fractions of the binary floats, cut to whole samples: pytorchvideo's clip sampler does the same.
         return [int(free * index / steps * self.sampling_rate) for index in range(self.num_clips)]
 
-    def _features(self, waveform: np.ndarray, start: int) -> np.ndarray:
-        clip = self._clip(waveform, start)
+    def clip_features(self, recording: Recording, start: int, label: str) -> np.ndarray:
+        """The clip that begins with sample `start` (at this processor's rate) as `(mel bins, frames)`."""
+        clip = self._clip(recording.at(self.sampling_rate, start, start + self.clip_length))
+        if not np.isfinite(clip).all():
+            fix = "convert the file again, or replace missing samples."
+            refuse(label, "got NaN or infinite samples", "finite numbers", fix)
         features = log_mel(
             clip,
             self.sampling_rate,
@@ -146,9 +183,8 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             return self.hop_length
         return max(1, (self.clip_length - self.window_length) // max(self.num_frames - 1, 1))
 
-    def _clip(self, waveform: np.ndarray, start: int) -> np.ndarray:
-        """Mono samples of the clip at `start`."""
-        clip = waveform[:, start : start + self.clip_length]
+    def _clip(self, clip: np.ndarray) -> np.ndarray:
+        """Mono samples of a clip, `(channels, samples)` before, that may be cut short by the end of its sound."""
         if self.short_audio == "repeat" and clip.shape[1] < self.clip_length:
             clip = np.tile(clip, -(-self.clip_length // clip.shape[1]))[:, : self.clip_length]
         if self.remove_mean:

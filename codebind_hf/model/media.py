@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .frames import FilmFrames, FolderFrames, Frames
 from .ply import read_ply
+from .recordings import Recording, SoundFileRecording, WaveRecording
 
 
 # Files of point clouds that are read with their colours.
@@ -38,7 +40,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 def read_media(modality: str, path: str | os.PathLike) -> Any:
     """The value in the file (or folder of video frames) `path`, in the form that `CodeBindProcessor` accepts.
 
-    Image and tactile: RGB `PIL.Image`. Video: uint8 `(frames, height, width, 3)`. Audio: `{"array", "sampling_rate"}`.
+    Image and tactile: RGB `PIL.Image`. Video: uint8 `(frames, height, width, 3)`, or `Frames` that are read when asked
+    for (folders and films). Audio: `{"array", "sampling_rate"}`.
     Depth and thermal: `(height, width)`, integers as stored (the processor asks for the unit) or floats. Point cloud:
     float `(points, 3)`, or as `COLORED_POINTS` also `(points, 6)`. EEG, IMU and any added sense: the array of an
     `.npy` file.
@@ -47,6 +50,14 @@ def read_media(modality: str, path: str | os.PathLike) -> Any:
         ValueError: a URL, an unsupported kind of file, or text (which is not read from files).
         OSError: the file is missing, unreadable or damaged; the message names it and the reason.
     """
+    file = _checked_file(modality, path)
+    if modality == "video" and file.is_dir():
+        return _read_frames(file)
+    return _reading(modality, file, _READERS.get(modality, _read_array))
+
+
+def _checked_file(modality: str, path: str | os.PathLike) -> Path:
+    """`path` as a file that may hold this sense."""
     if modality == "text":
         raise ValueError("text: text is passed as a string, not read from a file. Fix: pass open(path).read().")
     if "://" in str(path):
@@ -55,14 +66,14 @@ def read_media(modality: str, path: str | os.PathLike) -> Any:
     if not file.exists():
         raise OSError(f"{modality} file {str(file)!r}: no such file. Fix: check the path and the working directory.")
     if modality == "video" and file.is_dir():
-        return _read_frames(file)
+        return file
     if not file.is_file():
         raise OSError(f"{modality} file {str(file)!r}: not a regular file (only video may be a folder of frames).")
     suffixes = SUFFIXES.get(modality, (".npy",))
     if file.suffix.lower() not in suffixes:
         known = ", ".join(suffixes)
         raise ValueError(f"{modality} file {str(file)!r}: unsupported suffix {file.suffix!r}; supported: {known}.")
-    return _reading(modality, file, _READERS.get(modality, _read_array))
+    return file
 
 
 def _reading(modality: str, file: Path, reader: Callable[[Path], Any]) -> Any:
@@ -128,77 +139,56 @@ def _natural_order(file: Path) -> list[tuple[int, int, str]]:
     return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces]
 
 
-def _read_frames(folder: Path) -> np.ndarray:
+def _read_frames(folder: Path) -> Frames:
     files = sorted((file for file in folder.iterdir() if file.suffix.lower() in _PICTURES), key=_natural_order)
     if not files:
         raise OSError(f"video folder {str(folder)!r}: holds no picture; supported frames: {', '.join(_PICTURES)}.")
-    frames = [np.asarray(_reading("video", file, _read_rgb)) for file in files]
-    for frame, file in zip(frames, files, strict=True):
-        if frame.shape != frames[0].shape:
-            sizes = f"{frame.shape[1]}x{frame.shape[0]} after {frames[0].shape[1]}x{frames[0].shape[0]}"
-            raise OSError(f"video file {str(file)!r}: frame of size {sizes}; all frames of a video have one size.")
-    return np.stack(frames)
+    return FolderFrames(files, lambda file: _reading("video", file, _read_rgb))
 
 
-def _read_video(file: Path) -> np.ndarray:
+def _read_video(file: Path) -> np.ndarray | Frames:
     suffix = file.suffix.lower()
     if suffix == ".npy":
-        return _read_array(file)
+        return np.load(file, allow_pickle=False, mmap_mode="r")
     if suffix == ".npz":
         with np.load(file, allow_pickle=False) as archive:
             if "frames" not in archive:
                 raise ValueError(f"holds {archive.files}, not an array named 'frames'")
             return archive["frames"]
-    av = _optional("av", "video", f"{suffix} files")
-    try:
-        with av.open(str(file)) as container:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    except (av.error.FFmpegError, IndexError) as error:
-        raise OSError(f"cannot be decoded ({error})") from error
-    if not frames:
-        raise OSError("holds no video frame")
-    return np.stack(frames)
+    _optional("av", "video", f"{suffix} files")
+    return FilmFrames(file)
 
 
-def _pcm(data: bytes, width: int) -> np.ndarray:
-    """Little-endian PCM samples of `width` bytes as float32 in [-1, 1)."""
-    if width == 1:
-        return (np.frombuffer(data, dtype=np.uint8).astype(np.float32) - 128.0) / 128.0
-    if width == 3:
-        wide = np.zeros((len(data) // 3, 4), dtype=np.uint8)
-        wide[:, 1:] = np.frombuffer(data, dtype=np.uint8).reshape(-1, 3)
-        return (wide.view("<i4")[:, 0] / 2.0**31).astype(np.float32)
-    return (np.frombuffer(data, dtype=f"<i{width}") / 2.0 ** (8 * width - 1)).astype(np.float32)
+def open_recording(path: str | os.PathLike) -> Recording:
+    """The sound in a file, of which pieces can be read: an hour needs no more memory than a second.
+
+    Raises:
+        ValueError, OSError: as for `read_media`.
+    """
+    return _reading("audio", _checked_file("audio", path), _recording)
 
 
-def _read_pcm_wave(file: Path) -> dict[str, Any]:
-    with wave.open(str(file), "rb") as stream:
-        channels, width, rate = stream.getnchannels(), stream.getsampwidth(), stream.getframerate()
-        data = stream.readframes(stream.getnframes())
-    if width not in (1, 2, 3, 4):
-        raise wave.Error(f"{8 * width}-bit samples")
-    whole = len(data) // (channels * width) * channels * width
-    samples = _pcm(data[:whole], width).reshape(-1, channels).T
-    return {"array": samples[0] if channels == 1 else np.ascontiguousarray(samples), "sampling_rate": rate}
-
-
-def _read_audio(file: Path) -> dict[str, Any]:
-    sound: dict[str, Any] | None = None
+def _recording(file: Path) -> Recording:
+    recording: Recording | None = None
     if file.suffix.lower() == ".wav":
         try:
-            sound = _read_pcm_wave(file)
+            recording = WaveRecording(file)
         except wave.Error as error:
             # The standard library knows integer PCM only; "unknown format" is a float or extensible header.
             if "unknown format" not in str(error):
                 raise
-    if sound is None:
-        soundfile = _optional("soundfile", "audio", f"{file.suffix} files other than integer PCM WAV")
-        samples, rate = soundfile.read(str(file), dtype="float32", always_2d=True)
-        array = samples[:, 0] if samples.shape[1] == 1 else samples.T
-        sound = {"array": np.ascontiguousarray(array), "sampling_rate": int(rate)}
-    if sound["array"].size == 0:
+    if recording is None:
+        _optional("soundfile", "audio", f"{file.suffix} files other than integer PCM WAV")
+        recording = SoundFileRecording(file)
+    if not recording.num_samples:
         raise OSError("holds no sample")
-    return sound
+    return recording
+
+
+def _read_audio(file: Path) -> dict[str, Any]:
+    recording = _recording(file)
+    samples = recording.read(0, recording.num_samples)
+    return {"array": samples[0] if recording.num_channels == 1 else samples, "sampling_rate": recording.rate}
 
 
 def _read_points(file: Path) -> np.ndarray:

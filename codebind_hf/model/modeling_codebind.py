@@ -16,7 +16,7 @@ from .codebooks import Codebook, Quantized, SharedSpecificCodebook
 from .configuration_codebind import CodeBindConfig
 from .configuration_encoders import CodeBindEncoderConfig
 from .decoders import Decoder, reconstruction_target
-from .encoding import encode_items
+from .encode_methods import EncodeMethods
 from .feature_methods import FeatureMethods
 from .heads import Encoded, Encoder
 from .inputs import ModalityInput, model_input, model_inputs, paired_rows
@@ -87,7 +87,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.get_parameter("bias"))
 
 
-class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
+class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreTrainedModel):
     """Nine kinds of sensor data (and IMU) in one embedding space.
 
     Every input becomes a shared embedding, comparable across modalities and quantized with one codebook for all, and
@@ -374,23 +374,6 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
             pooler_output=pooled,
             hidden_states=encoded.hidden_states if output_hidden_states else None,
         )
-
-    def encode(
-        self, items: Any, processor: Any, batch_size: int = 32, quantize: bool = True, output: str = "numpy"
-    ) -> Any:
-        """Embed raw data: `{"image": pictures, "text": texts}` or one list of `{"image": picture}` items and texts.
-
-        Args:
-            items: lists by modality, or one list of mixed items; a string is text, a dictionary names its modality.
-            processor: the `CodeBindProcessor` of this checkpoint.
-            batch_size: samples of one modality that are embedded at once.
-            quantize: `False` gives continuous embeddings.
-            output: "numpy", "torch" or "codes" (shared code ids).
-
-        Returns:
-            A dictionary of `(items, shared_dim)` arrays, or for a mixed list one array in its order.
-        """
-        return encode_items(self, items, processor, batch_size, quantize, output)
 
     def add_modality(self, name: str, config: CodeBindEncoderConfig | Mapping[str, Any]) -> None:
         """Add a sense with its own encoder, specific codebook and decoder; the rest of the model is untouched.

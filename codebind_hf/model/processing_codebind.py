@@ -219,7 +219,7 @@ class CodeBindProcessor(ProcessorMixin):
         result: dict[str, Any] = {}
         for argument, value in present.items():
             self._check_present(argument)
-            call = self._text if argument == "text" else self._part(argument)
+            call = self._text if argument == "text" else self.part(argument)
             result.update(call(value, return_tensors=return_tensors, **options.get(argument, {})))
         return BatchFeature(result)
 
@@ -258,7 +258,7 @@ class CodeBindProcessor(ProcessorMixin):
     def _known(self) -> str:
         return "senses " + ", ".join([*self.modalities, *self.added_modalities])
 
-    def _part(self, argument: str) -> Any:
+    def part(self, argument: str) -> Any:
         """The sub-processor of a call's argument."""
         if argument in self.added_modalities:
             return CodeBindArrayFeatureExtractor(**self.added_modalities[argument])

@@ -1,6 +1,7 @@
 """How does a signal get to another sampling rate? Band-limited interpolation with a windowed sinc."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -20,23 +21,36 @@ def resample(signal: np.ndarray, rate: int, target: int) -> np.ndarray:
     The same numbers as `torchaudio.functional.resample` with its defaults (sinc, Hann window, width 6, rolloff 0.99),
     whatever is installed; samples beyond the ends count as zero.
     """
-    if rate == target:
-        return np.ascontiguousarray(signal, dtype=np.float32)
+    num_samples = signal.shape[-1]
+    read = lambda start, stop: signal[..., start:stop]  # noqa: E731
+    return resampled_piece(read, num_samples, rate, target, 0, math.ceil(num_samples * target / rate) + 1)
+
+
+def resampled_piece(
+    read: Callable[[int, int], np.ndarray], num_samples: int, rate: int, target: int, start: int, stop: int
+) -> np.ndarray:
+    """Samples `start` to `stop` of what `resample` makes of a whole signal, cut at its end.
+
+    Args:
+        read: gives the samples of the signal, `(..., stop - start)`, between two positions within it.
+        num_samples: of the signal.
+    """
     divisor = math.gcd(rate, target)
     old, new = rate // divisor, target // divisor
+    stop = min(stop, math.ceil(new * num_samples / old))
+    if rate == target:
+        return np.ascontiguousarray(read(start, stop), dtype=np.float32)
     taps, starts = _phases(old, new)
-    length = math.ceil(new * signal.shape[-1] / old)
-    reach = taps.shape[1]
-    padding = [(0, 0)] * (signal.ndim - 1) + [(reach, reach + old)]
-    padded = np.pad(signal.astype(np.float32, copy=False), padding)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=-1)
-    result = np.empty((*signal.shape[:-1], length), dtype=np.float32)
-    for begin in range(0, length, _CHUNK):
-        index = np.arange(begin, min(begin + _CHUNK, length))
-        block, phase = np.divmod(index, new)
-        inputs = windows[..., block * old + starts[phase] + reach, :]
-        result[..., index] = np.einsum("...nk,nk->...n", inputs, taps[phase])
-    return result
+    pieces = [read(0, 0).astype(np.float32)]
+    for begin in range(start, stop, _CHUNK):
+        block, phase = np.divmod(np.arange(begin, min(begin + _CHUNK, stop)), new)
+        first = block * old + starts[phase]
+        low, high = int(first[0]), int(first[-1]) + taps.shape[1]
+        inside = read(max(low, 0), min(high, num_samples)).astype(np.float32, copy=False)
+        padding = [(0, 0)] * (inside.ndim - 1) + [(max(-low, 0), max(high - num_samples, 0))]
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(inside, padding), taps.shape[1], axis=-1)
+        pieces.append(np.einsum("...nk,nk->...n", windows[..., first - low, :], taps[phase]))
+    return np.concatenate(pieces, axis=-1)
 
 
 @lru_cache(maxsize=4)

@@ -1,14 +1,35 @@
 """What every sub-processor of a sense is: checked parameters that live in JSON, and a loop over checked items."""
 
 import copy
-from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from transformers import BatchFeature
 
 from .media import read_media
 from .sense_values import check_rate, is_path, refuse, split_items, split_rated
+
+
+class Windows(NamedTuple):
+    """The clips of one recording, of which each is made when it is asked for.
+
+    Args:
+        starts: seconds at which the clips begin.
+        seconds: length of a clip.
+        values: gives the tensor of the clip with an index, as one sample of the model.
+    """
+
+    starts: list[float]
+    seconds: float
+    values: Callable[[int], np.ndarray]
+
+
+def sliding_starts(length: int, window: int, hop: int) -> list[int]:
+    """First samples of windows that cover all of `length` samples, the last of them ending with it."""
+    starts = list(range(0, max(length - window, 0) + 1, hop))
+    return starts if starts[-1] + window >= length else [*starts, length - window]
 
 
 TENSOR_TYPES = ("pt", "np", None)
@@ -41,6 +62,17 @@ def check_pair(name: str, value: Any) -> None:
         refuse(name, f"got {value!r}", "a pair of numbers [low, high]")
     if not value[0] < value[1]:
         refuse(name, f"got {value!r}", "low < high")
+
+
+@contextmanager
+def naming(label: str) -> Iterator[None]:
+    """Put the item's name before what reading its file has to complain about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{label}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
 
 
 class SenseProcessing:
@@ -107,12 +139,8 @@ class SenseProcessing:
         """`value`, or what the file it names holds."""
         if not is_path(value):
             return value
-        try:
+        with naming(label):
             return read_media(self.media, value)
-        except OSError as error:
-            raise OSError(f"{label}: {error}") from error
-        except ValueError as error:
-            raise ValueError(f"{label}: {error}") from error
 
     def items(self, values: Any) -> tuple[list[Any], list[str]]:
         """Items and labels of what the user passed."""

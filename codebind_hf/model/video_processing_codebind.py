@@ -8,11 +8,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .frames import Frames
 from .image_processing_codebind import GridImageProcessor
 from .image_resizing import resized_shape
 from .picture_values import picture_or_grid
-from .sense_processing import check_choice, check_number
-from .sense_values import as_array, describe, refuse
+from .sense_processing import Windows, check_choice, check_number, sliding_starts
+from .sense_values import as_array, describe, is_path, refuse
+
+
+# Of a sliding window where the processor has no length of clips.
+_WINDOW_SECONDS = 2.0
 
 
 class CodeBindVideoImageProcessor(GridImageProcessor):
@@ -63,14 +68,46 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One video as `(clips * crops, frames, channels, height, width)`, the crops of a clip in a row."""
-        value, fps = _split_fps(value, label)
-        frames = _frames(value, label)
-        picks = self.frame_picks(len(frames), fps, label)
+        frames, fps = _frames_and_rate(value, label)
+        return self._clips(frames, self.frame_picks(len(frames), fps, label), label)
+
+    def _clips(self, frames: Any, picks: list[list[int]], label: str) -> np.ndarray:
+        """The clips with these frames, `(clips * crops, frames, channels, height, width)`."""
         fitted = {
             index: self._crops(picture_or_grid(frames[index], f"{label} frame {index}", self.num_channels))
             for index in sorted({index for clip in picks for index in clip})
         }
         return np.concatenate([np.stack([fitted[index] for index in clip], axis=1) for clip in picks])
+
+    def load(self, value: Any, label: str) -> Any:
+        """As for every sense; also the file that frames with a rate are in."""
+        if isinstance(value, dict) and is_path(value.get("array")):
+            return {**value, "array": super().load(value["array"], label)}
+        return super().load(value, label)
+
+    def windows(self, value: Any, label: str, clips: str | int, hop_seconds: float | None) -> Windows:
+        """The clips of one video, however long; it needs its frame rate.
+
+        Args:
+            clips: "uniform" (as this processor spreads them), a number of clips, or "sliding": one every
+                `hop_seconds` (`None`: one after the other), of `clip_seconds` or else two seconds, the last one ending
+                with the video.
+        """
+        frames, fps = _frames_and_rate(self.load(value, label), label)
+        if fps is None:
+            fix = "pass {'array': frames, 'fps': rate}, or Video(path, fps=rate)."
+            refuse(label, "got a video without its frame rate", "a video with it, for the times of clips", fix)
+        if clips == "sliding":
+            seconds = self.clip_seconds or _WINDOW_SECONDS
+            window, hop = max(1, round(seconds * fps)), max(1, round((hop_seconds or seconds) * fps))
+            bounds = [(s, min(s + window, len(frames))) for s in sliding_starts(len(frames), window, hop)]
+        else:
+            part = self if clips == "uniform" else self.with_parameters(num_clips=clips)
+            bounds = part._clip_bounds(len(frames), fps, label)
+            seconds = (bounds[0][1] - bounds[0][0]) / fps
+        picks = [self._picks(start, stop) for start, stop in bounds]
+        starts = [start / fps for start, _ in bounds]
+        return Windows(starts, seconds, lambda i: self._clips(frames, [picks[i]], label))
 
     def _crops(self, value: Image.Image | np.ndarray) -> np.ndarray:
         """One frame as `(crops, channels, height, width)`."""
@@ -104,11 +141,11 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
 
     def frame_picks(self, num_frames: int, fps: float | None = None, label: str = "videos") -> list[list[int]]:
         """Indices of the frames of every clip."""
-        picks = []
-        for start, stop in self._clip_bounds(num_frames, fps, label):
-            # Cut, not rounded, as pytorchvideo's UniformTemporalSubsample does.
-            picks.append([int(index) for index in np.linspace(start, stop - 1, self.frames_per_clip)])
-        return picks
+        return [self._picks(start, stop) for start, stop in self._clip_bounds(num_frames, fps, label)]
+
+    def _picks(self, start: int, stop: int) -> list[int]:
+        # Cut, not rounded, as pytorchvideo's UniformTemporalSubsample does.
+        return [int(index) for index in np.linspace(start, stop - 1, self.frames_per_clip)]
 
     def _clip_bounds(self, num_frames: int, fps: float | None, label: str) -> list[tuple[int, int]]:
         if self.clip_seconds is None:
@@ -129,6 +166,14 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
 
 def _is_frame(value: Any) -> bool:
     return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim in (2, 3))
+
+
+def _frames_and_rate(value: Any, label: str) -> tuple[Any, float | None]:
+    """A sequence of frames, and how many of them make a second if that is known."""
+    value, fps = _split_fps(value, label)
+    if isinstance(value, Frames):
+        return value, value.fps if fps is None else fps
+    return _frames(value, label), fps
 
 
 def _split_fps(value: Any, label: str) -> tuple[Any, float | None]:

@@ -2,19 +2,24 @@
 
 import re
 import shutil
+import wave
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from common import assert_same, small_config, tiny_model
+from PIL import Image as Pillow
 from reference_checkpoints import SMALL_VITLENS, TINY, TINY_CODEBIND
 
 from codebind_hf import CodeBindConfig, CodeBindModel
 from codebind_hf.conversion import revert_vitlens, vitlens_architectures
 from codebind_hf.conversion.architectures import reference_fields
 from codebind_hf.conversion.imagebind_keys import CODEBIND_ENCODERS, IMAGEBIND_ENCODERS
+from codebind_hf.data import NineSenses
 from codebind_hf.model import presets
+from codebind_hf.training import Recipe, build, save
 
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -55,3 +60,21 @@ def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run_blocks("training.md", {"model": tiny_model(config), "fresh_base": tiny_model(config)})
     merged = CodeBindModel.from_pretrained("merged")
     assert_same(merged.state_dict(), names["model"].state_dict())
+
+
+def test_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = ["a glass ring", "a wooden heart"]
+    save(*build(Recipe(), ["text", "image", "audio", "depth"], texts), tmp_path / "runs" / "demo" / "checkpoint")
+    row = NineSenses("test", num_rows=1, senses=["text", "image", "audio", "depth"])[0]
+    Pillow.fromarray(np.asarray(row["image"])).save("photo.png")
+    Pillow.fromarray((np.asarray(row["depth"]) * 1000).astype(np.uint16)).save("map.png")
+    with wave.open("strike.wav", "wb") as stream:
+        stream.setnchannels(1)
+        stream.setsampwidth(2)
+        stream.setframerate(16000)
+        stream.writeframes((0.1 * np.random.default_rng(0).normal(size=40000) * 32767).astype("<i2").tobytes())
+    names = run_blocks("encode.md", {})
+    assert names["embeds"].shape == (4, 64)
+    assert names["cosines"].shape == (1, 1)
+    assert names["clips"].starts == [0.0, 0.5, 1.0, 1.5]

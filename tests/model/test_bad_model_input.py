@@ -174,11 +174,17 @@ CALLS: dict[str, tuple[Callable[[CodeBindModel], Any], str]] = {
     ),
     "encode in batches of none": (lambda m: m.encode(["a"], None, batch_size=0), "batch_size: got 0"),
     "encode one text": (lambda m: m.encode("a dog", None), "items: got str; expected a dictionary"),
-    "encode nothing": (lambda m: m.encode([], None), "items: got list; expected"),
-    "encode a number": (lambda m: m.encode([3], None), r"items\[0\]: got int; a mixed item is a text or a dictionary"),
+    "encode nothing": (lambda m: m.encode([], None), "items: got nothing; expected one value or more"),
+    "encode a number": (
+        lambda m: m.encode([3], None),
+        r"items\[0\]: got int; allowed: an item whose sense is known.*a wrapper such as Depth",
+    ),
     "encode two senses at once": (lambda m: m.encode([{"text": "a", "eeg": 1}], None), r"items\[0\]: got dict"),
     "encode an absent sense": (lambda m: m.encode({"imu": [1]}, None), "items: 'imu' is not in this checkpoint"),
-    "encode a sense without items": (lambda m: m.encode({"eeg": []}, None), r"items\['eeg'\]: expected a list"),
+    "encode a sense without items": (
+        lambda m: m.encode({"eeg": []}, None),
+        r"items\['eeg'\]: got nothing; expected one value",
+    ),
     "encode a sense with one text": (lambda m: m.encode({"text": "a"}, None), r"items\['text'\]: expected a list"),
 }
 
