@@ -9,6 +9,7 @@ from transformers import (
     AutoProcessor,
 )
 
+from codebind_hf.inference.pipelines import register_pipelines
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
 from codebind_hf.model.feature_extraction_codebind import CodeBindAudioFeatureExtractor
@@ -30,6 +31,7 @@ AutoProcessor.register(CodeBindConfig, CodeBindProcessor)
 AutoModelForZeroShotImageClassification.register(CodeBindConfig, CodeBindModel)
 AutoImageProcessor.register(CodeBindConfig, image_processor_classes={"pil": CodeBindImageProcessor})
 AutoFeatureExtractor.register(CodeBindConfig, CodeBindAudioFeatureExtractor)
+register_pipelines()
 
 __all__ = [
     "CodeBindConfig",
