@@ -138,7 +138,13 @@ class SensePipeline(Pipeline):
         }
 
     def embedded(
-        self, items: Iterable[Any], modality: str | None, batch_size: int, label: str, quantize: bool
+        self,
+        items: Iterable[Any],
+        modality: str | None,
+        batch_size: int,
+        label: str,
+        quantize: bool = True,
+        processor_kwargs: dict[str, Any] | None = None,
     ) -> tuple[Tensor, list[str]]:
         """Embeddings `(items, dim)` and the sense of every item, `batch_size` items at a time.
 
@@ -151,7 +157,7 @@ class SensePipeline(Pipeline):
             samples = []
             for item in batch:
                 with naming(f"{label}[{item.position}]"):
-                    samples.append(self.preprocess(item.value, modality))
+                    samples.append(self.preprocess(item.value, modality, processor_kwargs))
             names = [sample["sense"] for sample in samples]
             with self.device_placement(), torch.no_grad():
                 tensors = self._ensure_tensor_on_device([sample["tensors"] for sample in samples], self.device)
@@ -298,7 +304,8 @@ class CrossModalRetrievalPipeline(SensePipeline):
         gallery_modality: sense of the gallery's items, where they do not name it.
         senses (`list[str]`): senses of the gallery to search; default: all.
         top_k (`int`): items to give, 5 by default.
-        modality, processor_kwargs: sense of the queries, and keywords of the processor for them.
+        modality: sense of the queries, where they do not name it.
+        processor_kwargs: keywords of the processor, such as `depth_unit`, for queries and gallery.
         quantize (`bool`): `False` compares continuous embeddings.
 
     Returns for every query a list of `{"index", "score", "sense"}`, best first: the position in the gallery (in a
@@ -311,13 +318,18 @@ class CrossModalRetrievalPipeline(SensePipeline):
 
     def _sanitize_parameters(self, **options: Any) -> Options:
         before, forward = self._item_options(options)
-        after: dict[str, Any] = {name: options[name] for name in ("senses", "top_k") if name in options}
+        after: dict[str, Any] = {name: options[name] for name in self._options[1:] if name in options}
         check_number("top_k", after.get("top_k", 1), 1, whole=True)
+        if after.get("gallery_modality") is not None:
+            check_choice("gallery_modality", after["gallery_modality"], tuple(self.model.config.modalities))
         gallery = options.get("gallery")
         if gallery is not None and not isinstance(gallery, Gallery):
             # A call inherits what the pipeline was made with.
-            quantize = forward.get("quantize", getattr(self, "_forward_params", {}).get("quantize", True))
-            gallery = self.embed_gallery(gallery, options.get("gallery_modality"), quantize)
+            names = ("_preprocess_params", "_forward_params", "_postprocess_params")
+            made = {key: value for name in names for key, value in getattr(self, name, {}).items()}
+            given = {**made, **before, **forward, **after}
+            wanted = {name: given[name] for name in ("quantize", "processor_kwargs") if name in given}
+            gallery = self.embed_gallery(gallery, given.get("gallery_modality"), **wanted)
         return before, forward, after if gallery is None else {**after, "gallery": gallery}
 
     def __call__(self, inputs: Any, gallery: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -327,17 +339,28 @@ class CrossModalRetrievalPipeline(SensePipeline):
         return super().__call__(inputs, gallery=gallery, **kwargs)
 
     def embed_gallery(
-        self, gallery: Any, modality: str | None = None, quantize: bool = True, batch_size: int | None = None
+        self,
+        gallery: Any,
+        modality: str | None = None,
+        quantize: bool = True,
+        processor_kwargs: dict[str, Any] | None = None,
+        batch_size: int | None = None,
     ) -> Gallery:
         """Embed a gallery for many calls; see the class for what it may be.
 
         Args:
+            modality: sense of items that do not name theirs.
             batch_size: items of the gallery at once; default: that of the pipeline, or 32.
 
         Raises:
             ValueError: an empty gallery, embeddings of another width, or an item that cannot be used.
         """
         size = batch_size or self._batch_size or _BATCH
+        options: dict[str, Any] = {
+            "quantize": quantize,
+            "processor_kwargs": processor_kwargs,
+            "batch_size": size,
+        }
         parts = gallery if isinstance(gallery, Mapping) else {None: gallery}
         embeds: list[Tensor] = []
         senses: list[str | None] = []
@@ -345,7 +368,7 @@ class CrossModalRetrievalPipeline(SensePipeline):
             if name is not None:
                 check_choice("gallery", name, tuple(self.model.config.modalities))
             label = "gallery" if name is None else f"gallery[{name!r}]"
-            found, names = self._gallery_part(items, name or modality, quantize, size, label)
+            found, names = self._gallery_part(items, name or modality, label, **options)
             embeds.append(found)
             senses += names
         if not embeds:
@@ -354,7 +377,7 @@ class CrossModalRetrievalPipeline(SensePipeline):
         return Gallery(distinct, rows, tuple(index for part in embeds for index in range(len(part))), tuple(senses))
 
     def _gallery_part(
-        self, items: Any, modality: str | None, quantize: bool, batch_size: int, label: str
+        self, items: Any, modality: str | None, label: str, **options: Any
     ) -> tuple[Tensor, Sequence[str | None]]:
         if isinstance(items, (np.ndarray, Tensor)):
             embeds = checked_embeds(items, int(self.model.config.shared_dim), label)
@@ -362,12 +385,17 @@ class CrossModalRetrievalPipeline(SensePipeline):
         if isinstance(items, ONE_ITEM) or not isinstance(items, Iterable):
             fix = "put a single item into a list."
             refuse(label, f"got {describe(items)}", "a list of items, or (items, dim) embeddings", fix)
-        return self.embedded(items, modality, batch_size, label, quantize)
+        return self.embedded(items, modality, label=label, **options)
 
     def postprocess(  # type: ignore[override]
-        self, found: dict[str, Tensor], gallery: Gallery, senses: Sequence[str] | None = None, top_k: int = 5
+        self,
+        found: dict[str, Tensor],
+        gallery: Gallery,
+        gallery_modality: str | None = None,
+        senses: Sequence[str] | None = None,
+        top_k: int = 5,
     ) -> list[dict[str, Any]]:
-        """The closest items to one query."""
+        """The closest items to one query; `gallery_modality` was of use when the gallery was embedded."""
         results = []
         for position, score in gallery.closest(found["embeds"][0], senses, top_k):
             sense = gallery.senses[position]

@@ -139,6 +139,13 @@ def test_keywords_of_the_processor_reach_it(classify: Pipeline) -> None:
     assert [entry["score"] for entry in found] == pytest.approx([entry["score"] for entry in expected], abs=1e-5)
 
 
+def test_keywords_of_the_processor_reach_the_gallery_too(make: Callable[..., Pipeline]) -> None:
+    millimetres = (item("depth") * 1000).round().astype(np.uint16)
+    pipe = make(RETRIEVE, modality="depth", gallery_modality="depth", processor_kwargs={"depth_unit": "mm"})
+    for gallery in ({"depth": [millimetres]}, [millimetres]):
+        assert pipe(millimetres, gallery=gallery)[0]["score"] == pytest.approx(1, abs=1e-6)
+
+
 # What may come in
 
 
@@ -375,6 +382,7 @@ def test_a_gallery_given_at_construction_is_embedded_once(
         (RETRIEVE, "a ring", {"gallery": ["a"], "senses": ["eeg"]}, "senses: got 'eeg'; allowed: 'text'"),
         (RETRIEVE, "a ring", {"gallery": ["a"], "senses": []}, "senses: got an empty list"),
         (RETRIEVE, "a ring", {"gallery": ["a"], "top_k": 2.5}, "top_k: got 2.5"),
+        (RETRIEVE, "a ring", {"gallery": ["a"], "gallery_modality": "smell"}, "gallery_modality: got 'smell'"),
     ],
 )
 def test_wrong_calls_are_refused(
