@@ -5,8 +5,7 @@
     python examples/pipelines.py --output_dir shared        # a folder that works without this package
 
 Prints for every sense how often the best of the 20 labels is right (chance 5 %), and how often the object's own
-picture is among the ten closest. `make demo` makes the default checkpoint. One CPU: some
-seconds a sense.
+picture is among the ten closest. `make demo` makes the default checkpoint. One CPU: some seconds a sense.
 """
 
 import argparse

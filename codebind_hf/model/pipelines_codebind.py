@@ -75,9 +75,6 @@ class SensePipeline(Pipeline):
         super().__init__(*args, **kwargs)
         # Only the processor reads items. The base wants one part of it, to know that batches can be made.
         self.tokenizer = self.feature_extractor = None
-        if getattr(self.model.config, "custom_pipelines", None):
-            # Loading leaves classes there, which cannot be saved again.
-            self.model.config.custom_pipelines = custom_pipelines()
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """One item, a list of items, or an iterator, generator or data set of them.

@@ -61,8 +61,6 @@ results = {}
 for task in calls:
     pipe, results[task] = result(folder, task)
 pipe.save_pretrained(again)
-# Loading leaves classes in the configuration, which JSON cannot hold.
-pipe.model.save_pretrained(again)
 _, results["again"] = result(again, task)
 assert not [name for name in sys.modules if name.partition(".")[0] == "codebind_hf"]
 assert type(pipe).__module__.startswith("transformers_modules.")
