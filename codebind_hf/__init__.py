@@ -1,9 +1,19 @@
 """CodeBind for Hugging Face Transformers: nine kinds of sensor data in one embedding space."""
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForZeroShotImageClassification,
+    AutoProcessor,
+)
 
+from codebind_hf.inference.pipelines import register_pipelines
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
+from codebind_hf.model.feature_extraction_codebind import CodeBindAudioFeatureExtractor
+from codebind_hf.model.image_processing_codebind import CodeBindImageProcessor
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.outputs import CodeBindOutput
 from codebind_hf.model.processing_codebind import CodeBindProcessor
@@ -17,6 +27,11 @@ __version__ = "0.1.0"
 AutoConfig.register("codebind", CodeBindConfig)
 AutoModel.register(CodeBindConfig, CodeBindModel)
 AutoProcessor.register(CodeBindConfig, CodeBindProcessor)
+# The library's own pipelines load the parts of a processor one by one.
+AutoModelForZeroShotImageClassification.register(CodeBindConfig, CodeBindModel)
+AutoImageProcessor.register(CodeBindConfig, image_processor_classes={"pil": CodeBindImageProcessor})
+AutoFeatureExtractor.register(CodeBindConfig, CodeBindAudioFeatureExtractor)
+register_pipelines()
 
 __all__ = [
     "CodeBindConfig",

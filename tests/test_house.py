@@ -41,6 +41,8 @@ PUBLIC = {
         markdown_report mean_average_precision median_rank modality_usage pool_recall retrieval_recall
         write_model_card write_report zero_shot_accuracy""",
     "codebind_hf.inference": """Audio ClipEmbeds Depth Eeg Image Imu PointCloud Sensor Tactile Text Thermal Video""",
+    "codebind_hf.inference.pipelines": """CrossModalRetrievalPipeline MultimodalEmbeddingPipeline
+        SensorClassificationPipeline register_pipelines""",
     "codebind_hf.training": """CodeBindTrainer CodeBindTrainingArguments LossBalancer Recipe SenseView Stage build
         plan_stages save senses_of train train_only""",
 }

@@ -24,7 +24,7 @@ def pooled_segments(model: Any, batches: Iterable[Mapping[str, Any]]) -> dict[tu
     with evaluating(model):
         for batch in batches:
             output = model(**{key: value for key, value in batch.items() if key not in ("rows", "return_loss")})
-            parts = {"shared": output.continuous_embeds, "specific": output.continuous_specific_embeds}
+            parts = {"shared": output.continuous_embeds, "specific": output.continuous_specific_embeds or {}}
             for part, embeds in parts.items():
                 for name, values in embeds.items():
                     vectors = unit_segments(values, width).flatten(0, 1)

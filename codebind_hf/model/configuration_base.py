@@ -34,6 +34,8 @@ _LIBRARY_KEYS = frozenset(
         "base_model_pp_plan",
     }
 )
+# This file also runs as code of a checkpoint, under another name.
+_IS_INSTALLED = __name__.startswith("codebind_hf.")
 
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -75,6 +77,10 @@ class CodeBindBaseConfig(PreTrainedConfig):
     """What every CodeBind configuration shares: an unknown key is refused, with the nearest known one."""
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if _IS_INSTALLED:
+            # The package registers its pipelines itself. Named here, they would be loaded as code of the checkpoint,
+            # which the library refuses without `trust_remote_code`.
+            kwargs.pop("custom_pipelines", None)
         unknown = sorted(set(kwargs) - _LIBRARY_KEYS)
         if unknown:
             known = sorted(type(self).__dataclass_fields__)

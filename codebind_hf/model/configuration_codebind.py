@@ -73,7 +73,14 @@ class CodeBindConfig(CodeBindBaseConfig):
         "imu_config": SubConfigSpec(config_class=CodeBindImuConfig, optional=True),
         "decoder_config": SubConfigSpec(config_class=CodeBindDecoderConfig, optional=True),
     }
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["loss_terms", "codes", "reconstructions", "hidden_states"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "loss_terms",
+        "last_hidden_state",
+        "pooler_output",
+        "codes",
+        "reconstructions",
+        "hidden_states",
+    ]
 
     text_config: dict | PreTrainedConfig | None = None
     vision_config: dict | PreTrainedConfig | None = None

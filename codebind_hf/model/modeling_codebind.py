@@ -23,7 +23,7 @@ from .inputs import ModalityInput, model_input, model_inputs, paired_rows
 from .lenses import Lens
 from .modalities import ENCODERS, MODALITIES
 from .objective import Objective, SenseState
-from .outputs import CodeBindOutput, CodeIds
+from .outputs import BySense, CodeBindOutput, CodeIds
 from .parity_codebooks import ParityCodebooks
 from .parity_losses import ParityObjective
 from .stems import PatchStem
@@ -261,7 +261,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
             run = self.sense_runner or type(self)._sense
             states[name], hidden[name] = run(self, value, decode, all_tokens or decode)
         loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
-        output = self._output(states, quantize, loss, terms)
+        output = self._output(states, hidden, quantize, loss, terms)
         if output_reconstructions:
             decoded = {name: state for name, state in states.items() if state.reconstruction is not None}
             output.reconstructions = {name: state.reconstruction for name, state in decoded.items()}  # type: ignore[misc]
@@ -312,8 +312,14 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         return normalize(joint, dim=-1) if released else joint
 
     def _output(
-        self, states: dict[str, SenseState], quantize: bool, loss: Tensor | None, terms: dict[str, Tensor] | None
+        self,
+        states: dict[str, SenseState],
+        hidden: dict[str, tuple[Tensor, ...]],
+        quantize: bool,
+        loss: Tensor | None,
+        terms: dict[str, Tensor] | None,
     ) -> CodeBindOutput:
+        only = next(iter(states)) if len(states) == 1 else None
         own = {name: state.specific for name, state in states.items() if state.specific is not None}
         keep = quantize and self.config.quantize_specific
         embeds = {name: _read(state.shared, quantize) for name, state in states.items()}
@@ -321,18 +327,22 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         output = CodeBindOutput(
             loss=loss,
             loss_terms=terms,
-            embeds=embeds,
-            continuous_embeds={name: state.shared.continuous for name, state in states.items()},
-            specific_embeds={name: _read(part, keep) for name, part in own.items()},
-            continuous_specific_embeds={name: part.continuous for name, part in own.items()},
-            codes={
-                name: CodeIds(state.shared.ids, None if state.specific is None else state.specific.ids)
-                for name, state in states.items()
-            },
+            last_hidden_state=None if only is None else hidden[only][-1],
+            pooler_output=None if only is None else embeds[only],
+            embeds=BySense(embeds),
+            continuous_embeds=BySense({name: state.shared.continuous for name, state in states.items()}),
+            specific_embeds=BySense({name: _read(part, keep) for name, part in own.items()}) or None,
+            continuous_specific_embeds=BySense({name: part.continuous for name, part in own.items()}) or None,
+            codes=BySense(
+                {
+                    name: CodeIds(state.shared.ids, None if state.specific is None else state.specific.ids)
+                    for name, state in states.items()
+                }
+            ),
         )
         if "text" in embeds and len(embeds) > 1:
             scaled = self.logit_scale() * embeds["text"]
-            output.logits = {name: x @ scaled.T for name, x in embeds.items() if name != "text"}
+            output.logits = BySense({name: x @ scaled.T for name, x in embeds.items() if name != "text"})
             for name, logits in output.logits.items():
                 if name in MODALITIES:
                     output[f"logits_per_{name}"] = logits

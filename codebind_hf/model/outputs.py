@@ -19,6 +19,15 @@ class CodeIds(NamedTuple):
 _pytree._register_namedtuple(CodeIds, serialized_type_name=f"{CodeIds.__module__}.{CodeIds.__name__}")
 
 
+@dataclass(init=False, eq=False, repr=False)
+class BySense(ModelOutput):
+    """A dictionary keyed by modality name.
+
+    Not a plain dictionary, because the library's pipelines cut a batch into samples and know how to only for tensors
+    and nested model outputs.
+    """
+
+
 @dataclass
 class CodeBindOutput(ModelOutput):
     """Output of `CodeBindModel`; every dictionary is keyed by modality name.
@@ -26,10 +35,14 @@ class CodeBindOutput(ModelOutput):
     Args:
         loss (`torch.Tensor` of shape `()`, *optional*, with `return_loss=True`): weighted sum of `loss_terms`.
         loss_terms (`dict[str, torch.Tensor]`, *optional*): every active term, before its weight.
+        last_hidden_state (`torch.Tensor`, when only one modality is among the inputs): of its tower,
+            `(batch * clips, tokens, hidden_size)`, as `get_<modality>_features` gives it.
+        pooler_output (`torch.Tensor`, likewise): its row of `embeds`.
         embeds (`dict[str, torch.Tensor]`): `(batch, shared_dim)` unit shared embeddings, quantized unless
             `quantize=False`.
         continuous_embeds (`dict[str, torch.Tensor]`): the same before quantization.
-        specific_embeds (`dict[str, torch.Tensor]`): `(batch, specific_dim)` unit specific embeddings; none for text.
+        specific_embeds (`dict[str, torch.Tensor]`): `(batch, specific_dim)` unit specific embeddings; none for text,
+            and `None` where no input has any.
         continuous_specific_embeds (`dict[str, torch.Tensor]`): the same before quantization.
         codes (`dict[str, CodeIds]`): `.shared` and `.specific` code ids.
         logits (`dict[str, torch.Tensor]`, when text is among the inputs): `(batch, texts)` scale * cosine of every
@@ -41,6 +54,8 @@ class CodeBindOutput(ModelOutput):
 
     loss: Tensor | None = None
     loss_terms: dict[str, Tensor] | None = None
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
     embeds: dict[str, Tensor] | None = None
     continuous_embeds: dict[str, Tensor] | None = None
     specific_embeds: dict[str, Tensor] | None = None

@@ -351,7 +351,7 @@ def test_an_ablation_trains_and_embeds(name: str) -> None:
     }
     assert set(output.loss_terms) == set(ALL_TERMS) - absent.get(name, set())
     assert output.loss.isfinite()
-    for embeds in (output.embeds, output.specific_embeds):
+    for embeds in (output.embeds, output.specific_embeds or {}):
         for value in embeds.values():
             torch.testing.assert_close(value.norm(dim=-1), torch.ones(BATCH))
 
@@ -359,7 +359,7 @@ def test_an_ablation_trains_and_embeds(name: str) -> None:
 def test_without_decoupling_there_is_no_specific_part() -> None:
     model = trained_model(specific_dim=0).eval()
     output = model(**tiny_inputs(model.config))
-    assert output.specific_embeds == {}
+    assert output.specific_embeds is None
     assert len(model.codebooks.specific) == 0
     assert all(encoder.specific_head is None for encoder in model.encoders.values())
 

@@ -1,0 +1,426 @@
+"""Pipelines for every sense: classification with words, embedding, and retrieval across senses.
+
+A folder that one of them saved holds this file and all it needs, so `pipeline(task, model=folder,
+trust_remote_code=True)` works where the package is not installed.
+
+Axes in this file: B batch, C classes, T templates, D width of a shared embedding.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+from transformers import AutoModel, Pipeline
+from transformers.dynamic_module_utils import custom_object_save
+
+from .encoding import evaluating
+from .pipeline_inputs import (
+    ONE_ITEM,
+    Gallery,
+    Numbered,
+    batches,
+    checked_embeds,
+    checked_labels,
+    checked_templates,
+    named_item,
+    naming,
+    numbered,
+    unit,
+)
+from .sense_processing import check_choice, check_number
+from .sense_values import describe, refuse
+
+
+# Options of `preprocess`, of the model call, and of `postprocess`, as the library splits them.
+Options = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+
+_OUTPUTS: dict[str, Callable[[Tensor], Any]] = {
+    "numpy": lambda values: values.numpy(),
+    "torch": lambda values: values.clone(),
+    "list": lambda values: values.tolist(),
+}
+# Texts and items of a gallery that are embedded at once, unless the pipeline has a batch size of its own.
+_BATCH = 32
+
+
+class SensePipeline(Pipeline):
+    """What the pipelines share: items of any sense in, unit shared embeddings out, batch by batch.
+
+    An item is a text, a `PIL.Image` (an image), a dictionary that names its sense, such as `{"depth": map}`, or with
+    `modality="depth"` anything that the processor takes for that sense; a row of several senses gives up the one that
+    `modality` names. Lists give lists; iterators and data sets give an iterator and are never held in memory.
+    """
+
+    _load_processor: bool | None = True  # type: ignore[assignment]
+    _load_tokenizer: bool | None = False  # type: ignore[assignment]
+    _load_image_processor: bool | None = False  # type: ignore[assignment]
+    _load_feature_extractor: bool | None = False  # type: ignore[assignment]
+    _load_video_processor: bool | None = False  # type: ignore[assignment]
+    model: Any
+    processor: Any
+    task_name: ClassVar[str]
+    _options: ClassVar[tuple[str, ...]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("processor") is None:
+            fix = "pass processor=CodeBindProcessor.from_pretrained(folder), or the folder itself as model=folder."
+            refuse("processor", "got None", "a CodeBindProcessor", fix)
+        super().__init__(*args, **kwargs)
+        # Only the processor reads items. The base wants one part of it, to know that batches can be made.
+        self.tokenizer = self.feature_extractor = None
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """One item, a list of items, or an iterator, generator or data set of them.
+
+        Raises:
+            ValueError: no item, an item that cannot be used, or a wrong option.
+        """
+        is_many = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
+        if isinstance(inputs, (Dataset, *ONE_ITEM)) or not is_many:
+            return super().__call__(inputs, **kwargs)
+        if not isinstance(inputs, (list, tuple)):
+            return super().__call__(numbered(inputs), **kwargs)
+        if not inputs:
+            refuse("inputs", "got an empty list", "one item or a list of items")
+        return super().__call__(list(numbered(inputs)), **kwargs)
+
+    def preprocess(  # type: ignore[override]
+        self, item: Any, modality: str | None = None, processor_kwargs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The sense of one item and the tensors that the model reads."""
+        if isinstance(item, Numbered):
+            with naming(f"inputs[{item.position}]"):
+                return self.preprocess(item.value, modality, processor_kwargs)
+        known = self.model.config.modalities
+        sense, value = named_item(item, modality, tuple(known))
+        tensors = self.processor(**{known[sense].argument: [value]}, **(processor_kwargs or {}), return_tensors="pt")
+        return {"sense": sense, "tensors": dict(tensors.to(self.dtype))}
+
+    def _forward(self, batch: dict[str, Any], quantize: bool = True) -> dict[str, Tensor]:  # type: ignore[override]
+        if isinstance(batch["sense"], str):
+            batch = {name: [value] for name, value in batch.items()}
+        return self._embed(batch["sense"], batch["tensors"], quantize)
+
+    def _embed(
+        self, senses: Sequence[str], samples: Sequence[Mapping[str, Tensor]], quantize: bool
+    ) -> dict[str, Tensor]:
+        """`embeds` `(batch, dim)` and, where there is a codebook, `codes` `(batch, segments)`, in the given order."""
+        embeds: dict[int, Tensor] = {}
+        codes: dict[int, Tensor] = {}
+        with evaluating(self.model):
+            for sense in dict.fromkeys(senses):
+                positions = [position for position, other in enumerate(senses) if other == sense]
+                output = self.model(**self._stacked([samples[one] for one in positions]), quantize=quantize)
+                embeds |= zip(positions, unit(output.embeds[sense]), strict=True)
+                if output.codes[sense].shared is not None:
+                    codes |= zip(positions, output.codes[sense].shared, strict=True)
+        found = {"embeds": embeds, "codes": codes}
+        return {name: torch.stack([rows[one] for one in sorted(rows)]) for name, rows in found.items() if rows}
+
+    def _stacked(self, samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Samples of one sense in one batch; texts are padded as the tokenizer pads them."""
+        padding = {"input_ids": self.processor.tokenizer.pad_token_id, "attention_mask": 0}
+        return {
+            name: pad_sequence([sample[name][0] for sample in samples], batch_first=True, padding_value=padding[name])
+            if name in padding
+            else torch.cat([sample[name] for sample in samples])
+            for name in samples[0]
+        }
+
+    def embedded(
+        self,
+        items: Iterable[Any],
+        modality: str | None,
+        batch_size: int,
+        label: str,
+        quantize: bool = True,
+        processor_kwargs: dict[str, Any] | None = None,
+    ) -> tuple[Tensor, list[str]]:
+        """Embeddings `(items, dim)` and the sense of every item, `batch_size` items at a time.
+
+        Args:
+            label: what messages call the items.
+        """
+        parts: list[Tensor] = []
+        senses: list[str] = []
+        for batch in batches(numbered(items), batch_size):
+            samples = []
+            for item in batch:
+                with naming(f"{label}[{item.position}]"):
+                    samples.append(self.preprocess(item.value, modality, processor_kwargs))
+            names = [sample["sense"] for sample in samples]
+            with self.device_placement(), torch.no_grad():
+                tensors = self._ensure_tensor_on_device([sample["tensors"] for sample in samples], self.device)
+                parts.append(self._embed(names, tensors, quantize)["embeds"].cpu())
+            senses += names
+        if not parts:
+            refuse(label, "got no item", "at least one")
+        return torch.cat(parts), senses
+
+    def _item_options(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Options of `preprocess` and of the model call, checked; an unknown option is refused."""
+        common = ("modality", "processor_kwargs", "quantize")
+        unknown = sorted(set(options) - {*self._options, *common})
+        if unknown:
+            allowed = ", ".join((*self._options, *common, "batch_size", "num_workers"))
+            refuse(unknown[0], f"{self.task_name} has no such option", allowed)
+        if options.get("modality") is not None:
+            check_choice("modality", options["modality"], tuple(self.model.config.modalities))
+        if not isinstance(options.get("processor_kwargs") or {}, dict):
+            refuse("processor_kwargs", f"got {describe(options['processor_kwargs'])}", "a dictionary")
+        before: dict[str, Any] = {name: options[name] for name in common[:2] if name in options}
+        return before, {"quantize": options["quantize"]} if "quantize" in options else {}
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save model, processor and the code of all three pipelines.
+
+        The library's method leaves the processor out, and would name this pipeline only.
+        """
+        if os.path.isfile(save_directory):
+            refuse("save_directory", f"got the file {str(save_directory)!r}", "a folder")
+        os.makedirs(save_directory, exist_ok=True)
+        self.model.config.custom_pipelines = custom_pipelines()
+        custom_object_save(self, save_directory)
+        with _code_shipped(type(self.model.config), type(self.model), type(self.processor)):
+            self.model.save_pretrained(save_directory, **kwargs)
+            self.processor.save_pretrained(save_directory, **kwargs)
+
+
+class SensorClassificationPipeline(SensePipeline):
+    """Which of some labels fits an item of any sense: `zero-shot-sensor-classification`.
+
+    Options, at construction or in a call:
+        candidate_labels (`list[str]`): what may be answered.
+        hypothesis_template (`str` or `list[str]`): texts with `{}` where a label belongs; with several, a class is the
+            mean of its unit text embeddings, of unit norm again.
+        modality, processor_kwargs: sense of the items, and keywords of the processor, such as `depth_unit`.
+        top_k (`int`): answers to give; default: all.
+        quantize (`bool`): `False` compares continuous embeddings.
+
+    Returns for every item a list of `{"label", "score"}`, best first; scores are the softmax of scale * cosine.
+    """
+
+    task_name = "zero-shot-sensor-classification"
+    _options = ("candidate_labels", "hypothesis_template", "top_k")
+
+    def _sanitize_parameters(self, **options: Any) -> Options:
+        before, forward = self._item_options(options)
+        if options.get("candidate_labels") is not None:
+            forward["candidate_labels"] = checked_labels(options["candidate_labels"])
+        if "hypothesis_template" in options:
+            forward["templates"] = checked_templates(options["hypothesis_template"])
+        if options.get("top_k") is not None:
+            check_number("top_k", options["top_k"], 1, whole=True)
+        return before, forward, {"top_k": options["top_k"]} if "top_k" in options else {}
+
+    def __call__(  # type: ignore[override]
+        self, inputs: Any, candidate_labels: Sequence[str] | None = None, **kwargs: Any
+    ) -> Any:
+        """See the class; `inputs` is an item, a list, an iterator or a data set."""
+        if candidate_labels is None and "candidate_labels" not in self._forward_params:
+            refuse("candidate_labels", "got None", "a list of labels", 'such as ["a ring", "a bell"].')
+        # Embedded once a call, not once a batch; the weights may have changed since the last call.
+        self._class_embeds: dict[tuple, Tensor] = {}
+        return super().__call__(inputs, candidate_labels=candidate_labels, **kwargs)
+
+    def _forward(  # type: ignore[override]
+        self,
+        batch: dict[str, Any],
+        candidate_labels: tuple[str, ...],
+        templates: tuple[str, ...] = ("a photo of a {}",),
+        quantize: bool = True,
+    ) -> dict[str, Any]:
+        embeds_BD = super()._forward(batch, quantize)["embeds"]
+        key = (candidate_labels, templates, quantize)
+        if key not in self._class_embeds:
+            self._class_embeds[key] = self.class_embeddings(*key).to(embeds_BD)
+        logits_BC = self.model.logit_scale() * (embeds_BD @ self._class_embeds[key].T)
+        return {"scores": logits_BC.softmax(-1), "labels": [candidate_labels] * len(logits_BC)}
+
+    def class_embeddings(self, labels: Sequence[str], templates: Sequence[str], quantize: bool = True) -> Tensor:
+        """`(classes, dim)` unit prototypes: the mean over the templates of the unit text embeddings."""
+        texts = [template.replace("{}", label) for label in labels for template in templates]
+        embeds, _ = self.embedded(texts, "text", self._batch_size or _BATCH, "candidate_labels", quantize)
+        embeds_CTD = normalize(embeds.double(), dim=-1).reshape(len(labels), len(templates), -1)
+        return normalize(embeds_CTD.mean(1), dim=-1).float()
+
+    def postprocess(self, found: dict[str, Any], top_k: int | None = None) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Labels and scores, best first; of equal ones the first named first."""
+        # A batch that was cut into samples has one tuple of labels here, a single item a list of one.
+        labels = found["labels"][0] if isinstance(found["labels"], list) else found["labels"]
+        scores, order = found["scores"][0].sort(descending=True, stable=True)
+        pairs = zip(order.tolist(), scores.tolist(), strict=True)
+        return [{"label": labels[position], "score": score} for position, score in pairs][:top_k]
+
+
+class MultimodalEmbeddingPipeline(SensePipeline):
+    """Unit shared embeddings of items of any sense: `multimodal-embedding`.
+
+    Options, at construction or in a call:
+        modality, processor_kwargs: sense of the items, and keywords of the processor, such as `depth_unit`.
+        quantize (`bool`): `False` gives continuous embeddings.
+        output: "numpy" (default), "torch" or "list".
+        return_codes (`bool`): give `{"embedding", "codes"}`, where codes are the shared code ids.
+
+    Returns for every item its embedding `(dim,)`, float32.
+    """
+
+    task_name = "multimodal-embedding"
+    _options = ("output", "return_codes")
+
+    def _sanitize_parameters(self, **options: Any) -> Options:
+        before, forward = self._item_options(options)
+        if "output" in options:
+            check_choice("output", options["output"], tuple(_OUTPUTS))
+        if options.get("return_codes") and self.model.codebooks.shared is None:
+            refuse("return_codes", "got True, but this model has no shared codebook", "False")
+        return before, forward, {name: options[name] for name in self._options if name in options}
+
+    def postprocess(  # type: ignore[override]
+        self, found: dict[str, Tensor], output: str = "numpy", return_codes: bool = False
+    ) -> Any:
+        """The embedding, or embedding and codes, of one item."""
+        convert = _OUTPUTS[output]
+        embedding = convert(found["embeds"][0])
+        return {"embedding": embedding, "codes": convert(found["codes"][0])} if return_codes else embedding
+
+
+class CrossModalRetrievalPipeline(SensePipeline):
+    """Which items of a gallery lie closest to an item of any sense: `cross-modal-retrieval`.
+
+    Options, at construction or in a call:
+        gallery: items as for queries; `(items, dim)` embeddings; a dictionary of either by sense; or a `Gallery` that
+            `embed_gallery` made. Given at construction, it is embedded once for all calls.
+        gallery_modality: sense of the gallery's items, where they do not name it.
+        senses (`list[str]`): senses of the gallery to search; default: all.
+        top_k (`int`): items to give, 5 by default.
+        modality: sense of the queries, where they do not name it.
+        processor_kwargs: keywords of the processor, such as `depth_unit`, for queries and gallery.
+        quantize (`bool`): `False` compares continuous embeddings.
+
+    Returns for every query a list of `{"index", "score", "sense"}`, best first: the position in the gallery (in a
+    dictionary: in the list of that sense), the cosine, and the sense, where it is known. Of equal scores the first
+    in the gallery comes first.
+    """
+
+    task_name = "cross-modal-retrieval"
+    _options = ("gallery", "gallery_modality", "senses", "top_k")
+
+    def _sanitize_parameters(self, **options: Any) -> Options:
+        before, forward = self._item_options(options)
+        after: dict[str, Any] = {name: options[name] for name in self._options[1:] if name in options}
+        check_number("top_k", after.get("top_k", 1), 1, whole=True)
+        if after.get("gallery_modality") is not None:
+            check_choice("gallery_modality", after["gallery_modality"], tuple(self.model.config.modalities))
+        gallery = options.get("gallery")
+        if gallery is not None and not isinstance(gallery, Gallery):
+            # A call inherits what the pipeline was made with.
+            names = ("_preprocess_params", "_forward_params", "_postprocess_params")
+            made = {key: value for name in names for key, value in getattr(self, name, {}).items()}
+            given = {**made, **before, **forward, **after}
+            wanted = {name: given[name] for name in ("quantize", "processor_kwargs") if name in given}
+            gallery = self.embed_gallery(gallery, given.get("gallery_modality"), **wanted)
+        return before, forward, after if gallery is None else {**after, "gallery": gallery}
+
+    def __call__(self, inputs: Any, gallery: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """See the class; `inputs` is a query, a list, an iterator or a data set of queries."""
+        if gallery is None and "gallery" not in self._postprocess_params:
+            refuse("gallery", "got None", "items, embeddings, or a Gallery", "gallery=[picture, ...].")
+        return super().__call__(inputs, gallery=gallery, **kwargs)
+
+    def embed_gallery(
+        self,
+        gallery: Any,
+        modality: str | None = None,
+        quantize: bool = True,
+        processor_kwargs: dict[str, Any] | None = None,
+        batch_size: int | None = None,
+    ) -> Gallery:
+        """Embed a gallery for many calls; see the class for what it may be.
+
+        Args:
+            modality: sense of items that do not name theirs.
+            batch_size: items of the gallery at once; default: that of the pipeline, or 32.
+
+        Raises:
+            ValueError: an empty gallery, embeddings of another width, or an item that cannot be used.
+        """
+        size = batch_size or self._batch_size or _BATCH
+        options: dict[str, Any] = {
+            "quantize": quantize,
+            "processor_kwargs": processor_kwargs,
+            "batch_size": size,
+        }
+        parts = gallery if isinstance(gallery, Mapping) else {None: gallery}
+        embeds: list[Tensor] = []
+        senses: list[str | None] = []
+        for name, items in parts.items():
+            if name is not None:
+                check_choice("gallery", name, tuple(self.model.config.modalities))
+            label = "gallery" if name is None else f"gallery[{name!r}]"
+            found, names = self._gallery_part(items, name or modality, label, **options)
+            embeds.append(found)
+            senses += names
+        if not embeds:
+            refuse("gallery", "got an empty dictionary", "items or embeddings by sense")
+        distinct, rows = torch.unique(torch.cat(embeds), dim=0, return_inverse=True)
+        return Gallery(distinct, rows, tuple(index for part in embeds for index in range(len(part))), tuple(senses))
+
+    def _gallery_part(
+        self, items: Any, modality: str | None, label: str, **options: Any
+    ) -> tuple[Tensor, Sequence[str | None]]:
+        if isinstance(items, (np.ndarray, Tensor)):
+            embeds = checked_embeds(items, int(self.model.config.shared_dim), label)
+            return embeds, [modality] * len(embeds)
+        if isinstance(items, ONE_ITEM) or not isinstance(items, Iterable):
+            fix = "put a single item into a list."
+            refuse(label, f"got {describe(items)}", "a list of items, or (items, dim) embeddings", fix)
+        return self.embedded(items, modality, label=label, **options)
+
+    def postprocess(  # type: ignore[override]
+        self,
+        found: dict[str, Tensor],
+        gallery: Gallery,
+        gallery_modality: str | None = None,
+        senses: Sequence[str] | None = None,
+        top_k: int = 5,
+    ) -> list[dict[str, Any]]:
+        """The closest items to one query; `gallery_modality` was of use when the gallery was embedded."""
+        results = []
+        for position, score in gallery.closest(found["embeds"][0], senses, top_k):
+            sense = gallery.senses[position]
+            results.append({"index": gallery.indices[position], "score": score} | ({"sense": sense} if sense else {}))
+        return results
+
+
+PIPELINES: dict[str, type[SensePipeline]] = {
+    each.task_name: each
+    for each in (SensorClassificationPipeline, MultimodalEmbeddingPipeline, CrossModalRetrievalPipeline)
+}
+
+
+def custom_pipelines() -> dict[str, dict[str, Any]]:
+    """What `config.custom_pipelines` holds for the pipelines of this file to be found in a checkpoint."""
+    module = __name__.rpartition(".")[2]
+    return {
+        task: {"impl": f"{module}.{each.__name__}", "pt": [AutoModel.__name__], "type": "multimodal"}
+        for task, each in PIPELINES.items()
+    }
+
+
+@contextmanager
+def _code_shipped(*classes: Any) -> Iterator[None]:
+    """Meanwhile, saving one of these classes (configuration, model, processor) also writes the code that it needs."""
+    with ExitStack() as stack:
+        for cls, auto_class in zip(classes, ("AutoConfig", "AutoModel", "AutoProcessor"), strict=True):
+            if cls._auto_class is None:
+                cls.register_for_auto_class(auto_class)
+                stack.callback(setattr, cls, "_auto_class", None)
+        yield
