@@ -40,6 +40,8 @@ PUBLIC = {
         code_agreement codebook_health draw_figures embed_dataset embed_texts evaluate_model linear_probe
         markdown_report mean_average_precision median_rank modality_usage pool_recall retrieval_recall
         write_model_card write_report zero_shot_accuracy""",
+    "codebind_hf.inference": """CodeIndex CodeUse SearchResult explain_code pack_codes packed_size
+        unpack_codes""",
     "codebind_hf.training": """CodeBindTrainer CodeBindTrainingArguments LossBalancer Recipe SenseView Stage build
         plan_stages save senses_of train train_only""",
 }
