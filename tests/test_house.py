@@ -40,7 +40,8 @@ PUBLIC = {
         code_agreement codebook_health draw_figures embed_dataset embed_texts evaluate_model linear_probe
         markdown_report mean_average_precision median_rank modality_usage pool_recall retrieval_recall
         write_model_card write_report zero_shot_accuracy""",
-    "codebind_hf.inference": """Audio ClipEmbeds Depth Eeg Image Imu PointCloud Sensor Tactile Text Thermal Video""",
+    "codebind_hf.inference": """Audio ClipEmbeds CodeIndex CodeUse Depth Eeg Image Imu PointCloud SearchResult Sensor
+        Tactile Text Thermal Video explain_code pack_codes packed_size unpack_codes""",
     "codebind_hf.inference.pipelines": """CrossModalRetrievalPipeline MultimodalEmbeddingPipeline
         SensorClassificationPipeline register_pipelines""",
     "codebind_hf.training": """CodeBindTrainer CodeBindTrainingArguments LossBalancer Recipe SenseView Stage build

@@ -1,0 +1,152 @@
+"""What is an index on disk? A folder of plain arrays that can be read where they lie.
+
+`index.json` says what it is, `codebook.safetensors` holds the codes, `codes.npy` the packed ids, `senses.npy` the
+number of each item's sense and, when items have keys of their own, `keys.npy` these.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from codebind_hf.inference.code_items import CodeItems, Columns, kind_of
+from codebind_hf.inference.packed_codes import packed_size
+
+
+DESCRIPTION, BOOK = "index.json", "codebook.safetensors"
+FORMAT, VERSION = "codebind_hf.CodeIndex", 1
+
+
+class StoredIndex(NamedTuple):
+    """Everything an index is: the codebook `(num_codes, code_dim)`, ids of one item, names of senses, and items."""
+
+    codes: Tensor
+    segments: int
+    senses: list[str]
+    items: CodeItems
+
+
+def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
+    """Write an index beside its folder and then move it there; errors are those of `CodeIndex.save`."""
+    final = Path(folder).absolute()
+    if final.exists() and not (final / DESCRIPTION).is_file() and not _is_empty(final):
+        raise ValueError(f"folder: {final} holds something that is no index. Fix: name a new folder.")
+    with _published(final) as staged:
+        save_file({"codes": index.codes}, staged / BOOK)
+        filled = [part for part in index.items.parts if len(part.codes)]
+        width = packed_size(index.segments, len(index.codes))
+        _write_column(staged / "codes.npy", [part.codes for part in filled], np.dtype(np.uint8), (width,))
+        _write_column(staged / "senses.npy", [part.senses for part in filled], np.dtype(np.uint8))
+        keys = [part.keys for part in filled if part.keys is not None]
+        if keys:
+            _write_column(staged / "keys.npy", keys, np.result_type(*keys))
+        description = {
+            "format": FORMAT,
+            "version": VERSION,
+            "items": len(index.items),
+            "segments": index.segments,
+            "num_codes": len(index.codes),
+            "code_dim": index.codes.shape[1],
+            "senses": index.senses,
+            "keys": index.items.key_kind or "numbers",
+        }
+        (staged / DESCRIPTION).write_text(json.dumps(description, indent=1))
+
+
+def read_index(folder: str | os.PathLike, mmap: bool) -> StoredIndex:
+    """Read an index; errors are those of `CodeIndex.load`."""
+    path = Path(folder)
+    about = _read_description(path)
+    count, segments = about["items"], about["segments"]
+    try:
+        codes = load_file(path / BOOK)["codes"]
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path / BOOK}: is no codebook ({error}). Fix: copy the whole folder again.") from error
+    if codes.shape != (about["num_codes"], about["code_dim"]):
+        raise ValueError(f"{path / BOOK}: holds codes of shape {tuple(codes.shape)}; {DESCRIPTION} says otherwise.")
+    columns = Columns(
+        _read_column(path / "codes.npy", (count, packed_size(segments, len(codes))), mmap),
+        _read_column(path / "senses.npy", (count,), mmap),
+        None if about["keys"] == "numbers" else _read_column(path / "keys.npy", (count,), mmap),
+    )
+    if columns.codes.dtype != np.uint8 or kind_of(columns.keys) != about["keys"]:
+        raise ValueError(
+            f"{path}: holds {columns.codes.dtype} codes and {kind_of(columns.keys)} as keys, not its own."
+        )
+    items = CodeItems()
+    items.append(columns)
+    return StoredIndex(codes, segments, list(about["senses"]), items)
+
+
+@contextmanager
+def _published(final: Path) -> Iterator[Path]:
+    """A folder to write to that takes its place when the block ends, and is removed if it fails."""
+    staged = final.with_name(f".{final.name}.saving-{os.getpid()}")
+    replaced = final.with_name(f".{final.name}.replaced-{os.getpid()}")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in (staged, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    staged.mkdir()
+    try:
+        yield staged
+        for file in staged.iterdir():
+            _flush(file)
+        if final.exists():
+            final.rename(replaced)
+        staged.rename(final)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _flush(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _write_column(file: Path, parts: list[NDArray[Any]], dtype: np.dtype, width: tuple[int, ...] = ()) -> None:
+    """Pieces of a column, one behind the other, without ever holding the column."""
+    rows = sum(map(len, parts))
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (rows, *width)}
+    with file.open("wb") as opened:
+        np.lib.format.write_array_header_1_0(opened, header)
+        for part in parts:
+            for start in range(0, len(part), 2**16):
+                opened.write(np.ascontiguousarray(part[start : start + 2**16], dtype=dtype).tobytes())
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((path / DESCRIPTION).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path / DESCRIPTION}: is no JSON ({error}).") from error
+    kind = (about.get("format"), about.get("version")) if isinstance(about, dict) else None
+    if kind != (FORMAT, VERSION):
+        raise ValueError(
+            f"{path / DESCRIPTION}: got {kind}; expected {(FORMAT, VERSION)}, which `CodeIndex.save` writes."
+        )
+    return about
+
+
+def _read_column(file: Path, shape: tuple[int, ...], mmap: bool) -> NDArray[Any]:
+    try:
+        # An empty file cannot be mapped.
+        column = np.load(file, mmap_mode="r" if mmap and shape[0] else None, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{file}: is no array or cut short ({error}). Fix: copy the whole folder again.") from error
+    if column.shape != shape:
+        raise ValueError(f"{file}: has shape {column.shape} where the index has {shape}. Fix: copy the folder again.")
+    return column

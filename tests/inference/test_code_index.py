@@ -1,0 +1,438 @@
+"""The index against exact search over the quantized embeddings, ties, round trips through files, shards, errors."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from common import small_config, tiny_model, unit
+from memory import peak_memory
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from codebind_hf.inference import code_index, faiss_gallery
+from codebind_hf.inference.code_index import CodeIndex
+
+
+BACKENDS = [
+    pytest.param("numpy", id="numpy"),
+    pytest.param(
+        "faiss", id="faiss", marks=pytest.mark.skipif(not code_index._has_faiss(), reason="the extra `index`")
+    ),
+]
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
+NORMS = {"codes of one norm": 0.0, "codes of their own norms": 0.4}
+
+
+def make_codes(num_codes: int = 16, width: int = 4, spread: float = 0.0) -> Tensor:
+    """Codes whose norms are `exp(spread * normal)`."""
+    lengths = torch.exp(spread * torch.randn(num_codes, 1, generator=torch.Generator().manual_seed(9)))
+    return unit(num_codes, width, seed=8) * lengths
+
+
+def random_ids(items: int, segments: int = 6, num_codes: int = 16, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, num_codes, (items, segments))
+
+
+def make_index(backend: str = "numpy", **items: int) -> CodeIndex:
+    """An index of 6 segments with random items by sense."""
+    index = CodeIndex(make_codes(), 6, backend)
+    for seed, (sense, count) in enumerate(items.items()):
+        index.add(random_ids(count, seed=seed), sense)
+    return index
+
+
+def naive_cosines(codes: Tensor, ids: np.ndarray, queries: Tensor) -> np.ndarray:
+    """Cosine by cosine, from the definition, in float64."""
+    scores = np.zeros((len(queries), len(ids)))
+    for item, row in enumerate(ids.tolist()):
+        embedding = torch.cat([codes[number] for number in row]).double()
+        for position, query in enumerate(queries.double()):
+            scores[position, item] = float(query @ embedding / query.norm() / embedding.norm())
+    return scores
+
+
+@each_backend
+@pytest.mark.parametrize("spread", NORMS.values(), ids=NORMS.keys())
+def test_scores_equal_cosines_from_the_definition(backend: str, spread: float) -> None:
+    codes, ids, queries = make_codes(spread=spread), random_ids(40), unit(5, 24) * 3
+    index = CodeIndex(codes, 6, backend)
+    index.add(ids, "image")
+    found = index.search(queries, top_k=40)
+    expected = naive_cosines(codes, ids, queries)
+    np.testing.assert_allclose(found.scores, np.take_along_axis(expected, found.keys, 1), atol=1e-6)
+    np.testing.assert_array_equal(found.keys, np.argsort(-expected, axis=1, kind="stable"))
+
+
+@each_backend
+def test_a_product_without_norms_would_rank_otherwise(backend: str) -> None:
+    # Both items point nearly along the query; the second is three times as long and a little farther off.
+    codes = torch.tensor([[1.0, 0.0], [0.96 * 3, 0.28 * 3]])
+    index = CodeIndex(codes, 1, backend)
+    index.add(np.array([[0], [1]]), "image")
+    found = index.search(torch.tensor([[1.0, 0.0]]), top_k=1)
+    assert found.keys.tolist() == [[0]]
+    assert found.scores[0, 0] == pytest.approx(1.0)
+
+
+@each_backend
+@pytest.mark.parametrize("spread", NORMS.values(), ids=NORMS.keys())
+def test_the_top_100_are_those_of_exact_search_for_every_pair_of_senses(backend: str, spread: float) -> None:
+    """10,000 vectors and 200 queries: what a model quantizes, searched as floats and as 160 bits an item."""
+    model = tiny_model(
+        small_config("text", "image", "depth", shared_dim=64, num_shared_codes=1000, normalize_codes=not spread)
+    )
+    book = model.codebooks.shared
+    book.reset(make_codes(1000, 4, spread))
+    centres = torch.randn(40, 64, generator=torch.Generator().manual_seed(1))
+    continuous = {}
+    for seed, sense in enumerate(("text", "image", "depth")):
+        generator = torch.Generator().manual_seed(seed + 2)
+        noise = torch.randn(10_000, 64, generator=generator)
+        continuous[sense] = normalize(centres[torch.arange(10_000) % 40] + 0.6 * noise + seed * 0.3, dim=-1)
+    quantized = {name: model.codebooks.quantize("shared", "vision", x) for name, x in continuous.items()}
+    index = CodeIndex.from_model(model, backend)
+    for sense, part in quantized.items():
+        index.add(part.ids, sense)
+    assert index.bytes_per_vector == 16 * 10 / 8
+    for query in quantized:
+        for gallery_number, gallery in enumerate(quantized):
+            exact = quantized[gallery].embedding.double() @ continuous[query][:200].double().T
+            found = index.search(continuous[query][:200], top_k=100, senses=[gallery])
+            rows = torch.from_numpy(found.keys) - 10_000 * gallery_number
+            own = exact.T.gather(1, rows)
+            best = exact.T.topk(100, dim=1).values
+            # Ties aside: rank by rank the cosines are equal, so what differs in the keys differs in nothing else.
+            torch.testing.assert_close(own, best, atol=2e-6, rtol=0)
+            torch.testing.assert_close(torch.from_numpy(found.scores).double(), best, atol=2e-6, rtol=0)
+            assert all(len(set(row.tolist())) == 100 for row in rows)
+
+
+@pytest.mark.skipif(not code_index._has_faiss(), reason="the extra `index`")
+@pytest.mark.parametrize("spread", NORMS.values(), ids=NORMS.keys())
+@pytest.mark.parametrize("num_codes", [16, 11])
+def test_both_backends_give_the_same_bits(spread: float, num_codes: int) -> None:
+    found = []
+    for backend in ("numpy", "faiss"):
+        index = CodeIndex(make_codes(num_codes, spread=spread), 6, backend)
+        for seed, sense in enumerate(("text", "image", "audio")):
+            index.add(random_ids(700, num_codes=num_codes, seed=seed), sense)
+        found.append(index.search(unit(9, 24, seed=3), top_k=150, senses=["text", "audio"]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@each_backend
+@pytest.mark.parametrize("count", [5, 300])
+def test_of_items_that_tie_the_first_added_wins(backend: str, count: int) -> None:
+    # Two kinds of items in turn, over two senses: each query has one kind in front, all of them tied. With 300 of each
+    # the ties are more than the candidates that FAISS is first asked for.
+    index = CodeIndex(make_codes(), 6, backend)
+    kinds = random_ids(2)
+    for turn in range(count):
+        index.add(kinds, ("image", "text")[turn % 2])
+    found = index.search(kinds, top_k=4)
+    assert found.keys.tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert found.senses.tolist() == [["image", "text"] * 2] * 2
+    np.testing.assert_allclose(found.scores, 1.0, atol=1e-6)
+
+
+@each_backend
+def test_more_candidates_are_asked_for_until_the_best_are_certain(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Norms differ so much that the 3 largest products are not the 3 largest cosines.
+    monkeypatch.setattr(faiss_gallery, "_SPARE", 0)
+    codes, ids, queries = make_codes(spread=1.5), random_ids(500), unit(7, 24, seed=5)
+    index = CodeIndex(codes, 6, backend)
+    index.add(ids, "image")
+    expected = naive_cosines(codes, ids, queries)
+    np.testing.assert_array_equal(index.search(queries, 3).keys, np.argsort(-expected, axis=1, kind="stable")[:, :3])
+
+
+@each_backend
+def test_ids_quantized_and_continuous_queries_are_all_taken(backend: str) -> None:
+    model = tiny_model(small_config("text", "image"))
+    index = CodeIndex.from_model(model, backend)
+    ids = torch.from_numpy(random_ids(30))
+    index.add(ids, "image")
+    by_ids = index.search(ids[:4], top_k=3)
+    by_embeds = index.search(model.codes_to_embeds(ids[:4], "image"), top_k=3)
+    np.testing.assert_array_equal(by_ids.keys, by_embeds.keys)
+    np.testing.assert_allclose(by_ids.scores, by_embeds.scores, atol=1e-6)
+    assert by_ids.keys[:, 0].tolist() == [0, 1, 2, 3]
+    half = index.search(model.codes_to_embeds(ids[:4], "image").bfloat16(), top_k=1)
+    assert half.keys[:, 0].tolist() == [0, 1, 2, 3]
+
+
+@each_backend
+def test_a_search_of_some_senses_is_the_whole_search_without_the_others(backend: str) -> None:
+    index = make_index(backend, text=30, image=40, audio=50)
+    queries = unit(6, 24)
+    everything = index.search(queries, top_k=120)
+    some = index.search(queries, top_k=1000, senses=["audio", "text"])
+    kept = everything.senses != "image"
+    assert some.keys.shape == (6, 80)
+    np.testing.assert_array_equal(some.keys, everything.keys[kept].reshape(6, 80))
+    np.testing.assert_array_equal(some.senses == "text", some.keys < 30)
+
+
+@each_backend
+def test_neither_chunks_nor_groups_of_queries_change_a_result(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = make_index(backend, text=30, image=40)
+    queries = unit(9, 24)
+    whole = index.search(queries, top_k=12)
+    monkeypatch.setattr(code_index, "CHUNK", 7)
+    monkeypatch.setattr(code_index, "queries_at_once", lambda *sizes: 2)
+    small = make_index(backend, text=30, image=40).search(queries, top_k=12)
+    np.testing.assert_array_equal(small.keys, whole.keys)
+    np.testing.assert_allclose(small.scores, whole.scores, atol=1e-6)
+
+
+@each_backend
+def test_items_added_after_a_search_are_found(backend: str) -> None:
+    index = make_index(backend, text=10)
+    late = random_ids(3, seed=7)
+    index.search(unit(1, 24))
+    index.add(late[:2], "image")
+    index.add(late[2:], "text")
+    assert index.search(late, top_k=1).keys.ravel().tolist() == [10, 11, 12]
+    assert len(index) == 13
+
+
+@pytest.mark.parametrize("spread", NORMS.values(), ids=NORMS.keys())
+def test_reconstruction_is_that_of_the_model_bit_for_bit(spread: float) -> None:
+    model = tiny_model(small_config("text", "image", normalize_codes=not spread))
+    model.codebooks.shared.reset(make_codes(spread=spread))
+    index = CodeIndex.from_model(model)
+    ids = torch.from_numpy(random_ids(20))
+    index.add(ids, "image", keys=[f"pict\u00fcre {number}" for number in range(20)])
+    keys = [f"pict\u00fcre {number}" for number in (7, 0, 7, 19)]
+    assert torch.equal(index.reconstruct(keys), model.codes_to_embeds(ids[[7, 0, 7, 19]], "image"))
+
+
+def test_keys_come_back_as_they_were_given() -> None:
+    texts, numbers = make_index(), make_index()
+    texts.add(random_ids(2), "image", keys=["a.png", "\u00fcber.png"])
+    numbers.add(random_ids(2), "image", keys=np.array([-5, 2**40]))
+    assert texts.search(random_ids(2), top_k=1).keys.tolist() == [["a.png"], ["\u00fcber.png"]]
+    assert numbers.search(random_ids(2), top_k=1).keys.tolist() == [[-5], [2**40]]
+
+
+def test_senses_of_one_object_may_share_its_key() -> None:
+    index, ids = make_index(), random_ids(2)
+    index.add(ids[:1], "image", keys=["object"])
+    index.add(ids[1:], "audio", keys=["object"])
+    assert torch.equal(index.reconstruct(["object"], sense="audio"), index.reconstruct(["object"] * 2, "audio")[:1])
+    with pytest.raises(ValueError, match=r"keys: \['object'\] names several items; `sense` tells"):
+        index.reconstruct(["object"])
+
+
+def test_items_are_kept_in_as_few_pieces_as_needed() -> None:
+    index = make_index()
+    for row in random_ids(300):
+        index.add(row[None], "image")
+    assert len(index._items.parts) < 12
+    assert index.search(random_ids(300), top_k=1).keys.ravel().tolist() == list(range(300))
+
+
+@each_backend
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("keys", [None, "integers", "texts"])
+def test_a_saved_index_comes_back(backend: str, mmap: bool, keys: str | None, tmp_path: Path) -> None:
+    index, queries = CodeIndex(make_codes(11), 6, backend), unit(4, 24)
+    given: dict[str | None, Any] = {None: None, "integers": range(100, 125), "texts": [f"{n}.png" for n in range(25)]}
+    for seed, sense in enumerate(("image", "text")):
+        index.add(random_ids(25, num_codes=11, seed=seed), sense, given[keys])
+    index.save(tmp_path / "new" / "index")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["index"]
+    back = CodeIndex.load(tmp_path / "new" / "index", mmap=mmap, backend=backend)
+    assert len(back) == 50
+    assert back.senses == ["image", "text"]
+    for one, other in zip(index.search(queries, 20), back.search(queries, 20), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert isinstance(back._items.parts[0].codes, np.memmap) is mmap
+    assert isinstance(back._in_faiss.get(0), faiss_gallery.FaissGallery) is (backend == "faiss")
+
+
+def test_a_loaded_index_grows_and_replaces_itself_on_disk(tmp_path: Path) -> None:
+    make_index(image=10).save(tmp_path / "index")
+    index = CodeIndex.load(tmp_path / "index")
+    late = random_ids(1, seed=7)
+    index.add(late, "text")
+    index.save(tmp_path / "index")
+    back = CodeIndex.load(tmp_path / "index")
+    assert len(back) == 11
+    assert back.search(late, top_k=1).keys.tolist() == [[10]]
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_what_fails_while_saving_leaves_the_old_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_index(image=10).save(tmp_path / "index")
+    monkeypatch.setattr("codebind_hf.inference.index_files._flush", lambda file: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_index(image=20).save(tmp_path / "index")
+    assert len(CodeIndex.load(tmp_path / "index")) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_an_empty_index_can_be_saved_and_filled_later(tmp_path: Path) -> None:
+    make_index().save(tmp_path / "index")
+    index = CodeIndex.load(tmp_path / "index")
+    index.add(random_ids(2), "image", keys=["a", "b"])
+    assert index.search(random_ids(2)[1:], top_k=1).keys.tolist() == [["b"]]
+
+
+@each_backend
+@pytest.mark.parametrize("mmap", [True, False])
+def test_merged_shards_are_the_whole(backend: str, mmap: bool, tmp_path: Path) -> None:
+    whole, one, other = (CodeIndex(make_codes(), 6, backend) for _ in range(3))
+    for shard, senses in ((one, ("text", "image")), (other, ("audio", "image"))):
+        for sense in senses:
+            ids = random_ids(30, seed=len(whole))
+            whole.add(ids, sense)
+            shard.add(ids, sense)
+    other.save(tmp_path / "shard")
+    one.search(unit(1, 24))
+    one.merge(CodeIndex.load(tmp_path / "shard", mmap))
+    assert len(one) == 120
+    assert one.senses == ["text", "image", "audio"]
+    queries = unit(5, 24)
+    for found, expected in zip(one.search(queries, 50), whole.search(queries, 50), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert torch.equal(one.reconstruct([119]), whole.reconstruct([119]))
+    assert len(CodeIndex.load(tmp_path / "shard")) == 60
+
+
+def test_a_memory_mapped_index_reads_from_disk_and_needs_no_copy(tmp_path: Path) -> None:
+    make_index(image=10).save(tmp_path / "index")
+    index = CodeIndex.load(tmp_path / "index", backend="auto")
+    index.search(unit(1, 24))
+    assert index._in_faiss == {}
+
+
+@pytest.mark.skipif(not code_index._has_faiss(), reason="the extra `index`")
+@pytest.mark.parametrize(("spread", "uses_faiss"), [(0.0, True), (0.4, False)])
+def test_auto_takes_faiss_where_it_pays(spread: float, uses_faiss: bool) -> None:
+    index = CodeIndex(make_codes(spread=spread), 6)
+    index.add(random_ids(10), "image")
+    index.search(unit(1, 24))
+    assert bool(index._in_faiss) is uses_faiss
+
+
+def test_without_faiss_auto_searches_exactly_and_faiss_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_index, "_has_faiss", lambda: False)
+    index = make_index("auto", image=10)
+    assert index.search(random_ids(10), top_k=1).keys.ravel().tolist() == list(range(10))
+    with pytest.raises(ValueError, match=r"not installed. Fix: pip install \"codebind-hf\[index\]\""):
+        make_index("faiss")
+
+
+def test_entries_are_all_items_with_their_senses_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_index, "CHUNK", 4)
+    entries = list(make_index(image=5, text=3).entries())
+    images = [entry for entry in entries if entry.sense == "image"]
+    np.testing.assert_array_equal(np.concatenate([entry.ids for entry in images]), random_ids(5))
+    assert sorted(key for entry in entries for key in entry.keys.tolist()) == list(range(8))
+
+
+def search_of_nothing() -> object:
+    return make_index().search(unit(1, 24))
+
+
+def keys_of_two_kinds() -> None:
+    make_index(image=2).add(random_ids(2), "image", keys=["a", "b"])
+
+
+def many_senses() -> None:
+    index = make_index()
+    for number in range(257):
+        index.add(random_ids(1), f"sense {number}")
+
+
+BAD: dict[str, tuple[Callable[[], object], str]] = {
+    "ids of other segments": (lambda: make_index().add(random_ids(2, 5), "image"), r"ids: .*\(2, 5\).*\(items, 6\)"),
+    "an id outside the book": (lambda: make_index().add(random_ids(2) + 16, "image"), "ids: got values from 1"),
+    "no sense": (lambda: make_index().add(random_ids(2), ""), "sense: got ''"),
+    "too few keys": (lambda: make_index().add(random_ids(2), "image", ["a"]), "keys: got 1 for 2 items"),
+    "mixed keys": (lambda: make_index().add(random_ids(2), "image", ["a", 1]), "keys: got int, str; allowed"),
+    "keys of another kind": (keys_of_two_kinds, "keys: got texts, and this index has numbers"),
+    "a key of zeros": (lambda: make_index().add(random_ids(1), "image", ["a\0"]), "without zero characters"),
+    "a key of 65 bits": (lambda: make_index().add(random_ids(1), "image", [2**64]), "keys: .* 64 bits"),
+    "257 senses": (many_senses, "sense: 'sense 256' is one more than the 256"),
+    "one query": (lambda: make_index(image=2).search(unit(24)), r"queries: .*\(24,\).*\(queries, 24\).*query\[None\]"),
+    "queries of another width": (lambda: make_index(image=2).search(unit(1, 23)), r"queries: got shape \(1, 23\)"),
+    "query ids outside the book": (lambda: make_index(image=2).search(random_ids(1) + 16), "queries: got values"),
+    "a query of zeros": (lambda: make_index(image=2).search(torch.zeros(1, 24)), "queries: got NaN, .* zeros"),
+    "a query of NaN": (lambda: make_index(image=2).search(unit(1, 24) * torch.nan), "queries: got NaN"),
+    "no place": (lambda: make_index(image=2).search(unit(1, 24), top_k=0), "top_k: got 0"),
+    "unknown sense": (lambda: make_index(image=2).search(unit(1, 24), senses=["eeg"]), r"senses: .*eeg.*has image"),
+    "a word for senses": (lambda: make_index(image=2).search(unit(1, 24), senses="image"), "senses: got 'image'"),
+    "nothing to search": (search_of_nothing, "senses: got None; this index has no items"),
+    "an unknown key": (lambda: make_index(image=2).reconstruct([1, 2]), r"keys: no item has \[2\]"),
+    "a key of another type": (lambda: make_index(image=2).reconstruct(["a"]), r"keys: no item has \['a'\]"),
+    "another codebook": (lambda: make_index().merge(CodeIndex(make_codes(spread=0.1), 6)), "other: has 6 segments"),
+    "other segments": (lambda: make_index().merge(CodeIndex(make_codes(), 5)), "other: has 5 segments"),
+    "an unknown backend": (lambda: make_index("gpu"), "backend: got 'gpu'; allowed: 'auto', 'faiss', 'numpy'"),
+    "codes that are NaN": (lambda: CodeIndex(make_codes() * torch.nan, 6), "codes: got shape"),
+    "one code": (lambda: CodeIndex(make_codes(1), 6), "num_codes: got 1"),
+    "a model without codes": (
+        lambda: CodeIndex.from_model(tiny_model(small_config("text", num_shared_codes=0, align_on="continuous"))),
+        "model: has no shared codebook",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_arguments_of_an_index_are_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
+    "no folder": (lambda path: [file.unlink() for file in path.iterdir()], OSError, "index.json"),
+    "no codes": (lambda path: (path / "codes.npy").unlink(), OSError, "codes.npy"),
+    "no keys": (lambda path: (path / "keys.npy").unlink(), OSError, "keys.npy"),
+    "cut codes": (lambda path: cut(path / "codes.npy"), ValueError, "codes.npy: is no array or cut short"),
+    "cut book": (lambda path: cut(path / "codebook.safetensors"), ValueError, "codebook.safetensors: is no codebook"),
+    "cut description": (lambda path: cut(path / "index.json"), ValueError, "index.json: is no JSON"),
+    "another format": (lambda path: (path / "index.json").write_text("[]"), ValueError, "index.json: got None"),
+    "senses of others": (lambda path: np.save(path / "senses.npy", np.zeros(3)), ValueError, "senses.npy: has shape"),
+    "codes as floats": (lambda path: np.save(path / "codes.npy", np.zeros((4, 3))), ValueError, "float64 codes"),
+}
+
+
+@pytest.mark.parametrize(("damage", "kind", "message"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_index_is_refused(
+    damage: Callable[[Path], object], kind: type[Exception], message: str, tmp_path: Path
+) -> None:
+    index = make_index()
+    index.add(random_ids(4), "image", keys=list("abcd"))
+    index.save(tmp_path / "index")
+    damage(tmp_path / "index")
+    with pytest.raises(kind, match=message):
+        CodeIndex.load(tmp_path / "index")
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="folder: .* holds something that is no index"):
+        make_index(image=2).save(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_search_never_holds_the_embeddings(tmp_path: Path) -> None:
+    # 400,000 items of 32 segments are 12.8 MB of codes, 205 MB of floats and 102 MB of ids.
+    index = CodeIndex(make_codes(256), 32, "numpy")
+    for seed in range(10):
+        index.add(random_ids(40_000, 32, 256, seed), "image")
+    index.save(tmp_path / "index")
+    imports = "import torch\ntorch.set_num_threads(1)\nfrom codebind_hf.inference import CodeIndex"
+    work = f"index = CodeIndex.load({str(tmp_path / 'index')!r})\nindex.search(torch.randn(100, 128), top_k=100)"
+    assert peak_memory(imports, work) < 70e6
