@@ -166,6 +166,13 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
             kwargs["config"] = config.restricted_to(modalities)
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """The library's; the code beside the weights also serves the library's zero-shot pipeline of images."""
+        place = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
+        known = getattr(self.config, "auto_map", None) or {}
+        self.config.auto_map = {**known, "AutoModelForZeroShotImageClassification": place}  # type: ignore[attr-defined]
+        return super().save_pretrained(save_directory, **kwargs)
+
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding of the text encoder.
 
@@ -418,6 +425,10 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
         for part in (self.encoders, self.decoders, self.codebooks.specific):
             if name in part:
                 part[name].apply(self._init_weights).to(self.device, self.dtype).train(self.training)
+
+
+# `save_pretrained` then writes this code beside the weights: `trust_remote_code=True` loads them without the package.
+CodeBindModel.register_for_auto_class()
 
 
 def _pooled(tokens: Quantized) -> Quantized:

@@ -295,13 +295,17 @@ class CodeBindProcessor(ProcessorMixin):
         return names + [f"{name}_values" for name in self.added_modalities]
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """Save sub-processors and tokenizer; the tokenizer forgets the padding and truncation of its last call."""
+        """Save parts, tokenizer and code; the tokenizer forgets the padding and truncation of its last call."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is not None:
             # transformers writes them into tokenizer.json, and after loading they would cut every text.
             backend.no_truncation()
             backend.no_padding()
-        return super().save_pretrained(str(save_directory), push_to_hub=push_to_hub, **kwargs)
+        written = super().save_pretrained(str(save_directory), push_to_hub=push_to_hub, **kwargs)
+        # Where the code is found belongs in the files; on these objects it would be a trace of having been saved.
+        for part in (self, *(getattr(self, attribute) for attribute in self.get_attributes())):
+            vars(part).pop("auto_map", None)
+        return written
 
     @classmethod
     def _get_arguments_from_pretrained(
@@ -333,6 +337,12 @@ class CodeBindProcessor(ProcessorMixin):
     def get_possibly_dynamic_module(module_name: str) -> Any:
         """The class called `module_name`, of this package or of transformers."""
         return _CLASSES.get(module_name) or ProcessorMixin.get_possibly_dynamic_module(module_name)
+
+
+CodeBindProcessor.register_for_auto_class()
+# Of the sub-processors, only these have Auto classes of their own that look for them; the stock pipelines do.
+CodeBindImageProcessor.register_for_auto_class()
+CodeBindAudioFeatureExtractor.register_for_auto_class()
 
 
 def _checked_modalities(modalities: list[str] | None, has_tokenizer: bool) -> list[str]:
