@@ -301,6 +301,9 @@ class CodeBindProcessor(ProcessorMixin):
             # transformers writes them into tokenizer.json, and after loading they would cut every text.
             backend.no_truncation()
             backend.no_padding()
+        for key in ("is_local", "local_files_only"):
+            # How this machine found the tokenizer; transformers would write it down as the tokenizer's own.
+            self.tokenizer.init_kwargs.pop(key, None)
         written = super().save_pretrained(str(save_directory), push_to_hub=push_to_hub, **kwargs)
         # Where the code is found belongs in the files; on these objects it would be a trace of having been saved.
         for part in (self, *(getattr(self, attribute) for attribute in self.get_attributes())):

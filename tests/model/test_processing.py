@@ -142,6 +142,18 @@ def test_saving_and_loading_changes_nothing(processor: CodeBindProcessor, tmp_pa
     assert_same(CodeBindProcessor.from_pretrained(tmp_path / "again")(**sample(3)), expected)
 
 
+def test_saving_again_writes_the_same_bytes_and_leaves_no_trace(processor: CodeBindProcessor, tmp_path: Path) -> None:
+    """How one machine found the tokenizer, or that a processor was saved, would be written into the next copy."""
+    before = processor.to_dict()
+    processor.save_pretrained(tmp_path / "first")
+    assert processor.to_dict() == before
+    CodeBindProcessor.from_pretrained(tmp_path / "first", local_files_only=True).save_pretrained(tmp_path / "again")
+    names = {path.name for path in (tmp_path / "first").iterdir()}
+    assert names == {path.name for path in (tmp_path / "again").iterdir()}
+    for name in names:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
 def test_saving_after_other_calls_saves_the_same(processor: CodeBindProcessor, tmp_path: Path) -> None:
     # transformers writes the truncation and padding of the tokenizer's last call into tokenizer.json.
     expected = processor(**sample(3))
