@@ -15,6 +15,7 @@ import pytest
 import torch
 from common import assert_same, small_config, tiny_model
 from hub_server import HubServer, Repository, hub_server
+from huggingface_hub import HfApi
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.model.tokenization import build_tokenizer
@@ -69,17 +70,11 @@ def on_hub(
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1",
         "OMP_NUM_THREADS": "1",
-        **({"HF_TOKEN": token} if token else {}),
+        "HF_TOKEN": "of-the-tests",
     }
     return subprocess.run(
         [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, timeout=120
     )
-
-
-def publish(
-    server: HubServer, home: Path, run: Path, *more: str, repo_id: str = NAME, **options: str
-) -> subprocess.CompletedProcess:
-    return on_hub(server, home, PUBLISH, "--checkpoint", run, "--repo_id", repo_id, *more, **options)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +85,7 @@ def published(run: Path, server: HubServer, tmp_path_factory: pytest.TempPathFac
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["publish.py", "--checkpoint", str(run), "--repo_id", NAME, "--dry_run", str(dry)])
         module.main()
-    done = publish(server, home, run, "--private")
+    done = on_hub(server, home, PUBLISH, "--checkpoint", run, "--repo_id", NAME, "--private")
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(done=done, repository=server.repositories[NAME], dry=dry, home=home)
 
@@ -177,23 +172,36 @@ def test_push_to_hub_uploads_what_save_pretrained_writes(run: Path, server: HubS
     assert repository.private
 
 
+@pytest.fixture
+def online(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The example in this process, whose Hub is the server."""
+    module = load_example()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(module, "HfApi", lambda: HfApi(endpoint=server.url, token="of-the-tests"))
+    return module
+
+
 def test_a_public_repository_is_not_taken_for_a_private_one(
-    published: SimpleNamespace, run: Path, server: HubServer
+    online: ModuleType, server: HubServer, published: SimpleNamespace
 ) -> None:
     """The Hub would silently publish in the repository as it is."""
     repository = server.repositories["someone/public"] = Repository(private=False)
-    refused = publish(server, published.home, run, "--private", repo_id="someone/public")
-    assert refused.returncode == 1
-    assert "error: --private: someone/public exists and is public." in refused.stderr
+    with pytest.raises(ValueError, match="--private: someone/public exists and is public"):
+        online.upload(published.dry, "someone/public", private=True)
     assert repository.commits == []
+    online.upload(published.dry, "someone/public", private=False)
+    assert repository.files == files_of(published.dry)
 
 
-def test_a_login_that_is_missing_is_said(published: SimpleNamespace, run: Path, server: HubServer) -> None:
-    done = publish(server, published.home, run, token="")
-    assert done.returncode == 1
-    assert "error: " in done.stderr
-    assert "401" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_login_that_is_missing_is_said(
+    online: ModuleType, server: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online, "HfApi", lambda: HfApi(endpoint=server.url, token=False))
+    monkeypatch.setattr(sys, "argv", ["publish.py", "--checkpoint", str(run), "--repo_id", "someone/none"])
+    with pytest.raises(SystemExit, match=r"error: .*401"):
+        online.main()
+    assert "someone/none" not in server.repositories
 
 
 # What is refused
