@@ -49,7 +49,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
 
     config: CodeBindConfig
     base_model_prefix = "codebind"
-    main_input_name = "pixel_values"
+    main_input_name = "input_ids"
     input_modalities = ["text", "image", "video", "audio"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
@@ -132,11 +132,15 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
                 part._attn_implementation_internal = self.config._attn_implementation
 
     def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
-        """Like the library's, for all encoders: they are plain modules, which the library does not look into."""
+        """Like the library's, for all encoders: they are plain modules, which the library does not look into.
+
+        A dictionary changes the parts that it names, "" being the model and the senses that were added to it.
+        """
         wanted = attn_implementation if isinstance(attn_implementation, dict) else {"": attn_implementation}
         super().set_attn_implementation({"": wanted.get("", self.config._attn_implementation)}, allow_all_kernels)
         for name in self.config.sub_configs:
-            if (part := getattr(self.config, name)) is not None:
+            is_meant = name in wanted or not isinstance(attn_implementation, dict)
+            if is_meant and (part := getattr(self.config, name)) is not None:
                 part._attn_implementation = wanted.get(name, self.config._attn_implementation)
         for name in self.config.added_encoders or {}:
             self.encoders[name].config._attn_implementation = self.config._attn_implementation  # type: ignore[union-attr]
@@ -361,13 +365,15 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
         values: Tensor,
         attention_mask: Tensor | None = None,
         quantize: bool = True,
-        output_hidden_states: bool = False,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> BaseModelOutputWithPooling:
         """Shared embedding of one modality, built-in or added; nothing else is computed.
 
         Returns:
             `last_hidden_state` of the tower, `(batch * clips, tokens, hidden_size)`, and `pooler_output`,
-            `(batch, shared_dim)`: the unit shared embedding, quantized unless `quantize=False`.
+            `(batch, shared_dim)`: the unit shared embedding, quantized unless `quantize=False`; with
+            `return_dict=False` a tuple of them.
         """
         chosen = self.config.modality(modality)
         config = self.encoders[chosen.encoder].config
@@ -376,11 +382,14 @@ class CodeBindModel(FeatureMethods, CodebookMethods, CodeBindPreTrainedModel):
         pooled = normalize(encoded.shared[:, 0], dim=-1)
         if quantize:
             pooled = self.codebooks.quantize("shared", chosen.encoder, encoded.shared[:, 0]).embedding
-        return BaseModelOutputWithPooling(
+        wants_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        output = BaseModelOutputWithPooling(
             last_hidden_state=encoded.hidden_states[-1],
             pooler_output=pooled,
-            hidden_states=encoded.hidden_states if output_hidden_states else None,
+            hidden_states=encoded.hidden_states if wants_hidden else None,
         )
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()  # type: ignore[return-value]
 
     def encode(
         self, items: Any, processor: Any, batch_size: int = 32, quantize: bool = True, output: str = "numpy"
