@@ -25,7 +25,7 @@ STAND_INS = {
     "hf_tests/generation/__init__.py": "",
     "hf_tests/generation/test_utils.py": "class GenerationTesterMixin:\n    pass\n",
     "hf_tests/utils/__init__.py": "",
-    "hf_tests/utils/test_configuration_utils.py": "config_common_kwargs = {'return_dict': False, 'dtype': 'float16'}\n",
+    "hf_tests/utils/test_configuration_utils.py": "config_common_kwargs = {'return_dict': False}\n",
     "fetch_hub_objects_for_ci.py": "def url_to_local_path(url, *_):\n    return url\n",
 }
 

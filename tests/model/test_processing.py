@@ -315,3 +315,20 @@ def test_sizes_follow_the_configuration(tokenizer: CLIPTokenizer) -> None:
     assert batch["input_features"].shape == (1, 1, 32, 50)
     assert batch["point_values"].shape == (1, 100, 3)
     assert batch["eeg_values"].shape == (1, 5, 128)
+
+
+def test_padding_and_length_of_texts_may_be_given_as_other_processors_take_them(processor: CodeBindProcessor) -> None:
+    texts = ["a red ball", "a"]
+    plain = processor(text=texts, text_kwargs={"padding": "longest", "max_length": 4})
+    flat = processor(text=texts, padding=True, truncation=True, max_length=4, return_tensors="pt")
+    assert_same(plain, flat)
+    assert flat["input_ids"].shape == (2, 4)
+    with pytest.raises(ValueError, match="truncation: got False; allowed: True"):
+        processor(text=texts, truncation=False)
+
+
+@pytest.mark.parametrize(("sense", "key"), [("text", "padding"), ("audio", "sampling_rate"), ("depth", "depth_unit")])
+def test_an_option_given_twice_is_refused(processor: CodeBindProcessor, sense: str, key: str) -> None:
+    """One of the two would silently win."""
+    with pytest.raises(ValueError, match=f"{key}: got it twice, also in {sense}_kwargs"):
+        processor(**{sense: sample(0)[sense], f"{sense}_kwargs": {key: "m"}, key: "m"})
