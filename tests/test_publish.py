@@ -85,7 +85,8 @@ def published(run: Path, server: HubServer, tmp_path_factory: pytest.TempPathFac
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["publish.py", "--checkpoint", str(run), "--repo_id", NAME, "--dry_run", str(dry)])
         module.main()
-    done = on_hub(server, home, PUBLISH, "--checkpoint", run, "--repo_id", NAME, "--private")
+    given = ("--checkpoint", run, "--repo_id", NAME, "--private")
+    done = on_hub(server, home, SCRIPT, "push", run / "checkpoint", "someone/pushed", *given)
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(done=done, repository=server.repositories[NAME], dry=dry, home=home)
 
@@ -160,9 +161,9 @@ def test_the_published_repository_loads_by_its_own_code(
     assert all(copy[name] == published.repository.files[name] for name in code)
 
 
-def test_push_to_hub_uploads_what_save_pretrained_writes(run: Path, server: HubServer, tmp_path: Path) -> None:
-    done = on_hub(server, tmp_path, SCRIPT, "push", run / "checkpoint", "someone/pushed")
-    assert done.returncode == 0, done.stderr
+def test_push_to_hub_uploads_what_save_pretrained_writes(
+    published: SimpleNamespace, run: Path, server: HubServer, tmp_path: Path
+) -> None:
     repository = server.repositories["someone/pushed"]
     CodeBindModel.from_pretrained(run / "checkpoint").save_pretrained(tmp_path / "saved")
     CodeBindProcessor.from_pretrained(run / "checkpoint").save_pretrained(tmp_path / "saved")

@@ -1,16 +1,21 @@
 """What users of the library do with the Hub, in a process whose Hub is the stand-in of the tests.
 
-python tests/scripts/push_remotely.py push CHECKPOINT REPOSITORY
+python tests/scripts/push_remotely.py push CHECKPOINT REPOSITORY ARGUMENTS-OF-PUBLISH
 python tests/scripts/push_remotely.py load REPOSITORY INPUTS OUTPUTS
 """
 
+import runpy
 import sys
 from pathlib import Path
 
 import torch
 
 
-def push(checkpoint: str, repo_id: str) -> None:
+def push(checkpoint: str, repo_id: str, *arguments: str) -> None:
+    """With the package: `examples/publish.py`, and then the methods of model and processor."""
+    example = Path(__file__).parents[2] / "examples" / "publish.py"
+    sys.argv = [str(example), *arguments]
+    runpy.run_path(str(example), run_name="__main__")
     from codebind_hf import CodeBindModel, CodeBindProcessor  # noqa: PLC0415
 
     CodeBindModel.from_pretrained(checkpoint).push_to_hub(repo_id, private=True)
