@@ -177,6 +177,7 @@ def test_push_to_hub_uploads_what_save_pretrained_writes(
 def online(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The example in this process, whose Hub is the server."""
     module = load_example()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(module, "HfApi", lambda: HfApi(endpoint=server.url, token="of-the-tests"))
