@@ -46,11 +46,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def folders_of(given: Path) -> tuple[Path, Path | None]:
-    """Checkpoint and, if there is one, the run that it belongs to.
-
-    Raises:
-        OSError: there is no checkpoint.
-    """
+    """Checkpoint and, if there is one, the run that it belongs to; an `OSError` if there is no checkpoint."""
     checkpoint = given / "checkpoint" if (given / "checkpoint").is_dir() else given
     if not (checkpoint / "config.json").is_file():
         raise OSError(f"--checkpoint: {checkpoint} has no config.json, so it is no checkpoint.")
