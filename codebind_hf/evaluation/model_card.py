@@ -25,6 +25,15 @@ from codebind_hf import CodeBindModel, CodeBindProcessor
 model = CodeBindModel.from_pretrained("{repo}")
 processor = CodeBindProcessor.from_pretrained("{repo}")
 embeds = model.encode({{{example}}}, processor=processor)
+```
+
+Without the package, by the code that lies beside the weights:
+
+```python
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained("{repo}", trust_remote_code=True)
+processor = AutoProcessor.from_pretrained("{repo}", trust_remote_code=True)
 ```"""
 
 

@@ -29,6 +29,7 @@ _LIBRARY_KEYS = frozenset(
         "auto_map",
         "custom_pipelines",
         "use_cache",
+        "tie_word_embeddings",
         "quantization_config",
         "base_model_tp_plan",
         "base_model_pp_plan",

@@ -127,6 +127,18 @@ class CodeBindConfig(CodeBindBaseConfig):
         """
         return cls(**merge_fields(preset_fields(name), overrides))
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The library's, restricted to `modalities=`, which `AutoModel.from_pretrained` hands on to here.
+
+        Raises:
+            ValueError: a modality that the checkpoint lacks.
+        """
+        modalities = kwargs.pop("modalities", None)
+        if modalities is not None:
+            config_dict = cls(**config_dict).restricted_to(modalities).to_dict()
+        return super().from_dict(config_dict, **kwargs)
+
     def validate_architecture(self) -> None:
         check_choice("align_on", self.align_on, ("codes", "continuous"))
         check_choice("decoder_inputs", self.decoder_inputs, ("codes", "codes+tokens"))
@@ -237,3 +249,6 @@ class CodeBindConfig(CodeBindBaseConfig):
 
     def pair_weight(self, pair: str) -> float:
         return float((self.pair_weights or {}).get(pair, 1.0))
+
+
+CodeBindConfig.register_for_auto_class()

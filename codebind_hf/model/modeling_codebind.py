@@ -49,7 +49,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
 
     config: CodeBindConfig
     base_model_prefix = "codebind"
-    main_input_name = "pixel_values"
+    main_input_name = "input_ids"
     input_modalities = ["text", "image", "video", "audio"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
@@ -132,11 +132,15 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
                 part._attn_implementation_internal = self.config._attn_implementation
 
     def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
-        """Like the library's, for all encoders: they are plain modules, which the library does not look into."""
+        """Like the library's, for all encoders: they are plain modules, which the library does not look into.
+
+        A dictionary changes the parts that it names, "" being the model and the senses that were added to it.
+        """
         wanted = attn_implementation if isinstance(attn_implementation, dict) else {"": attn_implementation}
         super().set_attn_implementation({"": wanted.get("", self.config._attn_implementation)}, allow_all_kernels)
         for name in self.config.sub_configs:
-            if (part := getattr(self.config, name)) is not None:
+            is_meant = name in wanted or not isinstance(attn_implementation, dict)
+            if is_meant and (part := getattr(self.config, name)) is not None:
                 part._attn_implementation = wanted.get(name, self.config._attn_implementation)
         for name in self.config.added_encoders or {}:
             self.encoders[name].config._attn_implementation = self.config._attn_implementation  # type: ignore[union-attr]
@@ -165,6 +169,13 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
                 config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **options)  # type: ignore[union-attr]
             kwargs["config"] = config.restricted_to(modalities)
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """The library's; the code beside the weights also serves the library's zero-shot pipeline of images."""
+        place = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
+        known = getattr(self.config, "auto_map", None) or {}
+        self.config.auto_map = {**known, "AutoModelForZeroShotImageClassification": place}  # type: ignore[attr-defined]
+        return super().save_pretrained(save_directory, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding of the text encoder.
@@ -364,13 +375,15 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         values: Tensor,
         attention_mask: Tensor | None = None,
         quantize: bool = True,
-        output_hidden_states: bool = False,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> BaseModelOutputWithPooling:
         """Shared embedding of one modality, built-in or added; nothing else is computed.
 
         Returns:
             `last_hidden_state` of the tower, `(batch * clips, tokens, hidden_size)`, and `pooler_output`,
-            `(batch, shared_dim)`: the unit shared embedding, quantized unless `quantize=False`.
+            `(batch, shared_dim)`: the unit shared embedding, quantized unless `quantize=False`; with
+            `return_dict=False` a tuple of them.
         """
         chosen = self.config.modality(modality)
         config = self.encoders[chosen.encoder].config
@@ -379,11 +392,14 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         pooled = normalize(encoded.shared[:, 0], dim=-1)
         if quantize:
             pooled = self.codebooks.quantize("shared", chosen.encoder, encoded.shared[:, 0]).embedding
-        return BaseModelOutputWithPooling(
+        wants_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        output = BaseModelOutputWithPooling(
             last_hidden_state=encoded.hidden_states[-1],
             pooler_output=pooled,
-            hidden_states=encoded.hidden_states if output_hidden_states else None,
+            hidden_states=encoded.hidden_states if wants_hidden else None,
         )
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()  # type: ignore[return-value]
 
     def add_modality(self, name: str, config: CodeBindEncoderConfig | Mapping[str, Any]) -> None:
         """Add a sense with its own encoder, specific codebook and decoder; the rest of the model is untouched.
@@ -411,6 +427,10 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         for part in (self.encoders, self.decoders, self.codebooks.specific):
             if name in part:
                 part[name].apply(self._init_weights).to(self.device, self.dtype).train(self.training)
+
+
+# `save_pretrained` then writes this code beside the weights: `trust_remote_code=True` loads them without the package.
+CodeBindModel.register_for_auto_class()
 
 
 def _pooled(tokens: Quantized) -> Quantized:

@@ -39,7 +39,12 @@ _PARTS: dict[str, tuple[str, type[SenseProcessing]]] = {
 _CLASSES: dict[str, type] = {cls.__name__: cls for _, cls in _PARTS.values()}
 _SENSE_OF = {modality.argument: modality.name for modality in MODALITIES.values()}
 # Keywords of a call that belong to one sense, beside `<argument>_kwargs` for everything else.
-_OPTIONS = {"sampling_rate": "audio", "depth_unit": "depth", "thermal_range": "thermal"}
+_OPTIONS = {
+    "sampling_rate": "audio",
+    "depth_unit": "depth",
+    "thermal_range": "thermal",
+    **dict.fromkeys(("padding", "truncation", "max_length"), "text"),
+}
 _PADDING = ("max_length", "longest")
 
 
@@ -188,8 +193,9 @@ class CodeBindProcessor(ProcessorMixin):
             point_clouds: `(points, 3)`, where the encoder sees colours also `(points, 6)`, or a path.
             eeg, imu: `(channels, time)`, `{"array", "sampling_rate"}`, or a path.
             return_tensors: "pt", "np" or `None` (lists of arrays).
-            kwargs: added senses by name; `sampling_rate` (audio), `depth_unit`, `thermal_range`; and
-                `<argument>_kwargs`, a dictionary of parameters of one sub-processor for this call.
+            kwargs: added senses by name; `sampling_rate` (audio), `depth_unit`, `thermal_range`; `padding` and
+                `max_length` (text; `True` is "longest"); and `<argument>_kwargs`, a dictionary of parameters of one
+                sub-processor for this call.
 
         Returns:
             `BatchFeature` with the tensors of the senses passed, named as `CodeBindModel.forward` names them.
@@ -230,6 +236,9 @@ class CodeBindProcessor(ProcessorMixin):
         for key, value in kwargs.items():
             argument = key.removesuffix("_kwargs")
             if key in _OPTIONS:
+                if key in (kwargs.get(f"{_OPTIONS[key]}_kwargs") or {}):
+                    fix = "pass it once."
+                    refuse(key, f"got it twice, also in {_OPTIONS[key]}_kwargs", "one value", fix)
                 options.setdefault(_OPTIONS[key], {})[key] = value
             elif key.endswith("_kwargs") and argument in arguments:
                 if not isinstance(value, dict):
@@ -269,15 +278,18 @@ class CodeBindProcessor(ProcessorMixin):
         text: Any,
         return_tensors: str | None,
         max_length: int | None = None,
-        padding: str | None = None,
+        padding: str | bool | None = None,
+        truncation: bool = True,
         **unknown: Any,
     ) -> dict[str, Any]:
         if unknown:
             refuse("text_kwargs", f"got unknown parameter {min(unknown)!r}", "max_length, padding")
         if max_length is not None:
             check_number("max_length", max_length, 3, whole=True)
-        padding = self.text_padding if padding is None else padding
+        # Callers of other processors write `padding=True, truncation=True`.
+        padding = "longest" if padding is True else padding or self.text_padding
         check_choice("padding", padding, _PADDING)
+        check_choice("truncation", truncation, (True,))
         items, labels = split_items(text, "text", None)
         for item, label in zip(items, labels, strict=True):
             if not isinstance(item, str):
@@ -295,13 +307,20 @@ class CodeBindProcessor(ProcessorMixin):
         return names + [f"{name}_values" for name in self.added_modalities]
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """Save sub-processors and tokenizer; the tokenizer forgets the padding and truncation of its last call."""
+        """Save parts, tokenizer and code; the tokenizer forgets the padding and truncation of its last call."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is not None:
             # transformers writes them into tokenizer.json, and after loading they would cut every text.
             backend.no_truncation()
             backend.no_padding()
-        return super().save_pretrained(str(save_directory), push_to_hub=push_to_hub, **kwargs)
+        for key in ("is_local", "local_files_only"):
+            # How this machine found the tokenizer; transformers would write it down as the tokenizer's own.
+            self.tokenizer.init_kwargs.pop(key, None)
+        written = super().save_pretrained(str(save_directory), push_to_hub=push_to_hub, **kwargs)
+        # Where the code is found belongs in the files; on these objects it would be a trace of having been saved.
+        for part in (self, *(getattr(self, attribute) for attribute in self.get_attributes())):
+            vars(part).pop("auto_map", None)
+        return written
 
     @classmethod
     def _get_arguments_from_pretrained(
@@ -333,6 +352,12 @@ class CodeBindProcessor(ProcessorMixin):
     def get_possibly_dynamic_module(module_name: str) -> Any:
         """The class called `module_name`, of this package or of transformers."""
         return _CLASSES.get(module_name) or ProcessorMixin.get_possibly_dynamic_module(module_name)
+
+
+CodeBindProcessor.register_for_auto_class()
+# Of the sub-processors, only these have Auto classes of their own that look for them; the stock pipelines do.
+CodeBindImageProcessor.register_for_auto_class()
+CodeBindAudioFeatureExtractor.register_for_auto_class()
 
 
 def _checked_modalities(modalities: list[str] | None, has_tokenizer: bool) -> list[str]:

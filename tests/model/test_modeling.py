@@ -1,6 +1,7 @@
 """The model as a whole: outputs, batches, modes, clips, gradient checkpointing, added senses."""
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
@@ -196,6 +197,23 @@ def test_features_of_a_sense_equal_the_embedding_of_forward(
     torch.testing.assert_close(features.pooler_output, expected[name])
     torch.testing.assert_close(features.last_hidden_state, output.hidden_states[name][-1])
     assert len(features.hidden_states) == 3
+
+
+def test_features_follow_what_the_configuration_says_of_outputs(inputs: dict[str, Tensor]) -> None:
+    model = tiny_model(small_config("eeg", output_hidden_states=True, return_dict=False))
+    features = model.get_eeg_features(inputs["eeg_values"])
+    assert isinstance(features, tuple)
+    hidden, pooled, layers = features
+    assert len(layers) == 3
+    named = model.get_eeg_features(inputs["eeg_values"], return_dict=True, output_hidden_states=False)
+    assert named.hidden_states is None
+    assert torch.equal(named.pooler_output, pooled)
+    assert torch.equal(named.last_hidden_state, hidden)
+
+
+def test_the_main_input_is_the_first_argument(model: CodeBindModel) -> None:
+    """The trainer counts tokens by this name: of texts, not numbers of pixels."""
+    assert next(iter(inspect.signature(model.forward).parameters)) == model.main_input_name == "input_ids"
 
 
 def test_features_of_a_text_without_mask_are_the_same(model: CodeBindModel, inputs: dict[str, Tensor]) -> None:
@@ -563,6 +581,19 @@ def test_every_attention_follows_the_model(implementation: str) -> None:
             if hasattr(module, "is_causal")
         }
         assert {kind for _, kind in found} == {implementation}, sorted(found)
+
+
+def test_a_dictionary_of_attentions_changes_only_what_it_names() -> None:
+    """As the library does; it once changed every encoder that it did not name too."""
+    model = tiny_model(small_config("text", "eeg"))
+    model.set_attn_implementation("eager")
+    model.set_attn_implementation({"eeg_config": "sdpa"})
+    found = {name: encoder.config._attn_implementation for name, encoder in model.encoders.items()}
+    assert found == {"text": "eager", "eeg": "sdpa"}
+    assert model.config._attn_implementation == "eager"
+    model.set_attn_implementation({"": "sdpa"})
+    assert model.config._attn_implementation == "sdpa"
+    assert model.encoders["text"].config._attn_implementation == "eager"
 
 
 def test_a_learned_key_and_value_is_attended_to() -> None:

@@ -130,6 +130,13 @@ def test_the_auto_classes_load_the_model(folder: Path) -> None:
     assert isinstance(AutoModel.from_pretrained(folder), CodeBindModel)
 
 
+def test_a_key_that_the_library_writes_does_not_lock_a_checkpoint(tmp_path: Path) -> None:
+    model = tiny_model(small_config("eeg"))
+    model.config.tie_word_embeddings = False
+    model.save_pretrained(tmp_path)
+    assert CodeBindModel.from_pretrained(tmp_path).config.tie_word_embeddings is False
+
+
 def test_every_tensor_is_a_parameter_or_a_saved_buffer(model: CodeBindModel) -> None:
     """A plain attribute would neither move, nor be saved, nor survive construction on meta."""
     for name, module in model.named_modules():

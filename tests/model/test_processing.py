@@ -142,6 +142,18 @@ def test_saving_and_loading_changes_nothing(processor: CodeBindProcessor, tmp_pa
     assert_same(CodeBindProcessor.from_pretrained(tmp_path / "again")(**sample(3)), expected)
 
 
+def test_saving_again_writes_the_same_bytes_and_leaves_no_trace(processor: CodeBindProcessor, tmp_path: Path) -> None:
+    """How one machine found the tokenizer, or that a processor was saved, would be written into the next copy."""
+    before = processor.to_dict()
+    processor.save_pretrained(tmp_path / "first")
+    assert processor.to_dict() == before
+    CodeBindProcessor.from_pretrained(tmp_path / "first", local_files_only=True).save_pretrained(tmp_path / "again")
+    names = {path.name for path in (tmp_path / "first").iterdir()}
+    assert names == {path.name for path in (tmp_path / "again").iterdir()}
+    for name in names:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
 def test_saving_after_other_calls_saves_the_same(processor: CodeBindProcessor, tmp_path: Path) -> None:
     # transformers writes the truncation and padding of the tokenizer's last call into tokenizer.json.
     expected = processor(**sample(3))
@@ -303,3 +315,20 @@ def test_sizes_follow_the_configuration(tokenizer: CLIPTokenizer) -> None:
     assert batch["input_features"].shape == (1, 1, 32, 50)
     assert batch["point_values"].shape == (1, 100, 3)
     assert batch["eeg_values"].shape == (1, 5, 128)
+
+
+def test_padding_and_length_of_texts_may_be_given_as_other_processors_take_them(processor: CodeBindProcessor) -> None:
+    texts = ["a red ball", "a"]
+    plain = processor(text=texts, text_kwargs={"padding": "longest", "max_length": 4})
+    flat = processor(text=texts, padding=True, truncation=True, max_length=4, return_tensors="pt")
+    assert_same(plain, flat)
+    assert flat["input_ids"].shape == (2, 4)
+    with pytest.raises(ValueError, match="truncation: got False; allowed: True"):
+        processor(text=texts, truncation=False)
+
+
+@pytest.mark.parametrize(("sense", "key"), [("text", "padding"), ("audio", "sampling_rate"), ("depth", "depth_unit")])
+def test_an_option_given_twice_is_refused(processor: CodeBindProcessor, sense: str, key: str) -> None:
+    """One of the two would silently win."""
+    with pytest.raises(ValueError, match=f"{key}: got it twice, also in {sense}_kwargs"):
+        processor(**{sense: sample(0)[sense], f"{sense}_kwargs": {key: "m"}, key: "m"})
