@@ -220,8 +220,14 @@ def _item_of_path(path: Path, label: str, value: Any) -> Item:
 
 
 def item_named(name: str, value: Any) -> Item:
-    """A value as an item of the modality called `name`."""
+    """A value as an item of the modality called `name`.
+
+    Raises:
+        ValueError: the value is wrapped as one of another modality.
+    """
     if isinstance(value, Item):
+        if value.name != name:
+            refuse(name, f"got an item of {value.name!r}", f"a value or an item of {name!r}")
         return value
     return _KINDS[name](value) if name in _KINDS else Sensor(value, name)
 

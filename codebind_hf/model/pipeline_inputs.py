@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .items import Item, item_named
 from .sense_processing import check_choice
 from .sense_values import check_finite, describe, refuse
 
@@ -73,15 +73,18 @@ class Gallery:
         return [position for position, sense in enumerate(self.senses) if sense in wanted]
 
 
-def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> tuple[str, Any]:
-    """Sense and value of one item: a text, a `PIL.Image`, a dictionary that names a sense, or any with `modality`.
+def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> Item:
+    """What is of a known sense: wrapped, a text, a `PIL.Image`, a dictionary that names it, or any with `modality`.
 
     Raises:
-        ValueError: the item does not tell its sense, or names one that the checkpoint lacks.
+        ValueError: the item does not tell its sense, or names one that the checkpoint lacks or `modality` rules out.
     """
     fix = f'name it: {{"{known[-1]}": value}}, or pass modality="{known[-1]}".'
+    if isinstance(item, Item):
+        check_choice("item", item.name, known if modality is None else (modality,))
+        return item
     if modality is not None:
-        return modality, item[modality] if isinstance(item, Mapping) and modality in item else item
+        return item_named(modality, item[modality] if isinstance(item, Mapping) and modality in item else item)
     if isinstance(item, Mapping):
         senses = [name for name in item if name in known and item[name] is not None]
         strange = [name for name in item if name not in known and name not in _ROW_KEYS]
@@ -90,28 +93,17 @@ def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> tuple
             refuse("item", got, f"one sense among {', '.join(known)}", fix)
         if len(senses) > 1:
             refuse("item", f"got {' and '.join(senses)} in one item", "one sense", f'pass modality="{senses[0]}".')
-        return senses[0], item[senses[0]]
+        return item_named(senses[0], item[senses[0]])
     sense = "text" if isinstance(item, str) else "image" if isinstance(item, Image.Image) else None
     if sense not in known:
         got = f"got {describe(item)}" + (", which may be of any sense" if sense is None else "")
         refuse("item", got, f"a sense among {', '.join(known)}", fix)
-    return str(sense), item
+    return item_named(str(sense), item)
 
 
 def numbered(items: Iterable[Any]) -> Iterator[Numbered]:
     """The items with their positions."""
     return (Numbered(position, item) for position, item in enumerate(items))
-
-
-@contextmanager
-def naming(label: str) -> Iterator[None]:
-    """Errors inside begin with `label`."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from error
-    except OSError as error:
-        raise OSError(f"{label}: {error}") from error
 
 
 def checked_labels(labels: Any) -> tuple[str, ...]:

@@ -30,11 +30,10 @@ from .pipeline_inputs import (
     checked_labels,
     checked_templates,
     named_item,
-    naming,
     numbered,
     unit,
 )
-from .sense_processing import check_choice, check_number
+from .sense_processing import check_choice, check_number, naming
 from .sense_values import describe, refuse
 
 
@@ -53,9 +52,9 @@ _BATCH = 32
 class SensePipeline(Pipeline):
     """What the pipelines share: items of any sense in, unit shared embeddings out, batch by batch.
 
-    An item is a text, a `PIL.Image` (an image), a dictionary that names its sense, such as `{"depth": map}`, or with
-    `modality="depth"` anything that the processor takes for that sense; a row of several senses gives up the one that
-    `modality` names. Lists give lists; iterators and data sets give an iterator and are never held in memory.
+    An item is a text, a `PIL.Image` (an image), a wrapper such as `Depth(map, unit="mm")`, a dictionary that names its
+    sense, such as `{"depth": map}`, or with `modality="depth"` anything that the processor takes for that sense; a row
+    of several senses gives up the one that `modality` names. Lists give lists; iterators and data sets give an iterator and are never held in memory.
     """
 
     _load_processor: bool | None = True  # type: ignore[assignment]
@@ -99,9 +98,13 @@ class SensePipeline(Pipeline):
             with naming(f"inputs[{item.position}]"):
                 return self.preprocess(item.value, modality, processor_kwargs)
         known = self.model.config.modalities
-        sense, value = named_item(item, modality, tuple(known))
-        tensors = self.processor(**{known[sense].argument: [value]}, **(processor_kwargs or {}), return_tensors="pt")
-        return {"sense": sense, "tensors": dict(tensors.to(self.dtype))}
+        named = named_item(item, modality, tuple(known))
+        argument, keywords = known[named.name].argument, dict(processor_kwargs or {})
+        if named.options:
+            own = f"{argument}_kwargs"
+            keywords[own] = {**(keywords.get(own) or {}), **named.options}
+        tensors = self.processor(**{argument: [named.raw]}, **keywords, return_tensors="pt")
+        return {"sense": named.name, "tensors": dict(tensors.to(self.dtype))}
 
     def _forward(self, batch: dict[str, Any], quantize: bool = True) -> dict[str, Tensor]:  # type: ignore[override]
         if isinstance(batch["sense"], str):

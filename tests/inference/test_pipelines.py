@@ -18,6 +18,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.evaluation import class_embeddings
+from codebind_hf.inference import Audio, Depth, Sensor
 from codebind_hf.inference.pipelines import register_pipelines
 from codebind_hf.model.pipeline_inputs import Gallery
 from codebind_hf.model.pipelines_codebind import PIPELINES, SensorClassificationPipeline
@@ -137,6 +138,22 @@ def test_keywords_of_the_processor_reach_it(classify: Pipeline) -> None:
     found = classify(millimetres, WORDS, **options)
     expected = classify(millimetres.astype(np.float32) / 1000, WORDS, modality="depth")
     assert [entry["score"] for entry in found] == pytest.approx([entry["score"] for entry in expected], abs=1e-5)
+
+
+def test_a_wrapper_brings_its_sense_and_its_options(make: Callable[..., Pipeline], embed: Pipeline) -> None:
+    millimetres = (item("depth") * 1000).round().astype(np.uint16)
+    wrapped, sound, radar = Depth(millimetres, unit="mm"), item("audio"), item("radar")
+    expected = embed(millimetres, modality="depth", processor_kwargs={"depth_unit": "mm"})
+    for found in (embed(wrapped), embed(wrapped, processor_kwargs={"depth_kwargs": {"depth_unit": "m"}})):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(embed(Audio(sound["array"], sampling_rate=16000)), embed({"audio": sound}))
+    np.testing.assert_array_equal(embed(Sensor(radar, sense="radar")), embed({"radar": radar}))
+    best = make(RETRIEVE, gallery=["a ring", wrapped])({"depth": wrapped})[0]
+    assert best == {"index": 1, "score": pytest.approx(1, abs=1e-6), "sense": "depth"}
+    with pytest.raises(ValueError, match="item: got 'depth'; allowed: 'audio'"):
+        embed(wrapped, modality="audio")
+    with pytest.raises(ValueError, match="audio: got an item of 'depth'"):
+        embed({"audio": wrapped})
 
 
 def test_keywords_of_the_processor_reach_the_gallery_too(make: Callable[..., Pipeline]) -> None:
