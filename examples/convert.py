@@ -57,6 +57,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--base, --lora, --lora_which: only with --codebind; the others have no base and no LoRA.")
     if arguments.codebind and not arguments.base:
         parser.error("--base: missing; an experiment needs the ImageBind checkpoint that it started from.")
+    if not Path(arguments.bpe).is_file():
+        parser.error(f"--bpe: no file {arguments.bpe}.")
     if Path(arguments.output_dir).exists():
         parser.error(f"--output_dir: {arguments.output_dir} exists; give a new folder.")
     return arguments
@@ -119,6 +121,10 @@ def main() -> None:
     save(model, processor, arguments)
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{folder}: {count / 1e6:.1f} million parameters; senses: {', '.join(model.config.modality_names)}")
+    if points := model.config.point_config:
+        # No tensor shows it, so a wrong one would go unseen.
+        groups = f"{points.num_groups} groups of {points.group_size}"
+        print(f"Point clouds: {points.input_size[0]} points in {groups} ({points.point_grouping}).")
     if arguments.lora == "adapter" and not adapted:
         print("The experiment has no LoRA, so there is no adapter.")
     print(f"Read it as {folder / 'README.md'} shows.")

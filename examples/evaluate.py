@@ -30,6 +30,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if len(Path(arguments.checkpoint).parts) > 2 and not Path(arguments.checkpoint).is_dir():
+        parser.error(f"--checkpoint: no folder {arguments.checkpoint}.")
     if arguments.output.suffix != ".json":
         parser.error(f"--output: got {arguments.output}; give a file that ends in .json.")
     return arguments

@@ -36,6 +36,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--read_out", choices=tuple(READ_OUTS), default="continuous", help="before or after the codes")
     parser.add_argument("--depth_unit", choices=("m", "cm", "mm"), help="unit of integer depth files")
     arguments = parser.parse_args()
+    if len(Path(arguments.checkpoint).parts) > 2 and not Path(arguments.checkpoint).is_dir():
+        parser.error(f"--checkpoint: no folder {arguments.checkpoint}.")
     if arguments.top_k < 1:
         parser.error(f"--top_k: got {arguments.top_k}; give 1 or more.")
     return arguments

@@ -166,10 +166,19 @@ def license_of(base: str | None) -> str:
     return (ModelCard.load(card).data.license if card.is_file() else None) or "unknown"
 
 
-def evaluate(evaluation: Evaluation, dataset: str, folder: Path, weights_license: str) -> None:
+def write_card(model: Any, recipe: Recipe, folder: Path, report: Any = None, dataset: str = "") -> None:
+    """The checkpoint's card, with the base that it comes from and its licence."""
+    base = Path(recipe.base or "")
+    name = base.parent.name if base.name == "checkpoint" else base.name
+    training = f"Trained from the weights of `{name}`." if name else ""
+    options = {"dataset": dataset, "training": training, "license": license_of(recipe.base)}
+    write_model_card(folder / "checkpoint", report, model.config, **options)
+
+
+def evaluate(evaluation: Evaluation, recipe: Recipe, dataset: str, folder: Path) -> None:
     report = evaluation.report()
     write_report(report, folder, draw_figures(evaluation, report, folder / "figures"))
-    write_model_card(folder / "checkpoint", report, evaluation.model.config, dataset=dataset, license=weights_license)
+    write_card(evaluation.model, recipe, folder, report, dataset)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -182,14 +191,17 @@ def run(arguments: argparse.Namespace) -> None:
     if not PartialState().is_main_process:
         return
     save_run(model, processor, logs, folder)
-    if test is not None:
+    write_card(model, recipe, folder)
+    if test is None:
+        print("Nothing is evaluated without test rows: --test_manifest, or test_manifest in the recipe's data.")
+    else:
         model.to(PartialState().device)
         templates = settings.get("templates") or getattr(test, "templates", ["a photo of a {}"])
         prepared = PreparedDataset(test, processor, on_error=arguments.on_error)
         dataset = "NineSenses" if "nine_senses" in data else Path(data["test_manifest"]).name
         options = {"training_rows": items, "seed": recipe.seed}
         evaluation = Evaluation(model, processor, prepared, names, templates, **options)
-        evaluate(evaluation, dataset, folder, license_of(recipe.base))
+        evaluate(evaluation, recipe, dataset, folder)
         print(f"Wrote {folder}/report.json.")
     if isinstance(test, NineSenses):
         NineSenses("test", test.world, test.difficulty, num_rows=FILES_TO_SEARCH, senses=test.senses).export(
@@ -233,6 +245,7 @@ def run_binding(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--tolerance: other senses moved too far, nothing is saved; {result.summary()}.")
     if PartialState().is_main_process:
         save_run(model, processor, result.logs, folder)
+        write_card(model, recipe, folder)
 
 
 def share_cores() -> None:

@@ -87,6 +87,11 @@ def test_training_on_a_manifest_writes_checkpoint_and_log(mine: SimpleNamespace)
     assert all(entry["log"][-1]["step"] == 2 for entry in logs)
     assert f"Wrote {mine.checkpoint}." in mine.done.stdout
     assert {path.name for path in mine.output.iterdir()} == {"checkpoint", "training.json"}
+    card = (mine.checkpoint / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "Results" not in card
+    assert "Trained from" not in card
+    assert "Nothing is evaluated without test rows" in mine.done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +300,9 @@ def test_evaluation_and_search_refuse_what_they_cannot_read(
 ) -> None:
     checkpoint = ("--checkpoint", mine.checkpoint)
     assert "none.jsonl" in refusal("evaluate", *checkpoint, "--manifest", files / "none.jsonl")
-    assert "none" in refusal("evaluate", "--checkpoint", files / "none", "--manifest", mine.test)
+    refusal("evaluate", "--checkpoint", files / "none", "--manifest", mine.test)
+    refusal("search", "--checkpoint", files / "none", "--gallery", mine.test, "--text", "a")
+    assert capsys.readouterr().err.count(f"--checkpoint: no folder {files / 'none'}") == 2
     gallery = (*checkpoint, "--gallery", mine.test)
     assert "--modality" in refusal("search", *gallery, "--query", files / "a.xyz")
     assert "none.wav" in refusal("search", *gallery, "--query", files / "none.wav")
@@ -341,6 +348,9 @@ def test_binding_a_sense_leaves_the_run_it_starts_from_and_its_embeddings_alone(
     for sense in queries:
         np.testing.assert_array_equal(embeds[0][sense], embeds[1][sense])
     assert "eeg" in CodeBindProcessor.from_pretrained(output / "checkpoint").modalities
+    card = (output / "checkpoint" / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "Trained from the weights of `run`." in card
     assert "checkpoint exists and is not written over" in refusal(
         "train", "--from", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output
     )

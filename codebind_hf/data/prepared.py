@@ -95,5 +95,6 @@ def _report(skipped: Mapping[str, str], total: int) -> str:
     if len(skipped) > _MAX_NAMED:
         rest = list(skipped)[_MAX_NAMED:]
         lines.append(f"  and {len(rest)} more: {', '.join(rest)}")
-    head = f"rows: {len(skipped)} of {total} rows cannot be prepared. Fix them, or pass on_error='skip'."
-    return "\n".join([head, *lines])
+    head = f"rows: {len(skipped)} of {total} rows cannot be prepared."
+    fix = "Fix them, or skip them: on_error='skip', of the examples --on_error skip."
+    return "\n".join([f"{head} {fix}", *lines])

@@ -39,7 +39,7 @@ processor = AutoProcessor.from_pretrained("{repo}", trust_remote_code=True)
 
 def write_model_card(
     folder: str | os.PathLike,
-    report: Report,
+    report: Report | None,
     config: CodeBindConfig,
     name: str = "codebind",
     dataset: str = "NineSenses",
@@ -52,7 +52,7 @@ def write_model_card(
     """Write `README.md` into a checkpoint's folder, every number of it taken from `report` or `config`.
 
     Args:
-        report: from `evaluate_model`.
+        report: from `evaluate_model`; `None` writes a card without results.
         config: of the model.
         name: of the model; in code examples, the repository to load.
         dataset: what the report was measured on.
@@ -66,7 +66,7 @@ def write_model_card(
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    header = _header(report, name, dataset, license, [*_TAGS, *tags])
+    header = _header(report or {}, name, dataset, license, [*_TAGS, *tags])
     links = {key: os.path.relpath(path, target).replace(os.sep, "/") for key, path in (figures or {}).items()}
     pictures = [f"![{pretty(key)}]({links[key]})" for key in ("zero_shot", "shared_space") if key in links]
     sections = [
@@ -81,14 +81,20 @@ def write_model_card(
         _USE.format(repo=name, example=_example(config)),
         *_titled("Limits", limits),
         *_titled("Training data", training),
+        *(() if report is None else _results(report, dataset, pictures)),
+    ]
+    file = target / "README.md"
+    file.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    return file
+
+
+def _results(report: Report, dataset: str, pictures: Sequence[str]) -> list[str]:
+    return [
         f"## Results on {dataset}",
         *filter(None, [zero_shot_table(report), *pictures, retrieval_table(report, _bridge_pairs(report))]),
         *_titled("Codebooks", codebook_table(report)),
         _origin(report),
     ]
-    file = target / "README.md"
-    file.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    return file
 
 
 def _header(report: Report, name: str, dataset: str, license: str, tags: Sequence[str]) -> str:

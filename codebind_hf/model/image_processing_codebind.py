@@ -235,7 +235,9 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
 
     def _metres(self, grid: np.ndarray, label: str) -> np.ndarray:
         unit = self.depth_unit
-        fix = "pass depth_unit='mm' (or 'cm', 'm', or metres per unit), or convert to float metres."
+        fix = (
+            "pass depth_unit='mm' (or 'cm', 'm', metres per unit), to `encode` Depth(map, unit='mm'), or float metres."
+        )
         if unit is None and grid.dtype.kind != "f":
             refuse(label, f"got integers ({grid.dtype}) without a unit", "float metres, or integers with a unit", fix)
         metres = as_float_array(grid, label)

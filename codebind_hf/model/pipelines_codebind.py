@@ -54,7 +54,8 @@ class SensePipeline(Pipeline):
 
     An item is a text, a `PIL.Image` (an image), a wrapper such as `Depth(map, unit="mm")`, a dictionary that names its
     sense, such as `{"depth": map}`, or with `modality="depth"` anything that the processor takes for that sense; a row
-    of several senses gives up the one that `modality` names. Lists give lists; iterators and data sets give an iterator and are never held in memory.
+    of several senses gives up the one that `modality` names. Lists give lists; iterators and data sets give an
+    iterator and are never held in memory.
     """
 
     _load_processor: bool | None = True  # type: ignore[assignment]

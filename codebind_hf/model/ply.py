@@ -1,4 +1,4 @@
-"""Where are the points in a PLY file? Vertices of ascii and binary little-endian files; everything else is skipped."""
+"""Where are the points in a PLY file? Vertices of ascii and binary files; everything else is skipped."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +9,15 @@ import numpy as np
 _NUMPY_TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
     **dict.fromkeys(("uchar", "uint8"), "u1"),
-    **dict.fromkeys(("short", "int16"), "<i2"),
-    **dict.fromkeys(("ushort", "uint16"), "<u2"),
-    **dict.fromkeys(("int", "int32"), "<i4"),
-    **dict.fromkeys(("uint", "uint32"), "<u4"),
-    **dict.fromkeys(("float", "float32"), "<f4"),
-    **dict.fromkeys(("double", "float64"), "<f8"),
+    **dict.fromkeys(("short", "int16"), "i2"),
+    **dict.fromkeys(("ushort", "uint16"), "u2"),
+    **dict.fromkeys(("int", "int32"), "i4"),
+    **dict.fromkeys(("uint", "uint32"), "u4"),
+    **dict.fromkeys(("float", "float32"), "f4"),
+    **dict.fromkeys(("double", "float64"), "f8"),
 }
+# numpy's sign for the byte order of each encoding.
+_BYTE_ORDERS = {"ascii": "<", "binary_little_endian": "<", "binary_big_endian": ">"}
 _AXES = ("x", "y", "z")
 _COLORS = ("red", "green", "blue")
 # Another name that programs give a colour.
@@ -39,7 +41,7 @@ def read_ply(path: Path, colors: bool = False) -> np.ndarray:
         colors: also read red, green and blue, if the file has them: `(points, 6)`, integers divided by their largest.
 
     Raises:
-        ValueError: not a PLY file, big-endian, without x, y, z, or cut short.
+        ValueError: not a PLY file, without x, y, z, or cut short.
     """
     data = path.read_bytes()
     encoding, elements, body = _header(data)
@@ -77,12 +79,12 @@ def _header(data: bytes) -> tuple[str, list[_Element], int]:
     if lines[0] != ["ply"]:
         raise ValueError("does not begin with `ply`")
     encoding = next((words[1] for words in lines if len(words) > 1 and words[0] == "format"), "missing")
-    if encoding not in ("ascii", "binary_little_endian"):
-        raise ValueError(f"format {encoding}; supported: ascii, binary_little_endian")
-    return encoding, _elements(lines), offset
+    if encoding not in _BYTE_ORDERS:
+        raise ValueError(f"format {encoding}; supported: {', '.join(_BYTE_ORDERS)}")
+    return encoding, _elements(lines, _BYTE_ORDERS[encoding]), offset
 
 
-def _elements(lines: list[list[str]]) -> list[_Element]:
+def _elements(lines: list[list[str]], byte_order: str) -> list[_Element]:
     elements: list[_Element] = []
     for words in lines:
         if words[:1] == ["element"]:
@@ -90,7 +92,7 @@ def _elements(lines: list[list[str]]) -> list[_Element]:
         elif words[:1] == ["property"] and words[1] == "list":
             elements[-1].has_list = True
         elif words[:1] == ["property"]:
-            elements[-1].properties.append((words[2], _NUMPY_TYPES[words[1]]))
+            elements[-1].properties.append((words[2], byte_order + _NUMPY_TYPES[words[1]]))
     return elements
 
 

@@ -153,7 +153,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
             starts = [min(int(edge), num_frames - 1) for edge in edges[:-1]]
             return [(s, max(s + 1, math.ceil(e))) for s, e in zip(starts, edges[1:], strict=True)]
         if fps is None:
-            fix = "pass {'array': frames, 'fps': rate}, or set clip_seconds=None."
+            fix = "pass {'array': frames, 'fps': rate}, or spread the frames: videos_kwargs={'clip_seconds': None}."
             refuse(label, f"got no frame rate, but clip_seconds={self.clip_seconds}", "a video with its rate", fix)
         # Exact fractions of the binary floats, as in pytorchvideo: a rounding error here is another frame.
         length = Fraction(self.clip_seconds)

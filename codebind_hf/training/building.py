@@ -1,5 +1,6 @@
 """What a recipe starts from: a fresh model, or a checkpoint with what it lacks added."""
 
+import json
 import logging
 import math
 from collections import Counter
@@ -8,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import PreTrainedConfig, set_seed
 from transformers.utils import CONFIG_NAME
 
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.configuration_encoders import CodeBindTextConfig
+from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig, CodeBindTextConfig
 from codebind_hf.model.modalities import BRIDGE_ENCODERS
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import merge_fields, preset_fields
@@ -25,13 +26,16 @@ from codebind_hf.training.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 
-# What decides the shapes of a tower.
-_SIZES = (
-    *("stem", "hidden_size", "num_hidden_layers", "mlp_size", "vocab_size", "max_position_embeddings"),
-    *("num_channels", "input_size", "patch_size", "strides", "tubelet_size", "stem_dim", "num_groups"),
-    *("point_grouping", "point_widths", "lens_num_latents", "lens_depth", "lens_self_blocks"),
-    *("lens_num_heads", "lens_head_dim", "lens_cross_head_dim"),
+# Fields in which an encoder may differ from the base's: what only training sees, and the parts that may be added.
+_OWN_FIELDS = frozenset(
+    {"attention_dropout", "dropout", "drop_path_rate", "fps_start"}
+    | {"specific_dim", "num_specific_codes", "decoder_hidden_size", "has_decoder"}
 )
+_TOWER_FIELDS = sorted(
+    set(CodeBindEncoderConfig.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__) - _OWN_FIELDS
+)
+# Fields that follow from others where they are `None`.
+_DERIVED = {"intermediate_size": "mlp_size", "patch_stride": "strides"}
 
 
 def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[CodeBindModel, CodeBindProcessor]:
@@ -49,6 +53,7 @@ def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[
         raise ValueError("order: got 'bind' without base; a fresh bridge would stay random. Fix: name a checkpoint.")
     set_seed(recipe.seed)
     config = recipe_config(recipe).restricted_to(senses)
+    _warn_of_idle_terms(config)
     if recipe.base is not None:
         processor = _extended_processor(recipe.base, config, recipe.processor)
         return _loaded_model(recipe.base, config, recipe.temperature is not None), processor
@@ -88,28 +93,54 @@ def _stored_fields(base: str) -> dict[str, Any]:
         raise OSError(f"base: {base!r} is no checkpoint. {fix} ({error})") from error
 
 
-def _check_sizes(base: str, config: CodeBindConfig) -> None:
-    """Refuse an architecture that the base's tensors cannot fill, before the library lists all of them."""
+def _check_architecture(base: str, config: CodeBindConfig) -> None:
+    """Refuse towers other than the base's: some would fail at a tensor, some, such as other heads, run wrongly."""
     stored = CodeBindConfig.from_pretrained(base)
-    sizes = [("shared_dim", stored.shared_dim, config.shared_dim)]
+    found = [] if stored.shared_dim == config.shared_dim else [("shared_dim", stored.shared_dim, config.shared_dim)]
+    towers: dict[str, dict[str, Any]] = {}
     for name, encoder in config.encoder_configs.items():
         own = stored.encoder_configs.get(name)
-        for size in _SIZES if own is not None else ():
-            sizes.append((f"{name}_config.{size}", _plain(getattr(own, size)), _plain(getattr(encoder, size))))
-    for name, held, wanted in sizes:
-        if held != wanted:
-            raise ValueError(
-                f"base: {base!r} does not fit the recipe's preset and model: {name} is {held} in the base and "
-                f"{wanted} in the recipe. Fix: give the base's sizes under `model`."
-            )
+        for field in _TOWER_FIELDS if own is not None else ():
+            held, wanted = (_plain(getattr(each, _DERIVED.get(field, field))) for each in (own, encoder))
+            if held != wanted:
+                found.append((f"{name}_config.{field}", held, wanted))
+                towers.setdefault(f"{name}_config", {})[field] = held
+    if not found:
+        return
+    sizes = {"shared_dim": stored.shared_dim} if stored.shared_dim != config.shared_dim else {}
+    differences = "; ".join(f"{name} is {held} in the base and {wanted} in the recipe" for name, held, wanted in found)
+    lines = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in {**sizes, **towers}.items())
+    raise ValueError(
+        f"base: {base!r} does not fit the recipe's preset and model: {differences}. Fix: give the base's values in "
+        f"the recipe, or leave out its preset:\nmodel:\n{lines}"
+    )
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
 
 
+def _warn_of_idle_terms(config: CodeBindConfig) -> None:
+    """Say which losses have a weight and nothing to judge."""
+    has_specific = any(map(config.specific_dim_of, config.encoder_configs))
+    has_codes = (
+        bool(config.num_shared_codes)
+        or has_specific
+        and any(map(config.num_specific_codes_of, config.encoder_configs))
+    )
+    lacking = {
+        "decoders (decoder_config)": ("recon",) if config.decoder_config is None else (),
+        "specific embeddings (specific_dim)": () if has_specific else ("orth", "uni"),
+        "codebooks (num_shared_codes)": () if has_codes else ("commit", "cctr", "cuni"),
+        "a shared codebook (num_shared_codes)": () if config.num_shared_codes else ("cm",),
+    }
+    for part, terms in lacking.items():
+        if idle := [term for term in terms if config.loss_weight(term)]:
+            logger.warning("loss_weights: %s: no effect, the model has no %s.", ", ".join(idle), part)
+
+
 def _loaded_model(base: str, config: CodeBindConfig, has_temperature: bool) -> CodeBindModel:
-    _check_sizes(base, config)
+    _check_architecture(base, config)
     try:
         loaded: Any = CodeBindModel.from_pretrained(base, config=config, dtype=torch.float32, output_loading_info=True)
     except RuntimeError as error:

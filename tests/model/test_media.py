@@ -45,7 +45,8 @@ def ply_bytes(encoding: str) -> bytes:
     head = PLY_HEADER.format(format=encoding).encode()
     if encoding == "ascii":
         return head + b"".join(b"%g 7 %g %g\n" % tuple(point) for point in POINTS.tolist()) + b"3 0 1 2\n"
-    return head + b"".join(struct.pack("<fBdf", x, 7, y, z) for x, y, z in POINTS.tolist()) + b"\x03" + bytes(12)
+    row = ">fBdf" if encoding == "binary_big_endian" else "<fBdf"
+    return head + b"".join(struct.pack(row, x, 7, y, z) for x, y, z in POINTS.tolist()) + b"\x03" + bytes(12)
 
 
 def test_pictures_come_back_as_rgb(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_maps_keep_the_integers_of_their_pictures(tmp_path: Path) -> None:
         read_media("depth", tmp_path / "rgb.png")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian"])
+@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian", "binary_big_endian"])
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
 def test_ply_gives_xyz_whatever_else_it_holds(tmp_path: Path, encoding: str, newline: bytes) -> None:
     head, mark, body = ply_bytes(encoding).partition(b"end_header\n")
@@ -232,7 +233,7 @@ def damaged_files(folder: Path) -> dict[str, tuple[str, str]]:
     (folder / "cut.npy").write_bytes((folder / "good.npy").read_bytes()[:200])
     np.savez(folder / "other.npz", pictures=np.zeros(3))
     (folder / "text.ply").write_text("not a cloud")
-    (folder / "big.ply").write_bytes(PLY_HEADER.format(format="binary_big_endian").encode())
+    (folder / "middle.ply").write_bytes(PLY_HEADER.format(format="binary_middle_endian").encode())
     (folder / "cut.ply").write_bytes(ply_bytes("ascii")[: -len(b"3 0 1 2\n") - 20])
     (folder / "cut_binary.ply").write_bytes(ply_bytes("binary_little_endian")[:-30])
     (folder / "flat.ply").write_text("ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n")
@@ -250,7 +251,7 @@ def damaged_files(folder: Path) -> dict[str, tuple[str, str]]:
         "cut.npy": ("imu", "damaged"),
         "other.npz": ("video", "frames"),
         "text.ply": ("point_cloud", "end_header"),
-        "big.ply": ("point_cloud", "big_endian"),
+        "middle.ply": ("point_cloud", "binary_middle_endian; supported: ascii, binary_little_endian, binary_big"),
         "cut.ply": ("point_cloud", "cut short|damaged"),
         "cut_binary.ply": ("point_cloud", "cut short"),
         "flat.ply": ("point_cloud", "x, y, z"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.processing_codebind import CodeBindProcessor
@@ -118,6 +119,31 @@ def test_a_checkpoint_of_other_sizes_is_refused(base: Path) -> None:
     recipe = Recipe(base=str(base), model={"vision_config": {"hidden_size": 24}})
     with pytest.raises(ValueError, match=r"does not fit .*: vision_config\.hidden_size is \d+ in the base and 24"):
         build(recipe, ["text", "image"], [])
+
+
+def test_towers_that_no_tensor_tells_apart_are_refused_with_all_that_differs(base: Path) -> None:
+    wrong = {
+        "vision_config": {"num_attention_heads": 4, "hidden_act": "relu"},
+        "text_config": {"attention_bias": False},
+    }
+    with pytest.raises(ValueError, match="does not fit") as error:
+        build(Recipe(base=str(base), model=wrong), ["text", "image"], [])
+    said, _, fix = str(error.value).partition("\nmodel:\n")
+    assert "vision_config.num_attention_heads is 2 in the base and 4 in the recipe" in said
+    held = {"vision_config": {"num_attention_heads": 2, "hidden_act": "gelu"}, "text_config": {"attention_bias": True}}
+    assert yaml.safe_load(fix) == held
+    build(Recipe(base=str(base), model=held), ["text", "image"], [])
+    build(Recipe(base=str(base), model={"vision_config": {"dropout": 0.1}}), ["text", "image"], [])
+
+
+def test_losses_without_anything_to_judge_are_named(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights = {"recon": 1.0, "orth": 0.1, "commit": 1.0, "cm": 0.5}
+    for model in ({}, GROWN):
+        with caplog.at_level(logging.WARNING, logger="codebind_hf"):
+            build(Recipe(base=str(base), model={**model, "loss_weights": weights}), ["text", "image"], [])
+        said = [record.getMessage() for record in caplog.records if "no effect" in record.getMessage()]
+        assert len(said) == (0 if model else 4)
+        caplog.clear()
 
 
 def test_a_checkpoint_without_a_bridge_is_refused(base: Path, tmp_path: Path) -> None:
