@@ -53,7 +53,7 @@ def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[
         raise ValueError("order: got 'bind' without base; a fresh bridge would stay random. Fix: name a checkpoint.")
     set_seed(recipe.seed)
     config = recipe_config(recipe).restricted_to(senses)
-    _warn_of_idle_terms(config)
+    warn_of_idle_terms(config)
     if recipe.base is not None:
         processor = _extended_processor(recipe.base, config, recipe.processor)
         return _loaded_model(recipe.base, config, recipe.temperature is not None), processor
@@ -93,8 +93,12 @@ def _stored_fields(base: str) -> dict[str, Any]:
         raise OSError(f"base: {base!r} is no checkpoint. {fix} ({error})") from error
 
 
-def _check_architecture(base: str, config: CodeBindConfig) -> None:
-    """Refuse towers other than the base's: some would fail at a tensor, some, such as other heads, run wrongly."""
+def check_fit(base: str, config: CodeBindConfig) -> None:
+    """Refuse towers other than the base's: some would fail at a tensor, some, such as other heads, run wrongly.
+
+    Raises:
+        ValueError: all fields that differ, and the base's values as YAML.
+    """
     stored = CodeBindConfig.from_pretrained(base)
     found = [] if stored.shared_dim == config.shared_dim else [("shared_dim", stored.shared_dim, config.shared_dim)]
     towers: dict[str, dict[str, Any]] = {}
@@ -120,7 +124,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
 
 
-def _warn_of_idle_terms(config: CodeBindConfig) -> None:
+def warn_of_idle_terms(config: CodeBindConfig) -> None:
     """Say which losses have a weight and nothing to judge."""
     has_specific = any(map(config.specific_dim_of, config.encoder_configs))
     has_codes = (
@@ -140,7 +144,7 @@ def _warn_of_idle_terms(config: CodeBindConfig) -> None:
 
 
 def _loaded_model(base: str, config: CodeBindConfig, has_temperature: bool) -> CodeBindModel:
-    _check_architecture(base, config)
+    check_fit(base, config)
     try:
         loaded: Any = CodeBindModel.from_pretrained(base, config=config, dtype=torch.float32, output_loading_info=True)
     except RuntimeError as error:

@@ -104,7 +104,7 @@ def _check_norms(model: Any, encoder: str) -> None:
         if isinstance(module, nn.BatchNorm1d) and module.training:
             raise ValueError(
                 f"gradient_cache_chunk: the batch norm of the {encoder} encoder learns, and the statistics of a chunk "
-                "are not those of the batch. Fix: None, or freeze this encoder or its norm's weight."
+                "are not those of the batch. Fix: null (None in Python), or freeze this encoder or its norm's weight."
             )
 
 

@@ -1,11 +1,13 @@
 """The recipes of CodeBind-VL: their numbers, their prompts, how much they train, and one of them run end to end."""
 
+import logging
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from recipe_files import FOLDER, read, recipe_of
 from reference_checkpoints import SMALL_VITLENS
 
@@ -14,7 +16,7 @@ from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.training import CodeBindTrainer, plan_stages, train_only
 from codebind_hf.training.adapters import add_lora
-from codebind_hf.training.building import recipe_config
+from codebind_hf.training.building import check_fit, recipe_config, warn_of_idle_terms
 from codebind_hf.training.freezing import trainable_parts
 
 
@@ -178,6 +180,30 @@ def test_lens_mode_trains_the_towers_as_vitlens_does(sense: str, millions: str) 
     tower = model.encoders[model.config.modality(sense).encoder].tower
     assert not any(p.requires_grad for block in tower.layers[4:] for p in block.parameters())
     assert all(p.requires_grad for p in tower.stem.parameters())
+
+
+def test_a_base_of_other_sizes_takes_what_the_documentation_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    block = (
+        (FOLDER.parents[1] / "docs" / "training.md").read_text().partition("```yaml\nmodel:")[2].partition("```")[0]
+    )
+    given = yaml.safe_load(f"model:{block}")
+    CodeBindModel(CodeBindConfig(**{**SMALL_VITLENS, "shared_dim": 64})).save_pretrained(tmp_path)
+    recipe = recipe_of("vl-shapenet", preset=None, base=str(tmp_path))
+    recipe.model.update(given["model"])
+    config = recipe_config(recipe).restricted_to(["text", "image", "point_cloud"])
+    large = recipe_config(recipe_of("vl-shapenet", base=None))
+    assert (config.align_on, config.loss_weights) == (large.align_on, large.loss_weights)
+    assert (config.shared_dim, config.specific_dim) == (64, 64)
+    with caplog.at_level(logging.WARNING, logger="codebind_hf"):
+        check_fit(str(tmp_path), config)
+        warn_of_idle_terms(config)
+    assert not [record for record in caplog.records if "no effect" in record.getMessage()]
+    for encoder in config.encoder_configs.values():
+        assert given["training"]["lora_layers"] == [encoder.num_hidden_layers - 1]
+    with pytest.raises(ValueError, match=r"point_config.num_attention_heads is 2 in the base and 16 in the recipe"):
+        check_fit(str(tmp_path), recipe_config(recipe_of("vl-shapenet", base=str(tmp_path))))
 
 
 # One of them, end to end
