@@ -58,7 +58,7 @@ def check_card(checkpoint: Path) -> None:
     file = checkpoint / CARD
     if not file.is_file():
         raise ValueError(
-            f"{file}: no such file; what is published needs a card. Fix: train with test rows, or call "
+            f"{file}: no such file; what is published needs a card. Fix: call "
             "`codebind_hf.evaluation.write_model_card`."
         )
     weights_license = ModelCard.load(file).data.license

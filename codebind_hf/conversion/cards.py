@@ -31,6 +31,17 @@ VITLENS = Origin(
     "The weights are ViT-Lens's, which Tencent released under Apache 2.0; its image and text towers are OpenCLIP's.",
 )
 
+_WITHOUT_PACKAGE = """
+Without the package, by the code that lies beside the weights:
+
+```python
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained("{name}", trust_remote_code=True)
+processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)
+```
+"""
+
 
 def write_conversion_card(
     folder: str | os.PathLike[str],
@@ -57,6 +68,8 @@ def write_conversion_card(
     lines += [f'load_adapter(model, "{name}/adapter")'] * has_adapter
     lines += [f'processor = CodeBindProcessor.from_pretrained("{name}")']
     snippet = "\n".join(lines)
+    # An adapter is loaded by the package, so there is no way without it.
+    bare = "" if has_adapter else _WITHOUT_PACKAGE.format(name=name)
     text = f"""---
 {header}
 ---
@@ -68,7 +81,7 @@ Converted from {source} by `codebind_hf`; the weights are those of the original.
 ```python
 {snippet}
 ```
-
+{bare}
 {origin.sentence}
 """
     path.write_text(text)

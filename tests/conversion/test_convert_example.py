@@ -49,6 +49,7 @@ def test_imagebind_becomes_a_folder_with_model_and_processor(
     card = (tmp_path / "out" / "README.md").read_text()
     assert "license: cc-by-nc-sa-4.0" in card
     assert "adapter" not in card
+    assert "trust_remote_code=True" in card
 
 
 def test_an_experiment_becomes_a_base_and_an_adapter(
@@ -77,6 +78,7 @@ def test_files_of_vitlens_become_one_folder(options: list[object], tmp_path: Pat
         torch.save({"state_dict": revert_vitlens(part, "single")}, files[-1])
     done = convert("--vitlens", *files, *options)
     assert done.returncode == 0, done.stderr
+    assert "Point clouds: 40 points in 9 groups of 7 (nearest)." in done.stdout
     assert "senses: text, image, video, audio, point_cloud" in done.stdout
     model, processor = (kind.from_pretrained(tmp_path / "out") for kind in (CodeBindModel, CodeBindProcessor))
     inputs = processor(text=["a bell"], audio=[TONE], point_clouds=[np.random.default_rng(0).normal(size=(90, 3))])

@@ -399,9 +399,13 @@ def test_after_merging_another_adapter_fits(saved: SimpleNamespace) -> None:
         pytest.param({"encoders": []}, "encoders: got none; choose from text, vision, audio", id="none"),
         pytest.param({"rank": 0}, "rank: got 0", id="rank"),
         pytest.param({"modules": "mlp"}, "modules: got 'mlp'; allowed: 'all', 'attention'", id="modules"),
-        pytest.param({"layers": [4]}, r"layers: got \[4\]; the tower of 'audio' has 4 blocks", id="too-deep"),
-        pytest.param({"layers": [-1]}, r"layers: got \[-1\]", id="negative"),
-        pytest.param({"layers": []}, r"layers: got \[\]", id="no-layer"),
+        pytest.param(
+            {"layers": [4]},
+            r"layers \(lora_layers of a recipe\): got \[4\]; the tower of 'audio' has 4 blocks",
+            id="too-deep",
+        ),
+        pytest.param({"layers": [-1]}, r"layers \(lora_layers of a recipe\): got \[-1\]", id="negative"),
+        pytest.param({"layers": []}, r"layers \(lora_layers of a recipe\): got \[\]", id="no-layer"),
     ],
 )
 def test_a_wrong_place_for_an_adapter_is_named(options: dict[str, Any], named: str) -> None:
