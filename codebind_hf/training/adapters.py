@@ -83,7 +83,8 @@ def _blocks(model: CodeBindModel, encoder: str, layers: list[int] | None) -> str
         layers = list(range(count - max(1, count // 2), count))
     if not count or not layers or layers[0] < 0 or layers[-1] >= count:
         raise ValueError(
-            f"layers (lora_layers of a recipe): got {layers}; the tower of {encoder!r} has {count} blocks, counted from 0."
+            f"layers (lora_layers of a recipe): got {layers}; the tower of {encoder!r} has {count} "
+            "blocks, counted from 0."
         )
     return "|".join(map(str, layers))
 
