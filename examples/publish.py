@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 
@@ -28,6 +28,7 @@ OF_THE_CHECKPOINT = (CARD, "LICENSE*", "adapter/*", "*.png")
 OF_THE_RUN = ("report.json", "report.md", "figures/*.png")
 # A vocabulary may hold anything that looks like a path; code is the package's own.
 UNCHECKED = ("tokenizer.json",)
+WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
 TEXT = (".json", ".md", ".txt", ".jinja")
 ROOTS = "home|root|Users|tmp|mnt|media|data|scratch|work|srv|opt|var|private|Volumes"
 MACHINE_PATH = re.compile(rf"(?<![\w.~:/-])/({ROOTS})/[\w.][^\s\"'`)\]]*|(?<![A-Za-z])[A-Z]:\\+\w+")
@@ -116,7 +117,11 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
     # The Hub does not change a repository that exists.
     if private and not api.model_info(repo_id).private:
         raise ValueError(f"--private: {repo_id} exists and is public. Fix: make it private, or name a new one.")
-    operations = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files_of(folder)]
+    files = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
+    operations: list = [CommitOperationAdd(name, path) for name, path in files.items()]
+    # Older weights under other names, whole or in shards, would be found before these.
+    present = [entry.rfilename for entry in api.model_info(repo_id).siblings or []]
+    operations += [CommitOperationDelete(name) for name in present if name.endswith(WEIGHTS) and name not in files]
     return api.create_commit(repo_id, operations, commit_message="Upload model, processor, code and card").commit_url
 
 

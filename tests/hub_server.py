@@ -124,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
                 brought[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 brought[value["path"]] = self.server.objects[value["oid"]]
+            elif entry["key"] == "deletedFile":
+                del repository.files[value["path"]]
         repository.files |= brought
         repository.commits.append(sorted(brought))
         place = f"{self.server.url}/{repo_id}/commit/{repository.head}"

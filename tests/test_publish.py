@@ -196,6 +196,18 @@ def test_a_public_repository_is_not_taken_for_a_private_one(
     assert repository.files == files_of(published.dry)
 
 
+def test_weights_of_before_are_not_left_beside_the_new_ones(
+    online: ModuleType, server: HubServer, published: SimpleNamespace
+) -> None:
+    """The library would read the old ones."""
+    repository = server.repositories["someone/sharded"] = Repository(private=False)
+    old = ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    repository.files |= dict.fromkeys((*old, "notes.txt"), b"old")
+    online.upload(published.dry, "someone/sharded", private=False)
+    assert repository.files == {**files_of(published.dry), "notes.txt": b"old"}
+    assert len(repository.commits) == 1
+
+
 def test_a_login_that_is_missing_is_said(
     online: ModuleType, server: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

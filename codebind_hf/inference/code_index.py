@@ -235,7 +235,9 @@ class CodeIndex:
         lengths = values.double().norm(dim=1)
         if not bool((torch.isfinite(lengths) & (lengths > 0)).all()):
             raise ValueError("queries: got NaN, an infinite value or a query of zeros, which has no direction.")
-        return normalize(values.float(), dim=-1).unflatten(-1, (self.segments, -1))
+        # In double precision, where the norm of no float32 query overflows.
+        unit = (values.double() / lengths[:, None]).float()
+        return unit.unflatten(-1, (self.segments, -1))
 
     def _wanted(self, senses: Sequence[str] | None) -> list[int]:
         """Numbers of the senses to search."""

@@ -43,14 +43,14 @@ class CodeItems:
         Raises:
             ValueError: their keys are of another kind than those that are there.
         """
+        if not len(columns.codes):
+            return
         kind = kind_of(columns.keys)
         if self.key_kind not in (None, kind):
             raise ValueError(
                 f"keys: got {kind}, and this index has {self.key_kind}; an index has keys of one kind. Fix: give "
                 "every item a key of the same type, or none at all (running numbers)."
             )
-        if not len(columns.codes):
-            return
         self.parts.append(columns)
         # Joining equals with equals copies an item a few times, however many small pieces come.
         while len(self.parts) > 1 and _may_join(*self.parts[-2:]):
@@ -66,6 +66,8 @@ class CodeItems:
 
     def take(self, positions: NDArray[np.int64]) -> Columns:
         """The items at `positions` (one axis), in that order, with a key each."""
+        if not len(positions):
+            return self.parts[0].of(slice(0, 0))._replace(keys=positions)
         ends = np.cumsum([len(part.codes) for part in self.parts])
         owners = np.searchsorted(ends, positions, side="right")
         pieces, places = [], []

@@ -7,6 +7,7 @@ number of each item's sense and, when items have keys of their own, `keys.npy` t
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from codebind_hf.inference.code_items import CodeItems, Columns, kind_of
-from codebind_hf.inference.packed_codes import packed_size
+from codebind_hf.inference.packed_codes import packed_size, unpack_codes
 
 
 DESCRIPTION, BOOK = "index.json", "codebook.safetensors"
 FORMAT, VERSION = "codebind_hf.CodeIndex", 1
+_FILES = frozenset({DESCRIPTION, BOOK, "codes.npy", "senses.npy", "keys.npy"})
+_FIELDS = frozenset({"items", "segments", "num_codes", "code_dim", "senses", "keys"})
+# Items whose ids are checked at a time.
+_CHECKED = 2**16
 
 
 class StoredIndex(NamedTuple):
@@ -37,8 +42,8 @@ class StoredIndex(NamedTuple):
 
 def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
     """Write an index beside its folder and then move it there; errors are those of `CodeIndex.save`."""
-    final = Path(folder).absolute()
-    if final.exists() and not (final / DESCRIPTION).is_file() and not _is_empty(final):
+    final = Path(folder).resolve()
+    if final.exists() and not _may_be_replaced(final):
         raise ValueError(f"folder: {final} holds something that is no index. Fix: name a new folder.")
     with _published(final) as staged:
         save_file({"codes": index.codes}, staged / BOOK)
@@ -82,6 +87,7 @@ def read_index(folder: str | os.PathLike, mmap: bool) -> StoredIndex:
         raise ValueError(
             f"{path}: holds {columns.codes.dtype} codes and {kind_of(columns.keys)} as keys, not its own."
         )
+    _check_numbers(path, columns, about)
     items = CodeItems()
     items.append(columns)
     return StoredIndex(codes, segments, list(about["senses"]), items)
@@ -90,19 +96,22 @@ def read_index(folder: str | os.PathLike, mmap: bool) -> StoredIndex:
 @contextmanager
 def _published(final: Path) -> Iterator[Path]:
     """A folder to write to that takes its place when the block ends, and is removed if it fails."""
-    staged = final.with_name(f".{final.name}.saving-{os.getpid()}")
-    replaced = final.with_name(f".{final.name}.replaced-{os.getpid()}")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in (staged, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    staged.mkdir()
+    mark = uuid.uuid4().hex
+    staged = final.with_name(f".{final.name}.saving-{mark}")
+    replaced = final.with_name(f".{final.name}.replaced-{mark}")
+    staged.mkdir(parents=True)
     try:
         yield staged
         for file in staged.iterdir():
             _flush(file)
         if final.exists():
             final.rename(replaced)
-        staged.rename(final)
+        try:
+            staged.rename(final)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(final)
+            raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
@@ -113,8 +122,32 @@ def _flush(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _may_be_replaced(path: Path) -> bool:
+    """Whether this is a folder that holds an index and nothing else, or nothing at all."""
+    if not path.is_dir():
+        return False
+    names = {file.name for file in path.iterdir()}
+    try:
+        return not names or names <= _FILES and bool(_read_description(path))
+    except (ValueError, OSError):
+        return False
+
+
+def _check_numbers(path: Path, columns: Columns, about: dict[str, Any]) -> None:
+    """Refuse numbers of senses and ids that nothing has, which a search would take for others."""
+    if columns.senses.dtype != np.uint8:
+        raise ValueError(f"{path / 'senses.npy'}: holds {columns.senses.dtype}, not uint8.")
+    # Of a power of two codes every pattern of bits is an id.
+    has_gaps = about["num_codes"] & (about["num_codes"] - 1) != 0
+    for start in range(0, about["items"], _CHECKED):
+        part = columns.of(slice(start, start + _CHECKED))
+        if int(part.senses.max()) >= len(about["senses"]):
+            raise ValueError(f"{path / 'senses.npy'}: holds sense {part.senses.max()} of {len(about['senses'])}.")
+        if has_gaps:
+            try:
+                unpack_codes(part.codes, about["segments"], about["num_codes"])
+            except ValueError as error:
+                raise ValueError(f"{path / 'codes.npy'}: {error}") from error
 
 
 def _write_column(file: Path, parts: list[NDArray[Any]], dtype: np.dtype, width: tuple[int, ...] = ()) -> None:
@@ -138,6 +171,8 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path / DESCRIPTION}: got {kind}; expected {(FORMAT, VERSION)}, which `CodeIndex.save` writes."
         )
+    if missing := sorted(_FIELDS - about.keys()):
+        raise ValueError(f"{path / DESCRIPTION}: has no {missing[0]!r}. Fix: copy the whole folder again.")
     return about
 
 
@@ -145,7 +180,7 @@ def _read_column(file: Path, shape: tuple[int, ...], mmap: bool) -> NDArray[Any]
     try:
         # An empty file cannot be mapped.
         column = np.load(file, mmap_mode="r" if mmap and shape[0] else None, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise ValueError(f"{file}: is no array or cut short ({error}). Fix: copy the whole folder again.") from error
     if column.shape != shape:
         raise ValueError(f"{file}: has shape {column.shape} where the index has {shape}. Fix: copy the folder again.")

@@ -1,10 +1,11 @@
 """Embedding raw data of any amount, in batches: what `CodeBindModel.encode` does."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers.utils import logging
 
-from .downloads import local_items
+from .downloads import LocalItems
 from .inputs import model_input
 from .items import Item, item_named, item_of
 
@@ -163,7 +164,8 @@ class _Encoder:
         """A row in the type asked for."""
         if isinstance(row, ClipEmbeds):
             return row._replace(embeds=self.converted(row.embeds))
-        return row.numpy() if self.options.output == "numpy" else row
+        # A copy is an ordinary tensor, of which gradients may be asked for; rows come from inference mode.
+        return row.numpy() if self.options.output == "numpy" else row.clone()
 
     def in_order(self, items: Iterator[tuple[str, Item]]) -> Iterator[Any]:
         """Rows in the order of their items."""
@@ -171,14 +173,17 @@ class _Encoder:
         following = 0
         bar = logging.tqdm(desc="Encoding", unit="item", disable=not self.options.progress)
         with evaluating(self.model), bar, ExitStack() as stack:
-            for position, row in self._rows(local_items(items, self.options.allow_urls, stack)):
+            local = stack.enter_context(LocalItems(items, self.options.allow_urls))
+            # Closed before its files are gone, also when the caller stops early.
+            for position, row in stack.enter_context(closing(self._rows(iter(local)))):
                 waiting[position] = row
+                local.release(position)
                 while following in waiting:
                     bar.update()
                     yield waiting.pop(following)
                     following += 1
 
-    def _rows(self, items: Iterator[tuple[str, Item]]) -> Iterator[tuple[int, Any]]:
+    def _rows(self, items: Iterator[tuple[str, Item]]) -> Generator[tuple[int, Any], None, None]:
         clips: list[Tensor] = []
         starts: list[float] = []
         for task, tensors in self._prepared(self._tasks(items)):
@@ -250,12 +255,12 @@ class _Encoder:
                 raise ValueError(f"{label}: {item.name!r} is not in this checkpoint; it has {', '.join(self.known)}.")
             if item.name in CLIPPED and self.options.in_windows:
                 yield from self._clip_tasks(position, label, item)
-                continue
-            key = item.name, repr(sorted(item.options.items()))
-            pending.setdefault(key, []).append((position, item))
-            if len(pending[key]) == size:
-                yield self._batch(pending.pop(key))
-            elif position - next(iter(pending.values()))[0][0] >= _PATIENCE * size:
+            else:
+                key = item.name, repr(sorted(item.options.items()))
+                pending.setdefault(key, []).append((position, item))
+                if len(pending[key]) == size:
+                    yield self._batch(pending.pop(key))
+            if pending and position - next(iter(pending.values()))[0][0] >= _PATIENCE * size:
                 yield self._batch(pending.pop(next(iter(pending))))
         yield from map(self._batch, pending.values())
 
@@ -276,9 +281,13 @@ class _Encoder:
         tensor = self.model.config.modalities[item.name].tensor
         size, count = self.options.batch_size, len(windows.starts)
 
+        # A film is decoded once, in its order, whichever thread asks.
+        one_at_a_time = Lock()
+
         def prepare(begin: int) -> dict[str, Tensor]:
-            # Every clip is a sample of its own.
-            values = [windows.values(index) for index in range(begin, min(begin + size, count))]
+            with one_at_a_time:
+                # Every clip is a sample of its own.
+                values = [windows.values(index) for index in range(begin, min(begin + size, count))]
             return {tensor: torch.from_numpy(np.stack(values))}
 
         for begin in range(0, count, size):

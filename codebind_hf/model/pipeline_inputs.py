@@ -41,12 +41,14 @@ class Gallery:
         rows (`Tensor` of shape `(items,)`): of every item in `distinct_embeds`.
         indices: position of every item in the list that it came from.
         senses: of every item; `None` for embeddings given without one.
+        quantize: whether they are quantized; `None` for embeddings that were given.
     """
 
     distinct_embeds: Tensor
     rows: Tensor
     indices: tuple[int, ...]
     senses: tuple[str | None, ...]
+    quantize: bool | None = None
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -306,8 +306,9 @@ class CrossModalRetrievalPipeline(SensePipeline):
         senses (`list[str]`): senses of the gallery to search; default: all.
         top_k (`int`): items to give, 5 by default.
         modality: sense of the queries, where they do not name it.
-        processor_kwargs: keywords of the processor, such as `depth_unit`, for queries and gallery.
-        quantize (`bool`): `False` compares continuous embeddings.
+        processor_kwargs: keywords of the processor, such as `depth_unit`, for queries and for a gallery that is given
+            with them.
+        quantize (`bool`): `False` compares continuous embeddings; a gallery embedded otherwise is refused.
 
     Returns for every query a list of `{"index", "score", "sense"}`, best first: the position in the gallery (in a
     dictionary: in the list of that sense), the cosine, and the sense, where it is known. Of equal scores the first
@@ -324,13 +325,17 @@ class CrossModalRetrievalPipeline(SensePipeline):
         if after.get("gallery_modality") is not None:
             check_choice("gallery_modality", after["gallery_modality"], tuple(self.model.config.modalities))
         gallery = options.get("gallery")
+        # A call inherits what the pipeline was made with.
+        names = ("_preprocess_params", "_forward_params", "_postprocess_params")
+        made = {key: value for name in names for key, value in getattr(self, name, {}).items()}
+        given = {**made, **before, **forward, **after}
         if gallery is not None and not isinstance(gallery, Gallery):
-            # A call inherits what the pipeline was made with.
-            names = ("_preprocess_params", "_forward_params", "_postprocess_params")
-            made = {key: value for name in names for key, value in getattr(self, name, {}).items()}
-            given = {**made, **before, **forward, **after}
             wanted = {name: given[name] for name in ("quantize", "processor_kwargs") if name in given}
             gallery = self.embed_gallery(gallery, given.get("gallery_modality"), **wanted)
+        used, quantize = given.get("gallery") if gallery is None else gallery, given.get("quantize", True)
+        if used is not None and used.quantize not in (None, quantize):
+            fix = "give the gallery's items in this call, or embed_gallery(..., quantize=...)."
+            refuse("quantize", f"got {quantize}, and the gallery has quantize={used.quantize}", "one of both", fix)
         return before, forward, after if gallery is None else {**after, "gallery": gallery}
 
     def __call__(self, inputs: Any, gallery: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -375,7 +380,8 @@ class CrossModalRetrievalPipeline(SensePipeline):
         if not embeds:
             refuse("gallery", "got an empty dictionary", "items or embeddings by sense")
         distinct, rows = torch.unique(torch.cat(embeds), dim=0, return_inverse=True)
-        return Gallery(distinct, rows, tuple(index for part in embeds for index in range(len(part))), tuple(senses))
+        indices = tuple(index for part in embeds for index in range(len(part)))
+        return Gallery(distinct, rows, indices, tuple(senses), quantize if any(map(_is_raw, parts.values())) else None)
 
     def _gallery_part(
         self, items: Any, modality: str | None, label: str, **options: Any
@@ -402,6 +408,10 @@ class CrossModalRetrievalPipeline(SensePipeline):
             sense = gallery.senses[position]
             results.append({"index": gallery.indices[position], "score": score} | ({"sense": sense} if sense else {}))
         return results
+
+
+def _is_raw(items: Any) -> bool:
+    return not isinstance(items, (np.ndarray, Tensor))
 
 
 PIPELINES: dict[str, type[SensePipeline]] = {

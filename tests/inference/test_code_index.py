@@ -404,6 +404,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "cut description": (lambda path: cut(path / "index.json"), ValueError, "index.json: is no JSON"),
     "another format": (lambda path: (path / "index.json").write_text("[]"), ValueError, "index.json: got None"),
     "senses of others": (lambda path: np.save(path / "senses.npy", np.zeros(3)), ValueError, "senses.npy: has shape"),
+    "a sense too many": (
+        lambda path: np.save(path / "senses.npy", np.array([0, 9, 0, 0], np.uint8)),
+        ValueError,
+        "senses.npy: holds sense 9 of 1",
+    ),
+    "senses as floats": (lambda path: np.save(path / "senses.npy", np.zeros(4)), ValueError, "float64, not uint8"),
+    "empty codes": (lambda path: (path / "codes.npy").write_bytes(b""), ValueError, "codes.npy: is no array"),
+    "no items": (
+        lambda path: (path / "index.json").write_text('{"format": "codebind_hf.CodeIndex", "version": 1}'),
+        ValueError,
+        "index.json: has no 'code_dim'",
+    ),
     "codes as floats": (lambda path: np.save(path / "codes.npy", np.zeros((4, 3))), ValueError, "float64 codes"),
 }
 
@@ -425,6 +437,70 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="folder: .* holds something that is no index"):
         make_index(image=2).save(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("foreign", ["index.json", "thesis.txt"])
+def test_a_folder_with_files_of_others_is_not_replaced(foreign: str, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    make_index(image=2).save(folder)
+    (folder / foreign).write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match="folder: .* holds something that is no index"):
+        make_index(image=3).save(folder)
+    assert (folder / foreign).read_text() == '{"mine": 1}'
+    assert (folder / "codes.npy").is_file()
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    make_index(image=2).save(tmp_path / "index")
+    (tmp_path / "link").symlink_to(tmp_path / "index")
+    make_index(image=3).save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert len(CodeIndex.load(tmp_path / "index")) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"index", "link"}
+
+
+def test_an_index_is_still_there_when_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_index(image=2).save(tmp_path / "index")
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if ".saving-" in self.name:
+            raise OSError("no room")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="no room"):
+        make_index(image=3).save(tmp_path / "index")
+    assert len(CodeIndex.load(tmp_path / "index")) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_ids_that_the_book_does_not_have_are_refused(tmp_path: Path) -> None:
+    index = CodeIndex(make_codes(6), 4)
+    index.add(random_ids(3, 4, 6), "image")
+    index.save(tmp_path / "index")
+    np.save(tmp_path / "index" / "codes.npy", np.full_like(np.load(tmp_path / "index" / "codes.npy"), 255))
+    with pytest.raises(ValueError, match=r"codes.npy: packed: holds the id 7, and a book of 6 codes"):
+        CodeIndex.load(tmp_path / "index")
+
+
+@each_backend
+@pytest.mark.parametrize("factor", [1e20, 1e-20, 1e37])
+def test_queries_of_any_length_have_the_same_cosines(backend: str, factor: float) -> None:
+    index, queries = make_index(backend, image=50), unit(3, 24)
+    expected, found = (index.search(each, top_k=50) for each in (queries, queries * factor))
+    assert np.array_equal(found.keys, expected.keys)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+
+
+def test_nothing_is_a_shard_and_a_choice_too() -> None:
+    index = make_index()
+    index.add(random_ids(2), "image", keys=["a", "b"])
+    index.add(random_ids(0), "image", keys=[])
+    assert len(index) == 2
+    assert index.reconstruct([]).shape == (0, 24)
 
 
 def test_a_search_never_holds_the_embeddings(tmp_path: Path) -> None:

@@ -315,6 +315,18 @@ def test_of_equal_items_the_first_comes_first(retrieve: Pipeline, embed: Pipelin
     assert len(set(scores)) == 5
 
 
+def test_a_gallery_of_the_other_kind_is_refused(make: Callable[..., Pipeline]) -> None:
+    pipe = make(RETRIEVE, gallery=["a bell", "a ring"])
+    assert pipe("a bell", quantize=True)[0]["score"] == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ValueError, match="quantize: got False, and the gallery has quantize=True"):
+        pipe("a bell", quantize=False)
+    assert pipe("a bell", gallery=["a bell"], quantize=False)[0]["score"] == pytest.approx(1, abs=1e-6)
+    gallery = pipe.embed_gallery(["a bell"], quantize=False)
+    with pytest.raises(ValueError, match="quantize: got True, and the gallery has quantize=False"):
+        pipe("a bell", gallery=gallery)
+    assert pipe("a bell", gallery=gallery, quantize=False)[0]["score"] == pytest.approx(1, abs=1e-6)
+
+
 def test_galleries_of_every_form_give_the_same(retrieve: Any, embed: Pipeline) -> None:
     values = [item("image", seed) for seed in range(4)]
     expected = retrieve("a ring", gallery=values)

@@ -277,7 +277,9 @@ def test_a_rated_processor_asks_for_the_rate() -> None:
 
 
 def test_timed_clips_ask_for_the_frame_rate() -> None:
-    with pytest.raises(ValueError, match="videos: got no frame rate.*'fps': rate.*videos_kwargs=.'clip_seconds': None"):
+    with pytest.raises(
+        ValueError, match="videos: got no frame rate.*'fps': rate.*videos_kwargs=.'clip_seconds': None"
+    ):
         CodeBindVideoImageProcessor(clip_seconds=2.0)(np.zeros((4, 8, 8, 3), np.uint8))
 
 

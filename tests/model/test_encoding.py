@@ -1,9 +1,12 @@
 """`encode`, `similarity` and `probabilities`: any items, in their order, in bounded memory."""
 
 import http.server
+import io
+import tempfile
 import threading
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +148,31 @@ def test_a_stream_is_read_as_it_is_needed(
     assert (np.stack(first + rest) * whole).sum(1).min() > 0.9
 
 
+def test_clips_do_not_hold_back_what_waits_for_its_batch(model: CodeBindModel, processor: CodeBindProcessor) -> None:
+    taken = 0
+
+    def items() -> Iterator[Any]:
+        nonlocal taken
+        yield "a bell"
+        for i in range(300):
+            taken += 1
+            yield sound(0.3, seed=i)
+
+    stream = model.encode_stream(items(), processor, batch_size=2, clips="sliding")
+    next(stream)
+    assert taken < 40
+    stream.close()
+
+
+def test_rows_may_be_trained_on(model: CodeBindModel, processor: CodeBindProcessor) -> None:
+    head = torch.nn.Linear(24, 2)
+    rows = [next(model.encode_stream(["a bell"], processor, output="torch"))]
+    rows.append(model.encode([sound()], processor, output="torch", clips="sliding", pool="none")[0].embeds)
+    for row in rows:
+        head(row).sum().backward()
+    assert head.weight.grad is not None
+
+
 def test_a_stream_that_is_closed_puts_the_mode_back(model: CodeBindModel, processor: CodeBindProcessor) -> None:
     model.train()
     stream = model.encode_stream(["a"] * 9, processor, batch_size=2, num_workers=1)
@@ -206,6 +234,22 @@ def test_clips_of_a_video_have_their_times(model: CodeBindModel, processor: Code
         assert clips.embeds.shape == (8, 24)
     with pytest.raises(ValueError, match=r"items\[0\]: got a video without its frame rate"):
         model.encode([Video(frames)], processor, clips="sliding")
+
+
+def test_threads_share_a_film(model: CodeBindModel, processor: CodeBindProcessor, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        for image in rng().integers(0, 256, (100, 24, 32, 3), dtype=np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    options = {"clips": "sliding", "hop_seconds": 0.5, "pool": "none", "batch_size": 1}
+    (alone,) = model.encode([tmp_path / "a.mp4"], processor, **options)
+    for _ in range(3):
+        (together,) = model.encode([tmp_path / "a.mp4"], processor, num_workers=3, **options)
+        assert together.starts == alone.starts
+        np.testing.assert_array_equal(together.embeds, alone.embeds)
 
 
 def test_items_that_are_no_recordings_are_one_clip(model: CodeBindModel, processor: CodeBindProcessor) -> None:
@@ -303,6 +347,72 @@ def test_urls_are_fetched_when_they_are_allowed(
     expected = model.encode([tmp_path / "a.png"], processor)
     np.testing.assert_allclose(found[:2], np.repeat(expected, 2, axis=0), atol=1e-6)
     assert not np.allclose(found[2], found[0])
+
+
+@contextmanager
+def answering(respond: Callable[[http.server.BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """The address of a server that answers every request so."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        do_GET = respond
+
+        def log_message(self, *args: Any) -> None:
+            """Nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/a.png"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def headed(status: int, body: bytes = b"", **headers: str) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
+    def respond(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return respond
+
+
+@pytest.mark.parametrize(
+    ("respond", "message"),
+    [
+        pytest.param(headed(200, b"x" * 500, content_length="1000"), "cut short: 500 of 1000 bytes", id="cut"),
+        pytest.param(headed(200, b"5\r\nab", transfer_encoding="chunked"), "cannot be fetched", id="cut-chunk"),
+        pytest.param(headed(302, location="ftp://127.0.0.1/a.png"), "it redirects to ftp://", id="other-scheme"),
+        pytest.param(headed(500), "cannot be fetched .*500", id="error"),
+    ],
+)
+def test_downloads_that_fail_name_the_item(
+    model: CodeBindModel, processor: CodeBindProcessor, respond: Any, message: str
+) -> None:
+    with answering(respond) as url, pytest.raises(OSError, match=rf"items\[0\]: http.*{message}"):
+        model.encode([url], processor, allow_urls=True)
+
+
+def test_a_url_with_a_space_is_named(model: CodeBindModel, processor: CodeBindProcessor) -> None:
+    with pytest.raises(OSError, match=r"items\[0\]: http://127.0.0.1/my file.wav cannot be fetched"):
+        model.encode(["http://127.0.0.1/my file.wav"], processor, allow_urls=True)
+
+
+def test_a_downloaded_file_is_gone_when_its_row_is_there(
+    model: CodeBindModel, processor: CodeBindProcessor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stored = io.BytesIO()
+    picture().save(stored, "PNG")
+    with answering(headed(200, stored.getvalue())) as url:
+        stream = model.encode_stream([url] * 4, processor, batch_size=1, allow_urls=True)
+        for _ in range(3):
+            next(stream)
+            assert len([path for path in tmp_path.rglob("*") if path.is_file()]) <= 1
+        stream.close()
+    assert not any(tmp_path.iterdir())
 
 
 # Scores
