@@ -223,7 +223,15 @@ class CodeIndex:
 
     def _queries(self, queries: Any) -> Tensor:
         """Unit queries `(queries, segments, code_dim)`, float32."""
-        values = queries.detach().cpu() if isinstance(queries, Tensor) else torch.from_numpy(np.array(queries))
+        if not isinstance(queries, Tensor):
+            queries = np.array(queries)
+            if queries.dtype.kind not in "fiu":
+                raise ValueError(
+                    f"queries: got {queries.dtype} of shape {queries.shape}; expected embeddings or code ids. Fix: "
+                    "encode first, and take one sense of the dictionary."
+                )
+            queries = torch.from_numpy(queries)
+        values = queries.detach().cpu()
         if not values.is_floating_point():
             ids = torch.from_numpy(checked_ids("queries", values, self.num_codes, self.segments).astype(np.int64))
             values = self.codes[ids].flatten(-2)

@@ -1,7 +1,8 @@
 """Embedding raw data of any amount, in batches: what `CodeBindModel.encode` does."""
 
+import re
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -249,7 +250,7 @@ class _Encoder:
     def _tasks(self, items: Iterator[tuple[str, Item]]) -> Iterator[_Task]:
         """Batches of items with the same sense and options, and the clips of recordings."""
         size = self.options.batch_size
-        pending: dict[tuple[str, str], list[tuple[int, Item]]] = {}
+        pending: dict[tuple[str, str], list[tuple[int, str, Item]]] = {}
         for position, (label, item) in enumerate(items):
             if item.name not in self.known:
                 raise ValueError(f"{label}: {item.name!r} is not in this checkpoint; it has {', '.join(self.known)}.")
@@ -257,22 +258,27 @@ class _Encoder:
                 yield from self._clip_tasks(position, label, item)
             else:
                 key = item.name, repr(sorted(item.options.items()))
-                pending.setdefault(key, []).append((position, item))
+                pending.setdefault(key, []).append((position, label, item))
                 if len(pending[key]) == size:
                     yield self._batch(pending.pop(key))
             if pending and position - next(iter(pending.values()))[0][0] >= _PATIENCE * size:
                 yield self._batch(pending.pop(next(iter(pending))))
         yield from map(self._batch, pending.values())
 
-    def _batch(self, chosen: list[tuple[int, Item]]) -> _Task:
-        positions, items = [position for position, _ in chosen], [item for _, item in chosen]
+    def _batch(self, chosen: list[tuple[int, str, Item]]) -> _Task:
+        positions, items = [position for position, _, _ in chosen], [item for *_, item in chosen]
         name = items[0].name
         argument = self.model.config.modalities[name].argument
         options = dict(items[0].options)
         if name in CLIPPED and isinstance(self.options.clips, int):
             options["num_clips"] = self.options.clips
         given = {argument: [item.raw for item in items], **({f"{argument}_kwargs": options} if options else {})}
-        return _Task(name, positions, lambda: dict(self.processor(**given, return_tensors="pt")))
+
+        def prepare() -> dict[str, Tensor]:
+            with _labelled(argument, [label for _, label, _ in chosen]):
+                return dict(self.processor(**given, return_tensors="pt"))
+
+        return _Task(name, positions, prepare)
 
     def _clip_tasks(self, position: int, label: str, item: Item) -> Iterator[_Task]:
         argument = self.model.config.modalities[item.name].argument
@@ -294,3 +300,16 @@ class _Encoder:
             starts = windows.starts[begin : begin + size]
             work = lambda begin=begin: prepare(begin)  # noqa: E731
             yield _Task(item.name, [position], work, starts, windows.seconds, begin + size >= count)
+
+
+@contextmanager
+def _labelled(argument: str, labels: Sequence[str]) -> Iterator[None]:
+    """Name items as the caller knows them in what the processor says of one in its batch."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        named = re.match(rf"{argument}\[(\d+)\]", str(error))
+        if named is None:
+            raise
+        kind = ValueError if isinstance(error, ValueError) else OSError
+        raise kind(labels[int(named[1])] + str(error)[named.end() :]) from error

@@ -173,7 +173,8 @@ _OPTION_NAMES = {"unit": "depth_unit", "range": "thermal_range"}
 def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = False) -> Item:
     """A value of a mixed list as an item: wrapped, `{"depth": map}`, a text, a path, a picture, a sound with its rate.
 
-    A string is a text, unless it is the path of a file that exists and whose suffix tells its sense.
+    A string is a text, unless it is the path of a file or, with a separator in it, of a folder of frames. One that
+    ends like a file and names none is refused, as is a file that may be of several senses.
 
     Args:
         label: of the value, for messages.
@@ -190,8 +191,12 @@ def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = F
             return _item_of_path(Path(urllib.parse.urlsplit(value).path), label, value)
         if is_url(value):
             refuse(label, f"got the URL {value!r}", "local files", "pass allow_urls=True, or wrap words as Text(...).")
-        sense = _BY_SUFFIX.get(Path(value).suffix.lower())
-        return item_named(sense, value) if sense and os.path.exists(value) else Text(value)
+        suffix = Path(value).suffix.lower()
+        if suffix in _BY_SUFFIX and not os.path.exists(value):
+            fix = "correct the path, or wrap words as Text(...)."
+            refuse(label, f"got {value!r}, which ends like a file and names none", "a file that exists", fix)
+        is_frames = os.path.isdir(value) and any(mark in value for mark in (os.sep, "/"))
+        return _item_of_path(Path(value), label, value) if is_frames or suffix in _BY_SUFFIX else Text(value)
     if isinstance(value, os.PathLike):
         return _item_of_path(Path(value), label, value)
     if isinstance(value, Pillow.Image):

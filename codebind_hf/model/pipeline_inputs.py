@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .items import Item, item_named
+from .items import Item, item_named, item_of
 from .sense_processing import check_choice
 from .sense_values import check_finite, describe, refuse
 
@@ -76,7 +76,7 @@ class Gallery:
 
 
 def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> Item:
-    """What is of a known sense: wrapped, a text, a `PIL.Image`, a dictionary that names it, or any with `modality`.
+    """What is of a known sense: as `encode` tells it, a dictionary that names it, or any with `modality`.
 
     Raises:
         ValueError: the item does not tell its sense, or names one that the checkpoint lacks or `modality` rules out.
@@ -96,11 +96,12 @@ def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> Item:
         if len(senses) > 1:
             refuse("item", f"got {' and '.join(senses)} in one item", "one sense", f'pass modality="{senses[0]}".')
         return item_named(senses[0], item[senses[0]])
-    sense = "text" if isinstance(item, str) else "image" if isinstance(item, Image.Image) else None
-    if sense not in known:
-        got = f"got {describe(item)}" + (", which may be of any sense" if sense is None else "")
-        refuse("item", got, f"a sense among {', '.join(known)}", fix)
-    return item_named(str(sense), item)
+    if not isinstance(item, (str, os.PathLike, Image.Image)):
+        refuse("item", f"got {describe(item)}, which may be of any sense", f"a sense among {', '.join(known)}", fix)
+    found = item_of(item, "item", known)
+    if found.name not in known:
+        refuse("item", f"got {describe(item)}", f"a sense among {', '.join(known)}", fix)
+    return found
 
 
 def numbered(items: Iterable[Any]) -> Iterator[Numbered]:

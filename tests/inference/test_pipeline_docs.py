@@ -29,7 +29,7 @@ def test_the_blocks_of_the_page_run(checkpoint: Path, tmp_path: Path, monkeypatc
         "depth_map": item("depth"),
         "millimetres": (item("depth") * 1000).astype(np.uint16),
         "eeg": item("eeg"),
-        "recordings": [item("imu", seed) for seed in range(3)],
+        "recordings": [item("eeg", seed) for seed in range(3)],
         "pictures": [item("image", seed) for seed in range(3)],
         "sounds": [item("audio", seed) for seed in range(3)],
     }

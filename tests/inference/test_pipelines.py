@@ -212,6 +212,17 @@ def test_files_are_read(embed: Pipeline, tmp_path: Path) -> None:
     np.testing.assert_array_equal(embed(files), embed([picture, {"radar": item("radar")}]))
 
 
+def test_strings_and_paths_are_what_they_are_to_encode(embed: Pipeline, tmp_path: Path) -> None:
+    item("image").save(tmp_path / "a.png")
+    expected = embed(item("image"))
+    for value in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(embed(value), expected)
+    with pytest.raises(ValueError, match=r"item: got 'b.png', which ends like a file and names none"):
+        embed("b.png")
+    with pytest.raises(ValueError, match="item: got the URL 'https://example.org/a.png'"):
+        embed("https://example.org/a.png")
+
+
 def test_a_row_of_many_senses_gives_up_the_one_asked_for(embed: Pipeline) -> None:
     row = {"text": "a ring", "imu": item("imu"), "label": "a ring"}
     np.testing.assert_array_equal(embed(row, modality="imu"), embed({"imu": item("imu")}))

@@ -85,7 +85,7 @@ def test_a_mixed_list_keeps_its_order_and_equals_every_sense_by_itself(
         Text("a.png"),
         Eeg(tmp_path / "eeg.npy"),
         PointCloud(rng().normal(size=(50, 3))),
-        "missing.png",
+        Text("missing.png"),
         Thermal(np.full((20, 30), 30.0), range=(0.0, 60.0)),
         Audio(sound()["array"], sampling_rate=16_000),
     ]
@@ -347,6 +347,42 @@ def test_urls_are_fetched_when_they_are_allowed(
     expected = model.encode([tmp_path / "a.png"], processor)
     np.testing.assert_allclose(found[:2], np.repeat(expected, 2, axis=0), atol=1e-6)
     assert not np.allclose(found[2], found[0])
+
+
+def test_words_are_not_taken_for_files_nor_files_for_words(
+    model: CodeBindModel, processor: CodeBindProcessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bell").mkdir()
+    (tmp_path / "frames" / "a").mkdir(parents=True)
+    picture().save(tmp_path / "frames" / "a" / "0.png")
+    np.save(tmp_path / "map.npy", np.ones((4, 4)))
+    np.testing.assert_array_equal(
+        model.encode(["bell", "e.g. 1.5"], processor), model.encode([Text("bell"), Text("e.g. 1.5")], processor)
+    )
+    np.testing.assert_array_equal(
+        model.encode(["frames/a"], processor), model.encode([Video(tmp_path / "frames" / "a")], processor)
+    )
+    for value, message in {
+        "map.npy": r"got 'map.npy', which may be of several senses",
+        "nope.wav": r"got 'nope.wav', which ends like a file and names none",
+    }.items():
+        with pytest.raises(ValueError, match=rf"items\[1\]: {message}"):
+            model.encode(["a bell", value], processor)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_bad_item_has_its_place_in_the_whole_list(
+    model: CodeBindModel, processor: CodeBindProcessor, num_workers: int
+) -> None:
+    depths: list[Any] = [{"depth": np.ones((4, 4), np.float32)} for _ in range(20)]
+    depths[17] = {"depth": np.full((4, 4), np.nan, np.float32)}
+    mixed = [one for depth in depths for one in ("a bell", depth)]
+    options = {"batch_size": 4, "num_workers": num_workers}
+    with pytest.raises(ValueError, match=r"^items\[35\]: "):
+        model.encode(mixed, processor, **options)
+    with pytest.raises(ValueError, match=r"^items\['depth'\]\[17\]: "):
+        model.encode({"depth": [one["depth"] for one in depths]}, processor, **options)
 
 
 @contextmanager
