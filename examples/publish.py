@@ -20,6 +20,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
+from codebind_hf.model.pipelines_codebind import MultimodalEmbeddingPipeline
 
 
 CARD = "README.md"
@@ -29,6 +30,8 @@ OF_THE_RUN = ("report.json", "report.md", "figures/*.png")
 # A vocabulary may hold anything that looks like a path; code is the package's own.
 UNCHECKED = ("tokenizer.json",)
 WEIGHTS = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
+# What the examples in a card load.
+LOADED_NAME = re.compile(r"""(from_pretrained\(["'])[^"']+(["'])""")
 TEXT = (".json", ".md", ".txt", ".jinja")
 ROOTS = "home|root|Users|tmp|mnt|media|data|scratch|work|srv|opt|var|private|Volumes"
 MACHINE_PATH = re.compile(rf"(?<![\w.~:/-])/({ROOTS})/[\w.][^\s\"'`)\]]*|(?<![A-Za-z])[A-Z]:\\+\w+")
@@ -81,7 +84,7 @@ def check_paths(folder: Path, checkpoint: Path) -> None:
             raise ValueError(f"{file.relative_to(folder)}: holds {named!r}, a path of one machine. Fix: take it out.")
 
 
-def stage(given: Path, folder: Path) -> None:
+def stage(given: Path, folder: Path, repo_id: str) -> None:
     """Write into `folder` exactly what is to be uploaded.
 
     Raises:
@@ -93,8 +96,9 @@ def stage(given: Path, folder: Path) -> None:
     model, information = CodeBindModel.from_pretrained(checkpoint, output_loading_info=True)
     if missing := sorted(information["missing_keys"]):
         raise ValueError(f"{checkpoint}: lacks {len(missing)} tensors of the model, such as {missing[0]}.")
-    model.save_pretrained(folder, max_shard_size="5GB")
-    CodeBindProcessor.from_pretrained(checkpoint).save_pretrained(folder)
+    # The pipeline writes model and processor, and the code of all pipelines, for those without the package.
+    processor = CodeBindProcessor.from_pretrained(checkpoint)
+    MultimodalEmbeddingPipeline(model=model, processor=processor).save_pretrained(folder, max_shard_size="5GB")
     sources = [(checkpoint, pattern) for pattern in (*OF_THE_CHECKPOINT, *OF_THE_RUN)]
     sources += [(run, pattern) for pattern in OF_THE_RUN] if run else []
     for source, pattern in sources:
@@ -102,6 +106,8 @@ def stage(given: Path, folder: Path) -> None:
             target = folder / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
+    card = folder / CARD
+    card.write_text(LOADED_NAME.sub(rf"\g<1>{repo_id}\g<2>", card.read_text(encoding="utf-8")), encoding="utf-8")
     check_paths(folder, checkpoint)
 
 
@@ -134,7 +140,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         try:
-            stage(arguments.checkpoint, folder)
+            stage(arguments.checkpoint, folder, arguments.repo_id)
             sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files_of(folder)}
             for name, size in sizes.items():
                 print(f"{size:>15,}  {name}")

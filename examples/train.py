@@ -171,7 +171,7 @@ def write_card(model: Any, recipe: Recipe, folder: Path, report: Any = None, dat
     base = Path(recipe.base or "")
     name = base.parent.name if base.name == "checkpoint" else base.name
     training = f"Trained from the weights of `{name}`." if name else ""
-    options = {"dataset": dataset, "training": training, "license": license_of(recipe.base)}
+    options = {"dataset": dataset, "training": training, "license": license_of(recipe.base), "name": folder.name}
     write_model_card(folder / "checkpoint", report, model.config, **options)
 
 

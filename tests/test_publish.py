@@ -24,7 +24,15 @@ from codebind_hf.model.tokenization import build_tokenizer
 ROOT = Path(__file__).parents[1]
 PUBLISH = ROOT / "examples" / "publish.py"
 SCRIPT = ROOT / "tests" / "scripts" / "push_remotely.py"
-CARD = "---\nlicense: apache-2.0\nlibrary_name: transformers\n---\n\n# A bell\n\n[report](report.md)\n"
+CARD = """---
+license: apache-2.0
+library_name: transformers
+---
+
+# A bell
+
+[report](report.md), `AutoModel.from_pretrained("bell", trust_remote_code=True)`
+"""
 ITEMS = {"text": ["a bell", "b"], "imu": [[[0.5] * 30] * 6, [[-0.1] * 30] * 6]}
 NAME = "someone/bells"
 
@@ -126,9 +134,12 @@ def test_a_published_folder_has_everything_and_no_state_of_training(published: S
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    assert {"modeling_codebind.py", "processing_codebind.py", "configuration_codebind.py"} <= code
-    for name in ("README.md", "model.safetensors"):
-        assert (published.dry / name).read_bytes() == (run / "checkpoint" / name).read_bytes()
+    parts = {f"{part}_codebind.py" for part in ("modeling", "processing", "configuration", "pipelines")}
+    assert parts <= code
+    name = "model.safetensors"
+    assert (published.dry / name).read_bytes() == (run / "checkpoint" / name).read_bytes()
+    # Its example loads what was published.
+    assert (published.dry / "README.md").read_text() == CARD.replace('"bell"', f'"{NAME}"')
 
 
 def test_it_says_what_it_uploads_and_where(published: SimpleNamespace, server: HubServer) -> None:
@@ -151,13 +162,16 @@ def test_the_published_repository_loads_by_its_own_code(
     processor = CodeBindProcessor.from_pretrained(run / "checkpoint")
     with torch.no_grad():
         assert_same(found["embeds"], model(**processor(**ITEMS)).embeds)
+        expected = model.encode({"text": ITEMS["text"][:1]}, processor, output="torch", quantize=True)["text"][0]
+    torch.testing.assert_close(found["embedding"], expected)
     assert found["is_one_class"], "on the Hub, unlike in a folder, all files share one package"
     copy = server.repositories[f"{NAME}-copy"].files
     entries = json.loads(copy["config.json"])["auto_map"]
     assert entries["AutoModel"] == "modeling_codebind.CodeBindModel"
     assert copy["model.safetensors"] == published.repository.files["model.safetensors"]
     assert copy["processor_config.json"] == published.repository.files["processor_config.json"]
-    code = {name for name in published.repository.files if name.endswith(".py")}
+    # The pipelines are no part of the model's code; those who save a pipeline have them.
+    code = {name for name in published.repository.files if name.endswith(".py") and "pipeline" not in name}
     assert all(copy[name] == published.repository.files[name] for name in code)
 
 
@@ -262,21 +276,21 @@ def test_a_folder_that_should_not_be_public_is_refused(
         (mine / file).write_text(text)
     (tmp_path / "stage").mkdir()
     with pytest.raises((ValueError, OSError), match=re.escape(message).replace(r"\\\\", r"\\")):
-        load_example().stage(mine, tmp_path / "stage")
+        load_example().stage(mine, tmp_path / "stage", NAME)
 
 
 def test_a_path_to_the_checkpoint_itself_is_refused_wherever_it_lies(mine: Path, tmp_path: Path) -> None:
     (mine / "report.md").write_text(f"see {(mine / 'checkpoint').resolve()}")
     (tmp_path / "stage").mkdir()
     with pytest.raises(ValueError, match=r"report.md: holds .*a path of one machine"):
-        load_example().stage(mine, tmp_path / "stage")
+        load_example().stage(mine, tmp_path / "stage", NAME)
 
 
 def test_links_and_urls_are_no_paths_of_a_machine(mine: Path, tmp_path: Path) -> None:
     text = "see https://host.org/home/page, ../figures/a.png, data/rows.jsonl, /api/models and [a](/docs/data)"
     (mine / "report.md").write_text(text)
     (tmp_path / "stage").mkdir()
-    load_example().stage(mine, tmp_path / "stage")
+    load_example().stage(mine, tmp_path / "stage", NAME)
     assert (tmp_path / "stage" / "report.md").read_text() == text
 
 
@@ -288,13 +302,13 @@ def test_weights_that_are_not_all_there_are_refused(mine: Path, tmp_path: Path) 
     (mine / "checkpoint" / "config.json").write_text(config)
     (tmp_path / "stage").mkdir()
     with pytest.raises(ValueError, match=r"lacks \d+ tensors of the model, such as "):
-        load_example().stage(mine, tmp_path / "stage")
+        load_example().stage(mine, tmp_path / "stage", NAME)
 
 
 def test_a_checkpoint_without_a_run_is_published_alone(mine: Path, tmp_path: Path) -> None:
     folder = (mine / "checkpoint").rename(mine / "converted")
     (tmp_path / "stage").mkdir()
-    load_example().stage(folder, tmp_path / "stage")
+    load_example().stage(folder, tmp_path / "stage", NAME)
     names = set(files_of(tmp_path / "stage"))
     assert {"README.md", "config.json", "model.safetensors"} <= names
     assert not names & {"report.json", "report.md", "figures/zero_shot.png"}
