@@ -13,7 +13,7 @@ from codebind_hf import CodeBindConfig, CodeBindModel
 
 
 def set_known_epsilons(config: CodeBindConfig) -> None:
-    """The library's helper writes seven names for an epsilon into every configuration; ours refuse unknown fields."""
+    """The library's tester writes seven names for an epsilon into every configuration; ours refuse unknown fields."""
     for name in config.sub_configs:
         if getattr(config, name) is not None:
             getattr(config, name).layer_norm_eps = 1.0

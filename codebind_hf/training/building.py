@@ -26,7 +26,7 @@ from codebind_hf.training.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 
-# Fields in which an encoder may differ from the base's: what only training sees, and the parts that may be added.
+# Fields in which an encoder may differ from the base's: noise of training, where sampling starts, and what is added.
 _OWN_FIELDS = frozenset(
     {"attention_dropout", "dropout", "drop_path_rate", "fps_start"}
     | {"specific_dim", "num_specific_codes", "decoder_hidden_size", "has_decoder"}
@@ -100,23 +100,27 @@ def check_fit(base: str, config: CodeBindConfig) -> None:
         ValueError: all fields that differ, and the base's values as YAML.
     """
     stored = CodeBindConfig.from_pretrained(base)
-    found = [] if stored.shared_dim == config.shared_dim else [("shared_dim", stored.shared_dim, config.shared_dim)]
-    towers: dict[str, dict[str, Any]] = {}
+    compared: list[tuple[tuple[str, ...], Any, Any]] = [(("shared_dim",), stored.shared_dim, config.shared_dim)]
     for name, encoder in config.encoder_configs.items():
-        own = stored.encoder_configs.get(name)
-        for field in _TOWER_FIELDS if own is not None else ():
-            held, wanted = (_plain(getattr(each, _DERIVED.get(field, field))) for each in (own, encoder))
-            if held != wanted:
-                found.append((f"{name}_config.{field}", held, wanted))
-                towers.setdefault(f"{name}_config", {})[field] = held
+        if own := stored.encoder_configs.get(name):
+            place = ("added_encoders", name) if name in (config.added_encoders or {}) else (f"{name}_config",)
+            for field in _TOWER_FIELDS:
+                held, wanted = (_plain(getattr(each, _DERIVED.get(field, field))) for each in (own, encoder))
+                compared.append(((*place, field), held, wanted))
+    found = [(path, held, wanted) for path, held, wanted in compared if held != wanted]
     if not found:
         return
-    sizes = {"shared_dim": stored.shared_dim} if stored.shared_dim != config.shared_dim else {}
-    differences = "; ".join(f"{name} is {held} in the base and {wanted} in the recipe" for name, held, wanted in found)
-    lines = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in {**sizes, **towers}.items())
+    fields: dict[str, Any] = {}
+    for path, held, _ in found:
+        inner = fields
+        for place in path[:-1]:
+            inner = inner.setdefault(place, {})
+        inner[path[-1]] = held
+    said = [f"{'.'.join(path)} is {held} in the base and {wanted} in the recipe" for path, held, wanted in found]
+    lines = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in fields.items())
     raise ValueError(
-        f"base: {base!r} does not fit the recipe's preset and model: {differences}. Fix: give the base's values in "
-        f"the recipe, or leave out its preset:\nmodel:\n{lines}"
+        f"base: {base!r} does not fit the recipe's preset and model: {'; '.join(said)}. Fix: give the base's values "
+        f"in the recipe, or leave out its preset:\nmodel:\n{lines}"
     )
 
 

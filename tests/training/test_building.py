@@ -11,7 +11,7 @@ import yaml
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.processing_codebind import CodeBindProcessor
 from codebind_hf.training import Recipe, build, save
-from codebind_hf.training.building import recipe_config
+from codebind_hf.training.building import check_fit, recipe_config
 
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
@@ -134,6 +134,20 @@ def test_towers_that_no_tensor_tells_apart_are_refused_with_all_that_differs(bas
     assert yaml.safe_load(fix) == held
     build(Recipe(base=str(base), model=held), ["text", "image"], [])
     build(Recipe(base=str(base), model={"vision_config": {"dropout": 0.1}}), ["text", "image"], [])
+
+
+def test_the_tower_of_an_added_sense_is_named_where_a_recipe_has_it(base: Path, tmp_path: Path) -> None:
+    radar = {**SMALL, "num_channels": 2, "input_size": [32], "patch_size": [4]}
+    model = CodeBindModel.from_pretrained(base)
+    model.add_modality("radar", radar)
+    model.save_pretrained(tmp_path)
+    config = CodeBindModel.from_pretrained(tmp_path).config
+    config.added_encoders = {"radar": {**config.added_encoders["radar"], "num_attention_heads": 4}}
+    config.shared_dim = 8 * config.shared_dim
+    with pytest.raises(ValueError, match="added_encoders.radar.num_attention_heads is 2 in the base and 4") as error:
+        check_fit(str(tmp_path), config)
+    fix = yaml.safe_load(str(error.value).partition("\nmodel:\n")[2])
+    assert fix == {"shared_dim": config.shared_dim // 8, "added_encoders": {"radar": {"num_attention_heads": 2}}}
 
 
 def test_losses_without_anything_to_judge_are_named(base: Path, caplog: pytest.LogCaptureFixture) -> None:
