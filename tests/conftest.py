@@ -1,7 +1,9 @@
 """Settings of every test: no network, one thread, the same seeds."""
 
+import logging
 import os
 import random
+from collections.abc import Iterator
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,6 +12,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from transformers.utils import logging as library_logging  # noqa: E402
 
 
 torch.set_num_threads(1)
@@ -22,3 +25,14 @@ def _seeds() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """What the library logs as a warning or worse."""
+    records: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    library_logging.add_handler(handler)
+    yield records
+    library_logging.remove_handler(handler)

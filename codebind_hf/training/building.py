@@ -112,9 +112,9 @@ def check_fit(base: str, config: CodeBindConfig) -> None:
         return
     fields: dict[str, Any] = {}
     for path, held, _ in found:
-        inner = fields
-        for place in path[:-1]:
-            inner = inner.setdefault(place, {})
+        inner: dict[str, Any] = fields
+        for key in path[:-1]:
+            inner = inner.setdefault(key, {})
         inner[path[-1]] = held
     said = [f"{'.'.join(path)} is {held} in the base and {wanted} in the recipe" for path, held, wanted in found]
     lines = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in fields.items())

@@ -1,7 +1,6 @@
 """Saving and loading: every tensor comes back, on every way in."""
 
 import json
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from common import (
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
-from transformers.utils import logging as library_logging
 
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.configuration_codebind import CodeBindConfig
@@ -55,17 +53,6 @@ def folder(model: CodeBindModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("checkpoint")
     model.save_pretrained(path)
     return path
-
-
-@pytest.fixture
-def complaints() -> Any:
-    """What the library logs as a warning or worse."""
-    records: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
-    library_logging.add_handler(handler)
-    yield records
-    library_logging.remove_handler(handler)
 
 
 def flat(value: Any, name: str = "") -> dict[str, Tensor]:
