@@ -12,11 +12,11 @@ from transformers import (
 from codebind_hf.inference.pipelines import register_pipelines
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
-from codebind_hf.model.feature_extraction_codebind import CodeBindAudioFeatureExtractor
-from codebind_hf.model.image_processing_codebind import CodeBindImageProcessor
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.outputs import CodeBindOutput
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.feature_extraction_codebind import CodeBindAudioFeatureExtractor
+from codebind_hf.processing.image_processing_codebind import CodeBindImageProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.balancing import LossBalancer
 from codebind_hf.training.trainer import CodeBindTrainer

@@ -17,7 +17,7 @@ from typing import Any
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.data import Manifest
 from codebind_hf.evaluation import EmbeddedSense, embed_dataset
-from codebind_hf.model.media import SUFFIXES
+from codebind_hf.processing.media import SUFFIXES
 
 
 READ_OUTS = {"continuous": "continuous_embeds", "quantized": "embeds"}

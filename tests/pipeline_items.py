@@ -7,8 +7,8 @@ import numpy as np
 from common import tiny_config, tiny_model
 from PIL import Image
 
-from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 WORDS = ["a ring", "a bell", "a tall glass"]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from codebind_hf.data import NineSenses
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import load_adapter
 
 

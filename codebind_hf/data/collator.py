@@ -9,6 +9,7 @@ from torch import Tensor
 
 from codebind_hf.data.columns import EXTRA_COLUMNS, present_senses
 from codebind_hf.model.modalities import MODALITIES, Modality, added_modality
+from codebind_hf.processing.arguments import argument_of
 
 
 ATTENTION_MASK = "attention_mask"
@@ -74,9 +75,7 @@ class CodeBindCollator:
     def _processed(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Tensor]:
         if self.processor is None:
             raise ValueError("processor: got None, but the rows are raw. Fix: CodeBindCollator(processor).")
-        values = {
-            modality_for(sense).argument: [rows[i][sense] for i in places] for sense, places in positions.items()
-        }
+        values = {argument_of(sense): [rows[i][sense] for i in places] for sense, places in positions.items()}
         return _trimmed(dict(self.processor(**values, return_tensors="pt")))
 
     def _stacked(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Tensor]:

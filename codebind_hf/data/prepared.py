@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from codebind_hf.data.collator import INPUT_IDS, modality_for, pad_text, pad_token_id, sense_names
+from codebind_hf.data.collator import INPUT_IDS, pad_text, pad_token_id, sense_names
+from codebind_hf.processing.arguments import argument_of
 
 
 ON_ERROR = ("raise", "skip")
@@ -84,7 +85,7 @@ def prepare_row(row: Mapping[str, Any], processor: Any, default_id: str = "") ->
     senses = sense_names(row)
     if not senses:
         raise ValueError("the row has no sense; allowed: one or more.")
-    batch = processor(**{modality_for(sense).argument: [row[sense]] for sense in senses}, return_tensors="pt")
+    batch = processor(**{argument_of(sense): [row[sense]] for sense in senses}, return_tensors="pt")
     tensors: dict[str, Tensor] = {name: torch.as_tensor(value)[0] for name, value in batch.items()}
     extras = {"id": row.get("id") or default_id, "label": row.get("label"), "attributes": row.get("attributes") or {}}
     return {"tensors": tensors, **extras}

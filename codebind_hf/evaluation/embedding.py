@@ -1,18 +1,18 @@
 """From rows to embeddings: every sense of every row through processor and model, in batches, without gradients."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from codebind_hf.data.collator import ATTENTION_MASK, CodeBindCollator
+from codebind_hf.model.evaluating import evaluating
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
 ON_ERROR = ("raise", "skip")
@@ -178,18 +178,6 @@ def class_embeddings(
     embedded = embed_texts(model, processor, texts)
     shape = (len(class_names), len(templates), -1)
     return ClassEmbeds(*(_unit_mean(part.reshape(shape)) for part in (embedded.embeds, embedded.continuous_embeds)))
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; after it every module has its own training flag back."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
 
 
 def sense_inputs(

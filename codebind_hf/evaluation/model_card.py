@@ -16,6 +16,7 @@ from codebind_hf.evaluation.report import (
     zero_shot_table,
 )
 from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.processing.arguments import argument_of
 
 
 _TAGS = ("codebind", "multimodal", "embeddings", "vector-quantization", "retrieval")
@@ -132,7 +133,7 @@ def _inputs(config: CodeBindConfig) -> str:
             size = f"{encoder.input_size[0]} x {encoder.num_channels}"
         else:
             size = " x ".join(map(str, (encoder.num_channels, *encoder.input_size)))
-        rows.append([pretty(name), f"`{modality.argument}=`", f"`{modality.tensor}`", size, modality.encoder])
+        rows.append([pretty(name), f"`{argument_of(name)}=`", f"`{modality.tensor}`", size, modality.encoder])
     return markdown_table(["sense", "processor argument", "model keyword", "size of one sample", "encoder"], rows)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codebind_hf.evaluation.embedding import EmbeddedSet, Rows, evaluating, sense_inputs
+from codebind_hf.evaluation.embedding import EmbeddedSet, Rows, sense_inputs
+from codebind_hf.model.evaluating import evaluating
 from codebind_hf.model.losses import chamfer_distance
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
 MOST_ROWS = 256

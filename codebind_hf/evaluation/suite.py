@@ -23,7 +23,7 @@ from codebind_hf.evaluation.sections import (
     zero_shot_section,
 )
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
 _TIMES_CHANCE = 5

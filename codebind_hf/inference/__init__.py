@@ -3,8 +3,8 @@
 from codebind_hf.inference.code_index import CodeIndex, SearchResult
 from codebind_hf.inference.explain import CodeUse, explain_code
 from codebind_hf.inference.packed_codes import pack_codes, packed_size, unpack_codes
-from codebind_hf.model.encoding import ClipEmbeds
-from codebind_hf.model.items import (
+from codebind_hf.model.raw_data_encoding import ClipEmbeds
+from codebind_hf.processing.items import (
     Audio,
     Depth,
     Eeg,

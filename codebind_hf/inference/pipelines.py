@@ -3,7 +3,7 @@
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from codebind_hf.model.pipelines_codebind import (
+from codebind_hf.processing.pipelines_codebind import (
     PIPELINES,
     CrossModalRetrievalPipeline,
     MultimodalEmbeddingPipeline,

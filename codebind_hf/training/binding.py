@@ -18,7 +18,8 @@ from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import PRESETS, merge_fields, preset_fields
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.arguments import argument_of
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.building import recipe_config
 from codebind_hf.training.recipe import Recipe, train
 from codebind_hf.training.stages import Stage
@@ -108,7 +109,7 @@ def binding_recipe(recipe: Recipe, sense: str, encoder: Mapping[str, Any] | None
     else:
         known = ", ".join(config.modalities)
         raise ValueError(f"sense: {sense!r} is none of {known}. Fix: describe its encoder (`encoder`, --encoder).")
-    processor = merge_fields(recipe.processor, {modality_for(sense).argument: options} if options else {})
+    processor = merge_fields(recipe.processor, {argument_of(sense): options} if options else {})
     model = merge_fields(added, recipe.model)
     return replace(recipe, preset=None, order="bind", model=model, processor=processor)
 
@@ -129,7 +130,7 @@ def _check_recipe(recipe: Recipe, sense: str, own: str) -> None:
     added = recipe.model.get("added_encoders") or {}
     if wrong := [name for name in recipe.model if name not in allowed] + [name for name in added if name != sense]:
         raise ValueError(f"model: {wrong[0]!r} may change other senses; allowed: {', '.join(allowed)}.")
-    argument = modality_for(sense).argument
+    argument = argument_of(sense)
     if wrong := [name for name in recipe.processor if name != argument]:
         raise ValueError(f"processor: {wrong[0]!r} belongs to another sense; allowed: {argument!r}.")
     if recipe.temperature is not None:

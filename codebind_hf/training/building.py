@@ -17,10 +17,10 @@ from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig, Code
 from codebind_hf.model.modalities import BRIDGE_ENCODERS
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import merge_fields, preset_fields
-from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.sense_processing import SenseProcessing
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.processing.modality_processing import ModalityProcessing
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.recipe import Recipe
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 logger = logging.getLogger(__name__)
@@ -200,6 +200,6 @@ def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, 
     return processor
 
 
-def _sense_parts(processor: CodeBindProcessor) -> Iterable[SenseProcessing]:
+def _sense_parts(processor: CodeBindProcessor) -> Iterable[ModalityProcessing]:
     parts = (getattr(processor, name) for name in processor.get_attributes())
-    return (part for part in parts if isinstance(part, SenseProcessing))
+    return (part for part in parts if isinstance(part, ModalityProcessing))

@@ -15,7 +15,7 @@ from codebind_hf.data.collator import sense_names
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modalities import MODALITIES, Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import add_lora, save_adapter
 from codebind_hf.training.arguments import MODES, CodeBindTrainingArguments
 from codebind_hf.training.freezing import train_only, trainable_parts

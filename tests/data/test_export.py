@@ -6,9 +6,9 @@ import torch
 
 from codebind_hf.data import CodeBindCollator, Manifest, NineSenses, rows_from_dataset
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.media import read_media
-from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.processing.media import read_media
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 @pytest.fixture(scope="module")

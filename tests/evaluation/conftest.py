@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from codebind_hf.model.modalities import MODALITIES
+from codebind_hf.processing.arguments import argument_of
 
 
 # Several test processes share few cores; more threads than cores make these small problems many times slower.
@@ -48,7 +49,7 @@ class FakeProcessor:
     def __call__(self, return_tensors: str, **senses: Sequence[Any]) -> dict[str, Tensor]:
         batch: dict[str, Tensor] = {}
         for modality in MODALITIES.values():
-            items = senses.get(modality.argument)
+            items = senses.get(argument_of(modality.name))
             if items is not None and modality.name == "text":
                 tokens = [[next(i for i, name in enumerate(CLASSES) if name in text), 1] for text in items]
                 batch |= {"input_ids": torch.tensor(tokens), "attention_mask": torch.ones(len(tokens), 2).long()}

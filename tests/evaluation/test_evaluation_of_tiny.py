@@ -13,7 +13,7 @@ import torch
 from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset
 from codebind_hf.evaluation import Evaluation, embed_dataset, write_model_card, write_report
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

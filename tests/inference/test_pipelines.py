@@ -20,8 +20,9 @@ from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.evaluation import class_embeddings
 from codebind_hf.inference import Audio, Depth, Sensor
 from codebind_hf.inference.pipelines import register_pipelines
-from codebind_hf.model.pipeline_inputs import Gallery
-from codebind_hf.model.pipelines_codebind import PIPELINES, SensorClassificationPipeline
+from codebind_hf.processing.arguments import argument_of
+from codebind_hf.processing.pipeline_inputs import Gallery
+from codebind_hf.processing.pipelines_codebind import PIPELINES, SensorClassificationPipeline
 
 
 SENSES = ["text", "image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg", "imu", "radar"]
@@ -54,7 +55,7 @@ def by_hand(
 ) -> Tensor:
     """The embedding of one item, from processor and model alone."""
     with torch.no_grad():
-        inputs = processor(**{model.config.modality(sense).argument: [value]})
+        inputs = processor(**{argument_of(sense): [value]})
         return model(**inputs, quantize=quantize).embeds[sense][0]
 
 

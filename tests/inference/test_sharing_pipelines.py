@@ -16,7 +16,7 @@ from transformers import pipeline
 from transformers.utils import hub
 
 from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
-from codebind_hf.model.pipelines_codebind import PIPELINES
+from codebind_hf.processing.pipelines_codebind import PIPELINES
 
 
 CLASSIFY, EMBED, RETRIEVE = PIPELINES

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, pipeline
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
-from codebind_hf.model.feature_extraction_codebind import CodeBindAudioFeatureExtractor
-from codebind_hf.model.image_processing_codebind import CodeBindImageProcessor
 from codebind_hf.model.outputs import BySense
+from codebind_hf.processing.feature_extraction_codebind import CodeBindAudioFeatureExtractor
+from codebind_hf.processing.image_processing_codebind import CodeBindImageProcessor
 
 
 TASKS = ["zero-shot-image-classification", "zero-shot-audio-classification", "image-feature-extraction"]

@@ -337,7 +337,7 @@ def test_a_subset_with_an_unknown_sense_is_refused(senses: Any, message: str) ->
 
 
 def test_modalities_have_distinct_names_at_every_edge() -> None:
-    for field in ("name", "tensor", "argument"):
+    for field in ("name", "tensor"):
         values = [getattr(modality, field) for modality in MODALITIES.values()]
         assert len(set(values)) == len(values)
     assert modality_named("radar", ("radar",)) == added_modality("radar")

@@ -13,7 +13,7 @@ from torch import Tensor
 from codebind_hf.data import NineSenses, PreparedDataset
 from codebind_hf.evaluation import embed_dataset
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training import Recipe, build, save, train
 from codebind_hf.training import binding as module
 from codebind_hf.training.binding import Binding, bind, binding_recipe, movement

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training import Recipe, build, save
 from codebind_hf.training.building import check_fit, recipe_config
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from codebind_hf.data import CodeBindCollator, NineSenses, PreparedDataset
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training import CodeBindTrainingArguments, Recipe, Stage, build, save, senses_of, train
 from codebind_hf.training import recipe as recipe_module
 
