@@ -1,1 +1,1 @@
-"""The raw data of every modality: everything that a checkpoint carries as code of its processor and pipelines. Flat."""
+"""Raw data of every modality: what a checkpoint carries as code of its processor and pipelines. Flat."""
