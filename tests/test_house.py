@@ -34,9 +34,9 @@ PUBLIC = {
         CodeBindTrainer CodeBindTrainingArguments LossBalancer""",
     "codebind_hf.conversion": """clip_tokenizer codebind_processor convert_codebind convert_imagebind convert_vitlens
         imagebind_processor revert_codebind revert_imagebind revert_vitlens vitlens_processor""",
-    "codebind_hf.data": """CodeBindCollator Manifest NineSenses PreparedDataset SenseBatchSampler
+    "codebind_hf.data": """CodeBindCollator Manifest NineSenses PreparedDataset ModalityBatchSampler
         rows_from_dataset""",
-    "codebind_hf.evaluation": """ClassEmbeds EmbeddedSense EmbeddedSet Evaluation ProbeResult class_embeddings
+    "codebind_hf.evaluation": """ClassEmbeds EmbeddedModality EmbeddedSet Evaluation ProbeResult class_embeddings
         code_agreement codebook_health draw_figures embed_dataset embed_texts evaluate_model linear_probe
         markdown_report mean_average_precision median_rank modality_usage pool_recall retrieval_recall
         write_model_card write_report zero_shot_accuracy""",
@@ -44,8 +44,8 @@ PUBLIC = {
         Tactile Text Thermal Video explain_code pack_codes packed_size unpack_codes""",
     "codebind_hf.inference.pipelines": """CrossModalRetrievalPipeline MultimodalEmbeddingPipeline
         SensorClassificationPipeline register_pipelines""",
-    "codebind_hf.training": """CodeBindTrainer CodeBindTrainingArguments LossBalancer Recipe SenseView Stage build
-        plan_stages save senses_of train train_only""",
+    "codebind_hf.training": """CodeBindTrainer CodeBindTrainingArguments LossBalancer Recipe ModalityView Stage build
+        plan_stages save modalities_of train train_only""",
 }
 
 

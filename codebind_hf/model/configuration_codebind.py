@@ -57,7 +57,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         code_temperature: of the softmax over codes in `cm` (1 is the paper).
         codebook_spread_rate: step of the uniformity term `cuni` on the codes, per update; used when its weight is on.
         source_scales: scalars of a converted checkpoint that no embedding depends on, by their original key.
-        added_encoders: encoders of senses a user added, by name, as plain dictionaries.
+        added_encoders: encoders of modalities a user added, by name, as plain dictionaries.
     """
 
     model_type = "codebind"
@@ -156,7 +156,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         self._validate_weights("pair_weights", PAIRS)
         for name in self.added_encoders or {}:
             if name in {*MODALITIES, *ENCODERS}:
-                raise ValueError(f"added_encoders: {name!r} is the name of a built-in sense; choose another name.")
+                raise ValueError(f"added_encoders: {name!r} is the name of a built-in modality; choose another name.")
         for name, encoder in self.encoder_configs.items():
             self._validate_encoder(name)
             if (name == "text") != (encoder.stem == "tokens"):

@@ -17,8 +17,8 @@ from .heads import Encoded, Encoder
 from .inputs import ModalityInput, model_input, model_inputs, paired_rows
 from .modalities import ENCODERS, MODALITIES
 from .modality_features import ModalityFeatures
-from .objective import Objective, SenseState
-from .outputs import BySense, CodeBindOutput, CodeIds
+from .objective import ModalityState, Objective
+from .outputs import ByModality, CodeBindOutput, CodeIds
 from .parity_codebooks import ParityCodebooks
 from .parity_losses import ParityObjective
 from .pretrained_model import CodeBindPreTrainedModel, LogitScale
@@ -32,8 +32,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
     (text apart) a specific embedding, quantized with a codebook of its encoder's own.
     """
 
-    # Takes the place of `_sense` in `forward`: `(model, value, decode, all_tokens)`. Training in chunks sets it.
-    sense_runner: Callable[..., tuple[SenseState, tuple[Tensor, ...]]] | None = None
+    # Takes the place of `_quantized` in `forward`: `(model, value, decode, all_tokens)`. Training in chunks sets it.
+    modality_runner: Callable[..., tuple[ModalityState, tuple[Tensor, ...]]] | None = None
 
     def __init__(self, config: CodeBindConfig) -> None:
         super().__init__(config)
@@ -45,7 +45,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         self.codebooks = ParityCodebooks(config) if config.parity_codebooks else SharedSpecificCodebook(config)
         self.logit_scale = LogitScale(config)
         parts = {"encoders": self.encoders, "decoders": self.decoders, "codebooks.specific": self.codebooks.specific}
-        # A checkpoint may hold senses and decoders that this configuration leaves out.
+        # A checkpoint may hold modalities and decoders that this configuration leaves out.
         ignored = [rf"^{part}\.(?!({'|'.join(held)})\.)" for part, held in parts.items()]
         self._keys_to_ignore_on_load_unexpected = ignored
         self.post_init()
@@ -72,7 +72,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
     def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
         """Like the library's, for all encoders: they are plain modules, which the library does not look into.
 
-        A dictionary changes the parts that it names, "" being the model and the senses that were added to it.
+        A dictionary changes the parts that it names, "" being the model and the modalities that were added to it.
         """
         wanted = attn_implementation if isinstance(attn_implementation, dict) else {"": attn_implementation}
         super().set_attn_implementation({"": wanted.get("", self.config._attn_implementation)}, allow_all_kernels)
@@ -175,7 +175,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
             point_values (`torch.Tensor` of shape `(batch, points, 3)`, or 6 with colours): point clouds.
             eeg_values (`torch.Tensor` of shape `(batch, channels, time)`), imu_values likewise with 6 channels.
             rows (`dict[str, torch.LongTensor]`, *optional*): with `return_loss`, which row of the batch each sample of
-                a modality belongs to, when some rows lack some senses.
+                a modality belongs to, when some rows lack some modalities.
             quantize (`bool`): `False` gives continuous shared and specific embeddings.
             return_loss (`bool`, *optional*): also compute the loss; in training mode this moves the codebooks.
             output_reconstructions (`bool`): also run the decoders.
@@ -207,7 +207,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         for name, value in inputs.items():
             decode = output_reconstructions or (learns and self._is_trained(value.modality.encoder))
             decode = decode and value.modality.encoder in self.decoders
-            run = self.sense_runner or type(self)._sense
+            run = self.modality_runner or type(self)._quantized
             states[name], hidden[name] = run(self, value, decode, all_tokens or decode)
         loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
         output = self._output(states, hidden, quantize, loss, terms)
@@ -224,7 +224,9 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         encoder = self.encoders[value.modality.encoder]
         return encoder(value.values, value.attention_mask, value.clips, all_tokens, specific)
 
-    def _sense(self, value: ModalityInput, decode: bool, all_tokens: bool) -> tuple[SenseState, tuple[Tensor, ...]]:
+    def _quantized(
+        self, value: ModalityInput, decode: bool, all_tokens: bool
+    ) -> tuple[ModalityState, tuple[Tensor, ...]]:
         """Encode, quantize and, when asked, decode one modality."""
         modality, encoder = value.modality, value.modality.encoder
         encoded = self._encode(value, all_tokens)
@@ -232,7 +234,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         specific = None
         if encoded.specific is not None:
             specific = self.codebooks.quantize("specific", encoder, encoded.specific)
-        state = SenseState(modality, _pooled(shared), None if specific is None else _pooled(specific))
+        state = ModalityState(modality, _pooled(shared), None if specific is None else _pooled(specific))
         if all_tokens:
             state.shared_tokens, state.specific_tokens = shared, specific
         if decode:
@@ -240,7 +242,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
             self._decode(state, value, encoded.hidden_states[-1])
         return state, encoded.hidden_states
 
-    def _decode(self, state: SenseState, value: ModalityInput, tokens: Tensor) -> None:
+    def _decode(self, state: ModalityState, value: ModalityInput, tokens: Tensor) -> None:
         encoder = value.modality.encoder
         tokens = tokens.unflatten(0, (-1, value.clips)).mean(1)
         values = value.values.unflatten(0, (-1, value.clips)).mean(1)
@@ -250,7 +252,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         smooth = not (self.config.parity_losses and value.modality.name == "video")
         state.target = reconstruction_target(values, state.reconstruction, state.is_points, smooth)
 
-    def _decoder_input(self, state: SenseState) -> Tensor:
+    def _decoder_input(self, state: ModalityState) -> Tensor:
         """Embeddings of all tokens, `(batch, tokens, shared_dim + specific_dim)`, as the decoder was trained with."""
         parts = [part for part in (state.shared_tokens, state.specific_tokens) if part is not None]
         released = self.config.decoder_inputs == "codes+tokens"
@@ -262,7 +264,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
 
     def _output(
         self,
-        states: dict[str, SenseState],
+        states: dict[str, ModalityState],
         hidden: dict[str, tuple[Tensor, ...]],
         quantize: bool,
         loss: Tensor | None,
@@ -278,11 +280,11 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
             loss_terms=terms,
             last_hidden_state=None if only is None else hidden[only][-1],
             pooler_output=None if only is None else embeds[only],
-            embeds=BySense(embeds),
-            continuous_embeds=BySense({name: state.shared.continuous for name, state in states.items()}),
-            specific_embeds=BySense({name: _read(part, keep) for name, part in own.items()}) or None,
-            continuous_specific_embeds=BySense({name: part.continuous for name, part in own.items()}) or None,
-            codes=BySense(
+            embeds=ByModality(embeds),
+            continuous_embeds=ByModality({name: state.shared.continuous for name, state in states.items()}),
+            specific_embeds=ByModality({name: _read(part, keep) for name, part in own.items()}) or None,
+            continuous_specific_embeds=ByModality({name: part.continuous for name, part in own.items()}) or None,
+            codes=ByModality(
                 {
                     name: CodeIds(state.shared.ids, None if state.specific is None else state.specific.ids)
                     for name, state in states.items()
@@ -291,13 +293,13 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         )
         if "text" in embeds and len(embeds) > 1:
             scaled = self.logit_scale() * embeds["text"]
-            output.logits = BySense({name: x @ scaled.T for name, x in embeds.items() if name != "text"})
+            output.logits = ByModality({name: x @ scaled.T for name, x in embeds.items() if name != "text"})
             for name, logits in output.logits.items():
                 if name in MODALITIES:
                     output[f"logits_per_{name}"] = logits
         return output
 
-    def _loss(self, states: dict[str, SenseState], rows: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, states: dict[str, ModalityState], rows: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         trained = frozenset(
             name for name, modality in self.config.modalities.items() if self._is_trained(modality.encoder)
         )
@@ -340,7 +342,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         return output if wants_dict else output.to_tuple()  # type: ignore[return-value]
 
     def add_modality(self, name: str, config: CodeBindEncoderConfig | Mapping[str, Any]) -> None:
-        """Add a sense with its own encoder, specific codebook and decoder; the rest of the model is untouched.
+        """Add a modality with its own encoder, specific codebook and decoder; the rest of the model is untouched.
 
         Args:
             name: a new name, such as `radar`; `forward` then takes `radar_values`.

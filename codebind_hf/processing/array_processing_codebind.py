@@ -1,4 +1,4 @@
-"""How do arrays of a sense that a user added become tower input?"""
+"""How do arrays of a modality that a user added become tower input?"""
 
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
     """Float arrays of `num_channels` over one or two axes -> `<name>_values` (num_channels, *input_size).
 
     Parameters:
-        name: the sense, which is also its argument.
+        name: the modality, which is also its argument.
         num_channels: leading axis of an item; it may be left out when it is 1.
         input_size: `[time]` (linear interpolation) or `[height, width]` (bilinear, smoothed); any length is accepted.
         normalize: subtract the mean and divide by the standard deviation of each "channel", the whole "item", "none".
@@ -50,12 +50,12 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
 
     @property
     def modality(self) -> str:  # type: ignore[override]
-        """The sense's name."""
+        """The modality's name."""
         return self.name
 
     @property
     def argument(self) -> str:  # type: ignore[override]
-        """Keyword of the processor: the sense's name."""
+        """Keyword of the processor: the modality's name."""
         return self.name
 
     @property

@@ -30,12 +30,12 @@ DEFAULT_BATCH_SIZE = 32
 
 
 class ModalityPipeline(Pipeline):
-    """What the pipelines share: items of any sense in, unit shared embeddings out, batch by batch.
+    """What the pipelines share: items of any modality in, unit shared embeddings out, batch by batch.
 
     An item is a text, a `PIL.Image` (an image), a wrapper such as `Depth(map, unit="mm")`, a dictionary that names its
-    sense, such as `{"depth": map}`, or with `modality="depth"` anything that the processor takes for that sense; a row
-    of several senses gives up the one that `modality` names. Lists give lists; iterators and data sets give an
-    iterator and are never held in memory.
+    modality, such as `{"depth": map}`, or with `modality="depth"` anything that the processor takes for that
+    modality; a row of several modalities gives up the one that `modality` names. Lists give lists; iterators and data
+    sets give an iterator and are never held in memory.
     """
 
     _load_processor: bool | None = True  # type: ignore[assignment]
@@ -74,7 +74,7 @@ class ModalityPipeline(Pipeline):
     def preprocess(  # type: ignore[override]
         self, item: Any, modality: str | None = None, processor_kwargs: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """The sense of one item and the tensors that the model reads."""
+        """The modality of one item and the tensors that the model reads."""
         if isinstance(item, Numbered):
             with naming(f"inputs[{item.position}]"):
                 return self.preprocess(item.value, modality, processor_kwargs)
@@ -85,15 +85,15 @@ class ModalityPipeline(Pipeline):
             own = f"{argument}_kwargs"
             keywords[own] = {**(keywords.get(own) or {}), **named.options}
         tensors = self.processor(**{argument: [named.raw]}, **keywords, return_tensors="pt")
-        return {"sense": named.name, "tensors": dict(tensors.to(self.dtype))}
+        return {"modality": named.name, "tensors": dict(tensors.to(self.dtype))}
 
     def _forward(self, batch: dict[str, Any], quantize: bool = True) -> dict[str, Tensor]:  # type: ignore[override]
-        if isinstance(batch["sense"], str):
+        if isinstance(batch["modality"], str):
             batch = {name: [value] for name, value in batch.items()}
-        return self._embed(batch["sense"], batch["tensors"], quantize)
+        return self._embed(batch["modality"], batch["tensors"], quantize)
 
     def _embed(
-        self, senses: Sequence[str], samples: Sequence[Mapping[str, Tensor]], quantize: bool
+        self, modalities: Sequence[str], samples: Sequence[Mapping[str, Tensor]], quantize: bool
     ) -> dict[str, Tensor]:
         """`embeds` `(batch, dim)` and, where there is a codebook, `codes` `(batch, segments)`, in the given order."""
         embeds: dict[int, Tensor] = {}
@@ -102,17 +102,17 @@ class ModalityPipeline(Pipeline):
             # A model that is being trained goes on as it was.
             stack.callback(self.model.train, self.model.training)
             self.model.eval()
-            for sense in dict.fromkeys(senses):
-                positions = [position for position, other in enumerate(senses) if other == sense]
+            for modality in dict.fromkeys(modalities):
+                positions = [position for position, other in enumerate(modalities) if other == modality]
                 output = self.model(**self._stacked([samples[one] for one in positions]), quantize=quantize)
-                embeds |= zip(positions, unit(output.embeds[sense]), strict=True)
-                if output.codes[sense].shared is not None:
-                    codes |= zip(positions, output.codes[sense].shared, strict=True)
+                embeds |= zip(positions, unit(output.embeds[modality]), strict=True)
+                if output.codes[modality].shared is not None:
+                    codes |= zip(positions, output.codes[modality].shared, strict=True)
         found = {"embeds": embeds, "codes": codes}
         return {name: torch.stack([rows[one] for one in sorted(rows)]) for name, rows in found.items() if rows}
 
     def _stacked(self, samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Samples of one sense in one batch; texts are padded as the tokenizer pads them."""
+        """Samples of one modality in one batch; texts are padded as the tokenizer pads them."""
         padding = {"input_ids": self.processor.tokenizer.pad_token_id, "attention_mask": 0}
         return {
             name: pad_sequence([sample[name][0] for sample in samples], batch_first=True, padding_value=padding[name])
@@ -130,26 +130,26 @@ class ModalityPipeline(Pipeline):
         quantize: bool = True,
         processor_kwargs: dict[str, Any] | None = None,
     ) -> tuple[Tensor, list[str]]:
-        """Embeddings `(items, dim)` and the sense of every item, `batch_size` items at a time.
+        """Embeddings `(items, dim)` and the modality of every item, `batch_size` items at a time.
 
         Args:
             label: what messages call the items.
         """
         parts: list[Tensor] = []
-        senses: list[str] = []
+        modalities: list[str] = []
         for batch in batches(numbered(items), batch_size):
             samples = []
             for item in batch:
                 with naming(f"{label}[{item.position}]"):
                     samples.append(self.preprocess(item.value, modality, processor_kwargs))
-            names = [sample["sense"] for sample in samples]
+            names = [sample["modality"] for sample in samples]
             with self.device_placement(), torch.no_grad():
                 tensors = self._ensure_tensor_on_device([sample["tensors"] for sample in samples], self.device)
                 parts.append(self._embed(names, tensors, quantize)["embeds"].cpu())
-            senses += names
+            modalities += names
         if not parts:
             refuse(label, "got no item", "at least one")
-        return torch.cat(parts), senses
+        return torch.cat(parts), modalities
 
     def _item_options(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Options of `preprocess` and of the model call, checked; an unknown option is refused."""

@@ -1,9 +1,10 @@
-"""What is this item? Wrappers that say which sense a value is of, and what follows from a value without one."""
+"""What is this item? Wrappers that say which modality a value is of, and what follows from a value without one."""
 
 import os
 import urllib.parse
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import InitVar, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +15,9 @@ from .values import describe, refuse
 
 
 _WRAPPERS = "Text, Image, Video, Audio, Depth, Thermal, Tactile, PointCloud, Eeg, Imu, Sensor"
-# Senses whose files nobody takes for another's. A picture may be a depth map; without a wrapper it is a picture.
+# Modalities whose files nobody takes for another's. A picture may be a depth map; without a wrapper it is a picture.
 _BY_SUFFIX: dict[str, str | None] = {
-    **{suffix: sense for sense in ("audio", "image", "video") for suffix in SUFFIXES[sense]},
+    **{suffix: modality for modality in ("audio", "image", "video") for suffix in SUFFIXES[modality]},
     ".ply": "point_cloud",
     **dict.fromkeys((".npy", ".npz"), None),
 }
@@ -24,10 +25,10 @@ _BY_SUFFIX: dict[str, str | None] = {
 
 @dataclass(frozen=True)
 class Item:
-    """A value of one sense. Every further field is an option of that sense's sub-processor, `None` for its default."""
+    """A value of one modality. Every further field is an option of its sub-processor, `None` for the default."""
 
     value: Any
-    modality: ClassVar[str]
+    kind: ClassVar[str]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -38,7 +39,7 @@ class Item:
     @property
     def name(self) -> str:
         """The modality's name."""
-        return self.modality
+        return self.kind
 
     @property
     def raw(self) -> Any:
@@ -50,21 +51,21 @@ class Item:
 class Text(Item):
     """Words, also such as are the name of a file or a URL."""
 
-    modality = "text"
+    kind = "text"
 
 
 @dataclass(frozen=True)
 class Image(Item):
     """A photograph."""
 
-    modality = "image"
+    kind = "image"
 
 
 @dataclass(frozen=True)
 class Tactile(Item):
     """The picture of a tactile sensor's gel."""
 
-    modality = "tactile"
+    kind = "tactile"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Depth(Item):
     """A depth map; `unit` is "m", "cm", "mm", metres per unit, or "disparity"."""
 
     unit: str | float | None = None
-    modality = "depth"
+    kind = "depth"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Thermal(Item):
     """A thermal map; `range` is `(low, high)` in its unit."""
 
     range: tuple[float, float] | None = None
-    modality = "thermal"
+    kind = "thermal"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class PointCloud(Item):
     """A point cloud; `color_scale` is the value of a full colour."""
 
     color_scale: float | None = None
-    modality = "point_cloud"
+    kind = "point_cloud"
 
 
 @dataclass(frozen=True)
@@ -114,21 +115,21 @@ class _Rated(Item):
 class Audio(_Rated):
     """A sound."""
 
-    modality = "audio"
+    kind = "audio"
 
 
 @dataclass(frozen=True)
 class Eeg(_Rated):
     """A recording of electrodes, `(electrodes, time)`."""
 
-    modality = "eeg"
+    kind = "eeg"
 
 
 @dataclass(frozen=True)
 class Imu(_Rated):
     """A recording of a motion sensor, `(6, time)`."""
 
-    modality = "imu"
+    kind = "imu"
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Video(Item):
     """Frames; `fps` is their rate."""
 
     fps: float | None = None
-    modality = "video"
+    kind = "video"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -151,10 +152,16 @@ class Video(Item):
 
 @dataclass(frozen=True)
 class Sensor(Item):
-    """An array of a sense that was added to the model, by its name."""
+    """An array of a modality that was added to the model, by its name."""
 
-    sense: str = ""
-    modality = ""
+    modality: str = ""
+    sense: InitVar[str | None] = None
+    kind = ""
+
+    def __post_init__(self, sense: str | None) -> None:
+        if sense is not None:
+            warnings.warn("Sensor(sense=) is called modality= now.", DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "modality", sense)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -163,8 +170,8 @@ class Sensor(Item):
 
     @property
     def name(self) -> str:
-        """The sense's name."""
-        return self.sense
+        """The modality's name."""
+        return self.modality
 
 
 _OPTION_NAMES = {"unit": "depth_unit", "range": "thermal_range"}
@@ -174,7 +181,7 @@ def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = F
     """A value of a mixed list as an item: wrapped, `{"depth": map}`, a text, a path, a picture, a sound with its rate.
 
     A string is a text, unless it is the path of a file or, with a separator in it, of a folder of frames. One that
-    ends like a file and names none is refused, as is a file that may be of several senses.
+    ends like a file and names none is refused, as is a file that may be of several modalities.
 
     Args:
         label: of the value, for messages.
@@ -182,7 +189,7 @@ def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = F
         allow_urls: take a URL by the suffix of its path.
 
     Raises:
-        ValueError: an array or a path that may be of several senses, a URL, or something else.
+        ValueError: an array or a path that may be of several modalities, a URL, or something else.
     """
     if isinstance(value, Item):
         return value
@@ -207,8 +214,8 @@ def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = F
         if len(value) == 1:
             ((name, one),) = value.items()
             return item_named(str(name), one)
-    fix = f"say its sense: a wrapper such as Depth(array, unit='m') ({_WRAPPERS}), or {{{known[-1]!r}: value}}."
-    refuse(label, f"got {describe(value)}", "an item whose sense is known", fix)
+    fix = f"say its modality: a wrapper such as Depth(array, unit='m') ({_WRAPPERS}), or {{{known[-1]!r}: value}}."
+    refuse(label, f"got {describe(value)}", "an item whose modality is known", fix)
 
 
 def is_url(value: Any) -> bool:
@@ -217,11 +224,11 @@ def is_url(value: Any) -> bool:
 
 
 def _item_of_path(path: Path, label: str, value: Any) -> Item:
-    sense = "video" if path.is_dir() else _BY_SUFFIX.get(path.suffix.lower())
-    if sense is None:
+    modality = "video" if path.is_dir() else _BY_SUFFIX.get(path.suffix.lower())
+    if modality is None:
         fix = "wrap it, such as Depth(path), Eeg(path) or Thermal(path)."
-        refuse(label, f"got {str(value)!r}, which may be of several senses", "a suffix that tells", fix)
-    return item_named(sense, value)
+        refuse(label, f"got {str(value)!r}, which may be of several modalities", "a suffix that tells", fix)
+    return item_named(modality, value)
 
 
 def item_named(name: str, value: Any) -> Item:
@@ -238,5 +245,5 @@ def item_named(name: str, value: Any) -> Item:
 
 
 _KINDS: dict[str, type[Item]] = {
-    kind.modality: kind for kind in (Text, Image, Video, Audio, Depth, Thermal, Tactile, PointCloud, Eeg, Imu)
+    each.kind: each for each in (Text, Image, Video, Audio, Depth, Thermal, Tactile, PointCloud, Eeg, Imu)
 }

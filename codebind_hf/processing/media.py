@@ -1,4 +1,4 @@
-"""Which value does a file hold? Readers for every sense, each giving what the processor accepts in memory."""
+"""Which value does a file hold? Readers for every modality, each giving what the processor accepts in memory."""
 
 import importlib
 import os
@@ -43,7 +43,7 @@ def read_media(modality: str, path: str | os.PathLike) -> Any:
     Image and tactile: RGB `PIL.Image`. Video: uint8 `(frames, height, width, 3)`, or `Frames` that are read when asked
     for (folders and films). Audio: `{"array", "sampling_rate"}`.
     Depth and thermal: `(height, width)`, integers as stored (the processor asks for the unit) or floats. Point cloud:
-    float `(points, 3)`, or as `COLORED_POINTS` also `(points, 6)`. EEG, IMU and any added sense: the array of an
+    float `(points, 3)`, or as `COLORED_POINTS` also `(points, 6)`. EEG, IMU and any added modality: the array of an
     `.npy` file.
 
     Raises:
@@ -57,7 +57,7 @@ def read_media(modality: str, path: str | os.PathLike) -> Any:
 
 
 def _checked_file(modality: str, path: str | os.PathLike) -> Path:
-    """`path` as a file that may hold this sense."""
+    """`path` as a file that may hold this modality."""
     if modality == "text":
         raise ValueError("text: text is passed as a string, not read from a file. Fix: pass open(path).read().")
     if "://" in str(path):

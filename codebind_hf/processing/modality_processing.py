@@ -1,4 +1,4 @@
-"""What every sub-processor of a sense is: checked parameters that live in JSON, and a loop over checked items."""
+"""What every sub-processor of a modality is: checked parameters that live in JSON, and a loop over checked items."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -132,7 +132,7 @@ class ModalityProcessing:
 
     @property
     def media(self) -> str:
-        """What `read_media` calls the files of this sense."""
+        """What `read_media` calls the files of this modality."""
         return self.modality
 
     def load(self, value: Any, label: str) -> Any:
@@ -147,7 +147,7 @@ class ModalityProcessing:
         return split_items(values, self.argument, self.item_ndim)
 
     def batch(self, values: Any, process: Callable[..., np.ndarray], return_tensors: str | None) -> BatchFeature:
-        """Apply `process(item, label)` to every item and stack the results under this sense's tensor name."""
+        """Apply `process(item, label)` to every item and stack the results under this modality's tensor name."""
         check_tensor_type(return_tensors)
         items, labels = self.items(values)
         arrays: Any = [process(self.load(item, label), label) for item, label in zip(items, labels, strict=True)]
@@ -157,7 +157,7 @@ class ModalityProcessing:
 
 
 class RatedProcessing(ModalityProcessing):
-    """Base of the senses that are sampled in time and need, or may have, a sampling rate."""
+    """Base of the modalities that are sampled in time and need, or may have, a sampling rate."""
 
     def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:
         """One signal with its sampling rate in Hz, if known, as one float32 array."""

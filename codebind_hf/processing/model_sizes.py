@@ -18,13 +18,13 @@ def checked_modalities(modalities: list[str] | None, has_tokenizer: bool) -> lis
     return [name for name in ARGUMENTS if name in modalities]
 
 
-def modalities_of(config: Any) -> list[str]:
-    """Built-in senses whose encoder the configuration has."""
+def configured_modalities(config: Any) -> list[str]:
+    """Built-in modalities whose encoder the configuration has."""
     return [name for name, field in CONFIG_FIELDS.items() if getattr(config, field, None) is not None]
 
 
 def size_parameters(name: str, encoder: Any) -> dict[str, Any]:
-    """Parameters of a sense's sub-processor that follow from its encoder's sizes."""
+    """Parameters of a modality's sub-processor that follow from its encoder's sizes."""
     if encoder is None:
         return {}
     size = [int(length) for length in encoder.input_size]

@@ -1,4 +1,4 @@
-"""What may a pipeline be given? The sense of an item, labels, templates, galleries: checked, and named in messages."""
+"""What may a pipeline be given? Items of a known modality, labels, templates, galleries: checked and named."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from .values import check_finite, describe, refuse
 
 # What is one item although it has a length or can be iterated over.
 ONE_ITEM = (str, bytes, os.PathLike, Mapping, np.ndarray, Tensor, Image.Image)
-# Keys of a data row that name no sense.
+# Keys of a data row that name no modality.
 _ROW_KEYS = frozenset({"id", "label", "attributes"})
 
 
@@ -40,46 +40,47 @@ class Gallery:
         distinct_embeds (`Tensor` of shape `(distinct, dim)`): unit vectors.
         rows (`Tensor` of shape `(items,)`): of every item in `distinct_embeds`.
         indices: position of every item in the list that it came from.
-        senses: of every item; `None` for embeddings given without one.
+        modalities: of every item; `None` for embeddings given without one.
         quantize: whether they are quantized; `None` for embeddings that were given.
     """
 
     distinct_embeds: Tensor
     rows: Tensor
     indices: tuple[int, ...]
-    senses: tuple[str | None, ...]
+    modalities: tuple[str | None, ...]
     quantize: bool | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def closest(self, query: Tensor, senses: Sequence[str] | None, top_k: int) -> list[tuple[int, float]]:
+    def closest(self, query: Tensor, modalities: Sequence[str] | None, top_k: int) -> list[tuple[int, float]]:
         """Position and cosine of the `top_k` items closest to one query; of equal ones, the first first."""
         cosines = (self.distinct_embeds @ query).clamp(-1.0, 1.0)[self.rows]
-        positions = torch.arange(len(self)) if senses is None else torch.tensor(self.positions(senses))
+        positions = torch.arange(len(self)) if modalities is None else torch.tensor(self.positions(modalities))
         scores, order = cosines[positions].sort(descending=True, stable=True)
         return list(zip(positions[order[:top_k]].tolist(), scores[:top_k].tolist(), strict=True))
 
-    def positions(self, senses: Sequence[str]) -> list[int]:
-        """Items of these senses.
+    def positions(self, modalities: Sequence[str]) -> list[int]:
+        """Items of these modalities.
 
         Raises:
             ValueError: the gallery has no item of one of them.
         """
-        wanted = [senses] if isinstance(senses, str) else list(senses)
-        present = sorted({sense for sense in self.senses if sense is not None})
+        wanted = [modalities] if isinstance(modalities, str) else list(modalities)
+        present = sorted({modality for modality in self.modalities if modality is not None})
         if not wanted:
-            refuse("senses", "got an empty list", ", ".join(present))
-        for sense in wanted:
-            check_choice("senses", sense, tuple(present))
-        return [position for position, sense in enumerate(self.senses) if sense in wanted]
+            refuse("modalities", "got an empty list", ", ".join(present))
+        for modality in wanted:
+            check_choice("modalities", modality, tuple(present))
+        return [position for position, modality in enumerate(self.modalities) if modality in wanted]
 
 
 def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> Item:
-    """What is of a known sense: as `encode` tells it, a dictionary that names it, or any with `modality`.
+    """What is of a known modality: as `encode` tells it, a dictionary that names it, or any with `modality`.
 
     Raises:
-        ValueError: the item does not tell its sense, or names one that the checkpoint lacks or `modality` rules out.
+        ValueError: the item does not tell its modality, or names one that the checkpoint lacks or `modality` rules
+            out.
     """
     fix = f'name it: {{"{known[-1]}": value}}, or pass modality="{known[-1]}".'
     if isinstance(item, Item):
@@ -88,19 +89,26 @@ def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> Item:
     if modality is not None:
         return item_named(modality, item[modality] if isinstance(item, Mapping) and modality in item else item)
     if isinstance(item, Mapping):
-        senses = [name for name in item if name in known and item[name] is not None]
+        modalities = [name for name in item if name in known and item[name] is not None]
         strange = [name for name in item if name not in known and name not in _ROW_KEYS]
-        if strange or not senses:
+        if strange or not modalities:
             got = f"got a dictionary with keys {', '.join(map(repr, item)) or '(none)'}"
-            refuse("item", got, f"one sense among {', '.join(known)}", fix)
-        if len(senses) > 1:
-            refuse("item", f"got {' and '.join(senses)} in one item", "one sense", f'pass modality="{senses[0]}".')
-        return item_named(senses[0], item[senses[0]])
+            refuse("item", got, f"one modality among {', '.join(known)}", fix)
+        if len(modalities) > 1:
+            refuse(
+                "item",
+                f"got {' and '.join(modalities)} in one item",
+                "one modality",
+                f'pass modality="{modalities[0]}".',
+            )
+        return item_named(modalities[0], item[modalities[0]])
     if not isinstance(item, (str, os.PathLike, Image.Image)):
-        refuse("item", f"got {describe(item)}, which may be of any sense", f"a sense among {', '.join(known)}", fix)
+        refuse(
+            "item", f"got {describe(item)}, which may be of any modality", f"a modality among {', '.join(known)}", fix
+        )
     found = item_of(item, "item", known)
     if found.name not in known:
-        refuse("item", f"got {describe(item)}", f"a sense among {', '.join(known)}", fix)
+        refuse("item", f"got {describe(item)}", f"a modality among {', '.join(known)}", fix)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Pipelines for every sense: classification with words, embedding, and retrieval across senses.
+"""Pipelines for every modality: classification with words, embedding, and retrieval across modalities.
 
 A folder that one of them saved holds this file and all it needs, so `pipeline(task, model=folder,
 trust_remote_code=True)` works where the package is not installed.
@@ -7,6 +7,7 @@ Axes in this file: B batch, C classes, T templates, D width of a shared embeddin
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -56,13 +57,13 @@ class _Shareable(ModalityPipeline):
 
 
 class SensorClassificationPipeline(_Shareable):
-    """Which of some labels fits an item of any sense: `zero-shot-sensor-classification`.
+    """Which of some labels fits an item of any modality: `zero-shot-sensor-classification`.
 
     Options, at construction or in a call:
         candidate_labels (`list[str]`): what may be answered.
         hypothesis_template (`str` or `list[str]`): texts with `{}` where a label belongs; with several, a class is the
             mean of its unit text embeddings, of unit norm again.
-        modality, processor_kwargs: sense of the items, and keywords of the processor, such as `depth_unit`.
+        modality, processor_kwargs: modality of the items, and keywords of the processor, such as `depth_unit`.
         top_k (`int`): answers to give; default: all.
         quantize (`bool`): `False` compares continuous embeddings.
 
@@ -123,10 +124,10 @@ class SensorClassificationPipeline(_Shareable):
 
 
 class MultimodalEmbeddingPipeline(_Shareable):
-    """Unit shared embeddings of items of any sense: `multimodal-embedding`.
+    """Unit shared embeddings of items of any modality: `multimodal-embedding`.
 
     Options, at construction or in a call:
-        modality, processor_kwargs: sense of the items, and keywords of the processor, such as `depth_unit`.
+        modality, processor_kwargs: modality of the items, and keywords of the processor, such as `depth_unit`.
         quantize (`bool`): `False` gives continuous embeddings.
         output: "numpy" (default), "torch" or "list".
         return_codes (`bool`): give `{"embedding", "codes"}`, where codes are the shared code ids.
@@ -154,29 +155,42 @@ class MultimodalEmbeddingPipeline(_Shareable):
         return {"embedding": embedding, "codes": convert(found["codes"][0])} if return_codes else embedding
 
 
+class Match(dict):
+    """One item that was found: `{"index", "score", "modality"}`."""
+
+    def __missing__(self, key: str) -> Any:
+        if key == "sense" and "modality" in self:
+            warnings.warn('"sense" is called "modality" now.', DeprecationWarning, stacklevel=2)
+            return self["modality"]
+        raise KeyError(key)
+
+
 class CrossModalRetrievalPipeline(_Shareable):
-    """Which items of a gallery lie closest to an item of any sense: `cross-modal-retrieval`.
+    """Which items of a gallery lie closest to an item of any modality: `cross-modal-retrieval`.
 
     Options, at construction or in a call:
-        gallery: items as for queries; `(items, dim)` embeddings; a dictionary of either by sense; or a `Gallery` that
-            `embed_gallery` made. Given at construction, it is embedded once for all calls.
-        gallery_modality: sense of the gallery's items, where they do not name it.
-        senses (`list[str]`): senses of the gallery to search; default: all.
+        gallery: items as for queries; `(items, dim)` embeddings; a dictionary of either by modality; or a `Gallery`
+            that `embed_gallery` made. Given at construction, it is embedded once for all calls.
+        gallery_modality: modality of the gallery's items, where they do not name it.
+        modalities (`list[str]`): modalities of the gallery to search; default: all.
         top_k (`int`): items to give, 5 by default.
-        modality: sense of the queries, where they do not name it.
+        modality: modality of the queries, where they do not name it.
         processor_kwargs: keywords of the processor, such as `depth_unit`, for queries and for a gallery that is given
             with them.
         quantize (`bool`): `False` compares continuous embeddings; a gallery embedded otherwise is refused.
 
-    Returns for every query a list of `{"index", "score", "sense"}`, best first: the position in the gallery (in a
-    dictionary: in the list of that sense), the cosine, and the sense, where it is known. Of equal scores the first
-    in the gallery comes first.
+    Returns for every query a list of `{"index", "score", "modality"}`, best first: the position in the gallery (in a
+    dictionary: in the list of that modality), the cosine, and the modality, where it is known. Of equal scores the
+    first in the gallery comes first.
     """
 
     task_name = "cross-modal-retrieval"
-    _options = ("gallery", "gallery_modality", "senses", "top_k")
+    _options = ("gallery", "gallery_modality", "modalities", "top_k")
 
     def _sanitize_parameters(self, **options: Any) -> Options:
+        if "senses" in options:
+            warnings.warn("senses= is called modalities= now.", DeprecationWarning, stacklevel=2)
+            options["modalities"] = options.pop("senses")
         before, forward = self._item_options(options)
         after: dict[str, Any] = {name: options[name] for name in self._options[1:] if name in options}
         check_number("top_k", after.get("top_k", 1), 1, whole=True)
@@ -213,7 +227,7 @@ class CrossModalRetrievalPipeline(_Shareable):
         """Embed a gallery for many calls; see the class for what it may be.
 
         Args:
-            modality: sense of items that do not name theirs.
+            modality: modality of items that do not name theirs.
             batch_size: items of the gallery at once; default: that of the pipeline, or 32.
 
         Raises:
@@ -227,19 +241,21 @@ class CrossModalRetrievalPipeline(_Shareable):
         }
         parts = gallery if isinstance(gallery, Mapping) else {None: gallery}
         embeds: list[Tensor] = []
-        senses: list[str | None] = []
+        modalities: list[str | None] = []
         for name, items in parts.items():
             if name is not None:
                 check_choice("gallery", name, tuple(self.model.config.modalities))
             label = "gallery" if name is None else f"gallery[{name!r}]"
             found, names = self._gallery_part(items, name or modality, label, **options)
             embeds.append(found)
-            senses += names
+            modalities += names
         if not embeds:
-            refuse("gallery", "got an empty dictionary", "items or embeddings by sense")
+            refuse("gallery", "got an empty dictionary", "items or embeddings by modality")
         distinct, rows = torch.unique(torch.cat(embeds), dim=0, return_inverse=True)
         indices = tuple(index for part in embeds for index in range(len(part)))
-        return Gallery(distinct, rows, indices, tuple(senses), quantize if any(map(_is_raw, parts.values())) else None)
+        return Gallery(
+            distinct, rows, indices, tuple(modalities), quantize if any(map(_is_raw, parts.values())) else None
+        )
 
     def _gallery_part(
         self, items: Any, modality: str | None, label: str, **options: Any
@@ -257,14 +273,15 @@ class CrossModalRetrievalPipeline(_Shareable):
         found: dict[str, Tensor],
         gallery: Gallery,
         gallery_modality: str | None = None,
-        senses: Sequence[str] | None = None,
+        modalities: Sequence[str] | None = None,
         top_k: int = 5,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Match]:
         """The closest items to one query; `gallery_modality` was of use when the gallery was embedded."""
         results = []
-        for position, score in gallery.closest(found["embeds"][0], senses, top_k):
-            sense = gallery.senses[position]
-            results.append({"index": gallery.indices[position], "score": score} | ({"sense": sense} if sense else {}))
+        for position, score in gallery.closest(found["embeds"][0], modalities, top_k):
+            modality = gallery.modalities[position]
+            match = Match(index=gallery.indices[position], score=score)
+            results.append(match if modality is None else Match(match, modality=modality))
         return results
 
 

@@ -71,7 +71,7 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         return self.modality if self.num_channels == 3 else COLORED_POINTS
 
     def load(self, value: Any, label: str) -> Any:
-        """As for every sense; colours of a PLY file, which are in [0, 1], at the scale of all others."""
+        """As for every modality; colours of a PLY file, which are in [0, 1], at the scale of all others."""
         cloud = super().load(value, label)
         if is_path(value) and str(value).lower().endswith(".ply") and cloud.shape[1] == 6:
             cloud[:, 3:] *= self.color_scale

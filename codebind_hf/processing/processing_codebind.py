@@ -1,4 +1,4 @@
-"""One processor for all senses: which sub-processor reads which argument, and what a whole call gives."""
+"""One processor for all modalities: which sub-processor reads which argument, and what a whole call gives."""
 
 import difflib
 import os
@@ -18,7 +18,7 @@ from .image_processing_codebind import (
     CodeBindThermalImageProcessor,
 )
 from .modality_processing import ModalityProcessing, check_choice, check_number, check_tensor_type
-from .model_sizes import added_sizes, checked_modalities, modalities_of, size_parameters
+from .model_sizes import added_sizes, checked_modalities, configured_modalities, size_parameters
 from .point_processing_codebind import CodeBindPointFeatureExtractor
 from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
 from .streams import Batch, Stream, StreamOptions, labelled_items
@@ -27,7 +27,7 @@ from .values import describe, refuse
 from .video_processing_codebind import CodeBindVideoImageProcessor
 
 
-# Attribute and class of every sense's sub-processor. transformers finds sub-processors by the kind in their name.
+# Attribute and class of every modality's sub-processor. transformers finds sub-processors by the kind in their name.
 _PARTS: dict[str, tuple[str, type[ModalityProcessing]]] = {
     "image": ("image_processor", CodeBindImageProcessor),
     "video": ("video_image_processor", CodeBindVideoImageProcessor),
@@ -41,7 +41,7 @@ _PARTS: dict[str, tuple[str, type[ModalityProcessing]]] = {
 }
 _CLASSES: dict[str, type] = {cls.__name__: cls for _, cls in _PARTS.values()}
 _MODALITY_OF = {argument: name for name, argument in ARGUMENTS.items()}
-# Keywords of a call that belong to one sense, beside `<argument>_kwargs` for everything else.
+# Keywords of a call that belong to one modality, beside `<argument>_kwargs` for everything else.
 _OPTIONS = {
     "sampling_rate": "audio",
     "depth_unit": "depth",
@@ -52,19 +52,19 @@ _PADDING = ("max_length", "longest")
 
 
 class CodeBindProcessor(ProcessorMixin):
-    """Turns any subset of senses into the tensors that `CodeBindModel` reads.
+    """Turns any subset of modalities into the tensors that `CodeBindModel` reads.
 
     Args:
         image_processor, video_image_processor, depth_image_processor, thermal_image_processor,
             tactile_image_processor, feature_extractor (audio), eeg_feature_extractor, imu_feature_extractor,
             point_feature_extractor: sub-processors; `None` makes one with its default parameters.
         tokenizer: reads text; without one the processor knows no text.
-        modalities: senses that the checkpoint has; `None` is all of them (without a tokenizer: all but text).
+        modalities: modalities that the checkpoint has; `None` is all of them (without a tokenizer: all but text).
         max_text_length: tokens that a text is cut and padded to, begin and end included.
         text_padding: "max_length" (every batch has the same width) or "longest" (of the batch).
         text_cleaning: `None`; "clip": repair, unescape and lower-case texts as CLIP and ImageBind do; "open_clip", the
             same with OpenCLIP's names of special tokens; "vitlens": clean captions as ViT-Lens does, then "open_clip".
-        added_modalities: parameters of `CodeBindArrayFeatureExtractor` by name of the added sense.
+        added_modalities: parameters of `CodeBindArrayFeatureExtractor` by name of the added modality.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class CodeBindProcessor(ProcessorMixin):
         Raises:
             ValueError: the checkpoint reads text and no tokenizer was given, or an override is unknown.
         """
-        modalities = modalities_of(config)
+        modalities = configured_modalities(config)
         if "text" in modalities and tokenizer is None:
             fix = "`build_tokenizer(texts)` trains one, `CLIPTokenizer.from_pretrained(...)` loads one."
             refuse("tokenizer", "got None, but the checkpoint has a text encoder", "a tokenizer", fix)
@@ -184,7 +184,7 @@ class CodeBindProcessor(ProcessorMixin):
         return_tensors: str | None = "pt",
         **kwargs: Any,
     ) -> BatchFeature:
-        """Process any subset of senses; each is one item or a list, and lists may differ in length.
+        """Process any subset of modalities; each is one item or a list, and lists may differ in length.
 
         Args:
             text: `str` or list of them.
@@ -196,15 +196,15 @@ class CodeBindProcessor(ProcessorMixin):
             point_clouds: `(points, 3)`, where the encoder sees colours also `(points, 6)`, or a path.
             eeg, imu: `(channels, time)`, `{"array", "sampling_rate"}`, or a path.
             return_tensors: "pt", "np" or `None` (lists of arrays).
-            kwargs: added senses by name; `sampling_rate` (audio), `depth_unit`, `thermal_range`; `padding` and
+            kwargs: added modalities by name; `sampling_rate` (audio), `depth_unit`, `thermal_range`; `padding` and
                 `max_length` (text; `True` is "longest"); and `<argument>_kwargs`, a dictionary of parameters of one
                 sub-processor for this call.
 
         Returns:
-            `BatchFeature` with the tensors of the senses passed, named as `CodeBindModel.forward` names them.
+            `BatchFeature` with the tensors of the modalities passed, named as `CodeBindModel.forward` names them.
 
         Raises:
-            ValueError: nothing passed, an unknown keyword, a sense this checkpoint lacks, or an unusable item.
+            ValueError: nothing passed, an unknown keyword, a modality this checkpoint lacks, or an unusable item.
             OSError: a file that cannot be read.
         """
         check_tensor_type(return_tensors)
@@ -255,7 +255,7 @@ class CodeBindProcessor(ProcessorMixin):
         allowed = [*arguments, *_OPTIONS, "return_tensors", *(f"{argument}_kwargs" for argument in arguments)]
         meant = ARGUMENTS.get(key)
         close = [meant] if meant else difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
-        fix = f"did you mean `{close[0]}=`?" if close else "a new sense needs `processor.add_modality`."
+        fix = f"did you mean `{close[0]}=`?" if close else "a new modality needs `processor.add_modality`."
         refuse(key, "unknown keyword of the processor", ", ".join(allowed), fix)
 
     def _check_present(self, argument: str) -> None:
@@ -268,7 +268,7 @@ class CodeBindProcessor(ProcessorMixin):
         refuse(argument, f"this checkpoint has no encoder for {name}", self._known())
 
     def _known(self) -> str:
-        return "senses " + ", ".join([*self.modalities, *self.added_modalities])
+        return "modalities " + ", ".join([*self.modalities, *self.added_modalities])
 
     def part(self, argument: str) -> Any:
         """The sub-processor of a call's argument."""

@@ -41,18 +41,18 @@ def split_items(values: Any, argument: str, item_ndim: int | None) -> tuple[list
         ValueError: nothing was passed, the list is empty, or an item is `None`.
     """
     if values is None:
-        refuse(argument, "got None", "one item or a list of items", f"leave `{argument}=` out for an absent sense.")
+        refuse(argument, "got None", "one item or a list of items", f"leave `{argument}=` out for an absent modality.")
     if isinstance(values, (np.ndarray, torch.Tensor)) and item_ndim is not None and values.ndim == item_ndim + 1:
         values = list(values)
     if not isinstance(values, (list, tuple)):
         return [values], [argument]
     if not values:
-        refuse(argument, "got an empty list", "at least one item", f"leave `{argument}=` out for an absent sense.")
+        refuse(argument, "got an empty list", "at least one item", f"leave `{argument}=` out for an absent modality.")
     labels = [f"{argument}[{index}]" for index in range(len(values))]
     for value, label in zip(values, labels, strict=True):
         if value is None:
-            fix = "drop the row, or process the rows that have this sense on their own (senses may differ in length)."
-            refuse(label, "got None", "an item of this sense", fix)
+            fix = "drop the row, or process the rows that have this modality on their own: lengths may differ."
+            refuse(label, "got None", "an item of this modality", fix)
     return list(values), labels
 
 

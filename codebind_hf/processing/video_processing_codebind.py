@@ -61,7 +61,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
             refuse("num_crops", "got 3 with resize_mode='stretch'", "1 for stretched frames", fix)
 
     def items(self, values: Any) -> tuple[list[Any], list[str]]:
-        """As for every sense, but a list of pictures is one video."""
+        """As for every modality, but a list of pictures is one video."""
         if isinstance(values, (list, tuple)) and values and all(_is_frame(value) for value in values):
             return [list(values)], [self.argument]
         return super().items(values)
@@ -80,7 +80,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         return np.concatenate([np.stack([fitted[index] for index in clip], axis=1) for clip in picks])
 
     def load(self, value: Any, label: str) -> Any:
-        """As for every sense; also the file that frames with a rate are in."""
+        """As for every modality; also the file that frames with a rate are in."""
         if isinstance(value, dict) and is_path(value.get("array")):
             return {**value, "array": super().load(value["array"], label)}
         return super().load(value, label)

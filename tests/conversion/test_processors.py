@@ -78,7 +78,7 @@ def bpe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def raw(config: CodeBindConfig) -> dict[str, Any]:
-    """One raw item of every sense of the configuration, by argument."""
+    """One raw item of every modality of the configuration, by argument."""
     rng = np.random.default_rng(0)
     items = {
         "text": "A café &amp; <|endoftext|>",

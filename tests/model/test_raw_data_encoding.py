@@ -24,12 +24,12 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.tokenization import build_tokenizer
 
 
-SENSES = ("text", "image", "video", "audio", "depth", "thermal", "point_cloud", "eeg")
+NAMES = ("text", "image", "video", "audio", "depth", "thermal", "point_cloud", "eeg")
 
 
 @pytest.fixture(scope="module")
 def model() -> CodeBindModel:
-    config = small_config(*SENSES, text_config={"vocab_size": 600})
+    config = small_config(*NAMES, text_config={"vocab_size": 600})
     config.text_config.bos_token_id, config.text_config.eos_token_id, config.text_config.pad_token_id = 0, 1, 2
     return tiny_model(config)
 
@@ -67,7 +67,7 @@ def wav(file: Path, seconds: float, rate: int = 16_000, seed: int = 0) -> Path:
 # Any items, in their order
 
 
-def test_a_mixed_list_keeps_its_order_and_equals_every_sense_by_itself(
+def test_a_mixed_list_keeps_its_order_and_equals_every_modality_by_itself(
     model: CodeBindModel, processor: CodeBindProcessor, tmp_path: Path
 ) -> None:
     depth = rng().uniform(0.5, 4, (20, 30)).astype(np.float32)
@@ -105,8 +105,8 @@ def test_a_mixed_list_keeps_its_order_and_equals_every_sense_by_itself(
     )
     continuous = model.encode(items, processor, batch_size=3, quantize=False)
     rows = {"text": [0, 7, 10], "image": [1, 5], "audio": [2, 6], "depth": [3], "eeg": [8]}
-    for sense, places in rows.items():
-        np.testing.assert_allclose(continuous[places], expected[sense], atol=1e-5)
+    for modality, places in rows.items():
+        np.testing.assert_allclose(continuous[places], expected[modality], atol=1e-5)
     # Millimetres are metres, up to their rounding, and a wrapped sound is the same sound.
     np.testing.assert_allclose(continuous[4], continuous[3], atol=1e-2)
     np.testing.assert_allclose(continuous[12], continuous[2], atol=1e-6)
@@ -119,10 +119,10 @@ def test_embeddings_are_those_of_the_forward_pass(model: CodeBindModel, processo
     found = model.encode({"audio": sounds, "text": texts}, processor, output="torch", quantize=False)
     codes = model.encode({"audio": sounds, "text": texts}, processor, output="codes")
     quantized = model.encode({"audio": sounds, "text": texts}, processor, output="torch")
-    for sense in ("audio", "text"):
-        torch.testing.assert_close(found[sense], output.continuous_embeds[sense], rtol=0, atol=1e-5)
-        assert torch.equal(codes[sense], output.codes[sense].shared)
-        assert torch.equal(quantized[sense], model.codes_to_embeds(codes[sense], sense))
+    for modality in ("audio", "text"):
+        torch.testing.assert_close(found[modality], output.continuous_embeds[modality], rtol=0, atol=1e-5)
+        assert torch.equal(codes[modality], output.codes[modality].shared)
+        assert torch.equal(quantized[modality], model.codes_to_embeds(codes[modality], modality))
 
 
 @pytest.mark.parametrize("num_workers", [0, 3])
@@ -301,8 +301,8 @@ def test_a_stream_ten_times_as_long_needs_no_more_memory() -> None:
     ("items", "options", "message"),
     [
         ([np.zeros((3, 4))], {}, r"items\[0\]: got ndarray of shape \(3, 4\).*Depth\(array, unit='m'\)"),
-        (["a", 3], {}, r"items\[1\]: got int; allowed: an item whose sense is known"),
-        ([Path("a.npy")], {}, r"items\[0\]: got 'a.npy', which may be of several senses.*Depth\(path\)"),
+        (["a", 3], {}, r"items\[1\]: got int; allowed: an item whose modality is known"),
+        ([Path("a.npy")], {}, r"items\[0\]: got 'a.npy', which may be of several modalities.*Depth\(path\)"),
         ([Sensor(np.zeros(3), "radar")], {}, r"items\[0\]: 'radar' is not in this checkpoint; it has text, image"),
         (["https://example.org/a.png"], {}, r"items\[0\]: got the URL 'https://example.org/a.png'.*allow_urls=True"),
         ({"image": ["https://example.org/a.png"]}, {}, r"items\['image'\]\[0\]: got the URL .*allow_urls=True"),
@@ -364,7 +364,7 @@ def test_words_are_not_taken_for_files_nor_files_for_words(
         model.encode(["frames/a"], processor), model.encode([Video(tmp_path / "frames" / "a")], processor)
     )
     for value, message in {
-        "map.npy": r"got 'map.npy', which may be of several senses",
+        "map.npy": r"got 'map.npy', which may be of several modalities",
         "nope.wav": r"got 'nope.wav', which ends like a file and names none",
     }.items():
         with pytest.raises(ValueError, match=rf"items\[1\]: {message}"):

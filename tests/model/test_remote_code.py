@@ -44,7 +44,7 @@ CASES = {
 
 
 def items_of(config: CodeBindConfig) -> dict[str, Any]:
-    """Two raw items of every sense."""
+    """Two raw items of every modality."""
     rng = np.random.default_rng(0)
     picture = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(2)]
     sound = {"array": (0.1 * rng.normal(size=9000)).astype(np.float32), "sampling_rate": 8000}
@@ -127,7 +127,7 @@ def test_the_package_was_not_there(published: SimpleNamespace) -> None:
     assert all(name.startswith("transformers_modules.") for name in published.facts["configurations"].values())
 
 
-def test_added_senses_and_chosen_senses_work_there_too(published: SimpleNamespace) -> None:
+def test_added_modalities_and_chosen_modalities_work_there_too(published: SimpleNamespace) -> None:
     assert published.facts["added"]["whole"] == published.processors["whole"].added_modalities
     assert set(published.facts["added"]["whole"]) == {"radar"}
     assert published.facts["some"] == ["text", "eeg"]
@@ -200,7 +200,9 @@ def test_what_was_saved_without_the_package_loads_with_it(published: SimpleNames
 
 
 @pytest.mark.parametrize("auto", [AutoModel, CodeBindModel])
-def test_senses_are_chosen_through_the_auto_class_as_through_the_model(published: SimpleNamespace, auto: Any) -> None:
+def test_modalities_are_chosen_through_the_auto_class_as_through_the_model(
+    published: SimpleNamespace, auto: Any
+) -> None:
     options = {"modalities": ["text", "eeg"], "attn_implementation": "eager", "dtype": torch.bfloat16}
     model = auto.from_pretrained(published.root / "whole", **options)
     assert model.config.modality_names == ("text", "eeg")

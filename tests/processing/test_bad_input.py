@@ -39,7 +39,7 @@ VALUE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "text: None in a list": ({"text": ["a", None]}, r"text\[1\]: got None.*drop the row"),
     "text: empty list": ({"text": []}, "text: got an empty list.*leave `text=` out"),
     "images: empty list": ({"images": []}, "images: got an empty list.*leave `images=` out"),
-    "images: None in a list": ({"images": [PICTURE, None]}, r"images\[1\]: got None.*may differ in length"),
+    "images: None in a list": ({"images": [PICTURE, None]}, r"images\[1\]: got None.*lengths may differ"),
     "images: dictionary": ({"images": {"a": 1}}, "images: got dict.*numpy array"),
     "images: one axis": ({"images": np.zeros(9)}, r"images: got shape \(9,\).*height, width"),
     "images: five axes": ({"images": np.zeros((1, 1, 1, 8, 8))}, r"images: got shape.*leading axis"),
@@ -242,7 +242,7 @@ def test_a_text_encoder_needs_a_tokenizer() -> None:
         CodeBindProcessor(modalities=["text", "image"])
 
 
-def test_unknown_senses_and_overrides_are_refused() -> None:
+def test_unknown_modalities_and_overrides_are_refused() -> None:
     tokenizer = build_tokenizer(["a red ball"])
     with pytest.raises(ValueError, match=r"modalities: got 'smell'.*'text', 'image'"):
         CodeBindProcessor(tokenizer=tokenizer, modalities=["smell"])
@@ -253,13 +253,13 @@ def test_unknown_senses_and_overrides_are_refused() -> None:
         CodeBindProcessor.from_model_config(config, tokenizer, text={"lower": True})
 
 
-@pytest.mark.parametrize("name", ["images", "image", "Radar", "my sense", "radar", "sampling_rate", "", 3])
-def test_added_senses_need_a_free_name(processor: CodeBindProcessor, name: Any) -> None:
+@pytest.mark.parametrize("name", ["images", "image", "Radar", "my modality", "radar", "sampling_rate", "", 3])
+def test_added_modalities_need_a_free_name(processor: CodeBindProcessor, name: Any) -> None:
     with pytest.raises(ValueError, match="name: got .*a new lower-case identifier.*taken: "):
         processor.add_modality(name, num_channels=1, input_size=[8])
 
 
-def test_added_senses_need_sound_sizes(processor: CodeBindProcessor) -> None:
+def test_added_modalities_need_sound_sizes(processor: CodeBindProcessor) -> None:
     with pytest.raises(ValueError, match=r"input_size: got \[1, 2, 3\].*\[time\] or \[height, width\]"):
         processor.add_modality("lidar", num_channels=1, input_size=[1, 2, 3])
     with pytest.raises(ValueError, match="num_channels: got 0"):

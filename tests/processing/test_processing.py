@@ -1,4 +1,4 @@
-"""The processor as a whole: names, shapes, saving, batches, added senses."""
+"""The processor as a whole: names, shapes, saving, batches, added modalities."""
 
 import copy
 import json
@@ -50,7 +50,7 @@ def processor(tokenizer: CLIPTokenizer) -> CodeBindProcessor:
 
 
 def sample(seed: int) -> dict[str, Any]:
-    """One item of every sense, of sizes that differ from sample to sample."""
+    """One item of every modality, of sizes that differ from sample to sample."""
     rng = np.random.default_rng(seed)
     size = 30 + 7 * seed
     return {
@@ -74,7 +74,7 @@ def assert_same(left: Any, right: Any) -> None:
         assert torch.equal(left[name], right[name]), name
 
 
-def test_every_sense_gives_its_tensor_in_the_shape_of_the_encoder(processor: CodeBindProcessor) -> None:
+def test_every_modality_gives_its_tensor_in_the_shape_of_the_encoder(processor: CodeBindProcessor) -> None:
     batch = processor(**sample(0))
     assert {name: tuple(tensor.shape) for name, tensor in batch.items()} == {n: (1, *s) for n, s in SHAPES.items()}
     for name, tensor in batch.items():
@@ -112,7 +112,7 @@ def test_stacked_arrays_are_batches(processor: CodeBindProcessor) -> None:
     assert_same(processor(**tensors), processor(**stacks))
 
 
-def test_senses_may_differ_in_number(processor: CodeBindProcessor) -> None:
+def test_modalities_may_differ_in_number(processor: CodeBindProcessor) -> None:
     one, two = sample(0), sample(1)
     batch = processor(text=["a", "b", "c"], images=[one["images"], two["images"]], eeg=one["eeg"])
     assert {name: len(tensor) for name, tensor in batch.items()} == {
@@ -209,7 +209,7 @@ def test_numpy_and_plain_lists_hold_the_same_values(processor: CodeBindProcessor
         np.testing.assert_array_equal(np.asarray(lists[name]), tensor.numpy())
 
 
-def test_options_of_a_call_reach_their_sense(processor: CodeBindProcessor) -> None:
+def test_options_of_a_call_reach_their_modality(processor: CodeBindProcessor) -> None:
     one = sample(0)
     levels = (one["depth"] * 1000).round().astype(np.uint16)
     batch = processor(
@@ -228,7 +228,7 @@ def test_options_of_a_call_reach_their_sense(processor: CodeBindProcessor) -> No
     assert torch.equal(rated["input_features"], expected["input_features"])
 
 
-def test_paths_are_read_for_every_sense_but_text(processor: CodeBindProcessor, tmp_path: Path) -> None:
+def test_paths_are_read_for_every_modality_but_text(processor: CodeBindProcessor, tmp_path: Path) -> None:
     one = {name: value for name, value in sample(0).items() if name not in ("text", "audio", "tactile")}
     Image.fromarray(one["images"]).save(tmp_path / "images.png")
     for name in one.keys() - {"images"}:
@@ -255,7 +255,7 @@ def test_texts_are_padded_to_the_longest_unless_told(tokenizer: CLIPTokenizer) -
     assert made(text=["a red ball", "a"])["input_ids"].shape == (2, 5)
 
 
-def test_absent_senses_keep_defaults_but_are_refused(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
+def test_absent_modalities_keep_defaults_but_are_refused(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
     tiny = CodeBindConfig.from_preset("tiny")
     fields = {f"{name}_config": getattr(tiny, f"{name}_config") for name in ("text", "audio")}
     made = CodeBindProcessor.from_model_config(SimpleNamespace(**fields), tokenizer)
@@ -264,7 +264,7 @@ def test_absent_senses_keep_defaults_but_are_refused(tokenizer: CLIPTokenizer, t
         assert each.modalities == ["text", "audio"]
         assert each.model_input_names == ["input_ids", "attention_mask", "input_features"]
         with pytest.raises(
-            ValueError, match="eeg: this checkpoint has no encoder for eeg; allowed: senses text, audio"
+            ValueError, match="eeg: this checkpoint has no encoder for eeg; allowed: modalities text, audio"
         ):
             each(eeg=np.zeros((4, 10)))
 
@@ -327,8 +327,10 @@ def test_padding_and_length_of_texts_may_be_given_as_other_processors_take_them(
         processor(text=texts, truncation=False)
 
 
-@pytest.mark.parametrize(("sense", "key"), [("text", "padding"), ("audio", "sampling_rate"), ("depth", "depth_unit")])
-def test_an_option_given_twice_is_refused(processor: CodeBindProcessor, sense: str, key: str) -> None:
+@pytest.mark.parametrize(
+    ("modality", "key"), [("text", "padding"), ("audio", "sampling_rate"), ("depth", "depth_unit")]
+)
+def test_an_option_given_twice_is_refused(processor: CodeBindProcessor, modality: str, key: str) -> None:
     """One of the two would silently win."""
-    with pytest.raises(ValueError, match=f"{key}: got it twice, also in {sense}_kwargs"):
-        processor(**{sense: sample(0)[sense], f"{sense}_kwargs": {key: "m"}, key: "m"})
+    with pytest.raises(ValueError, match=f"{key}: got it twice, also in {modality}_kwargs"):
+        processor(**{modality: sample(0)[modality], f"{modality}_kwargs": {key: "m"}, key: "m"})

@@ -1,4 +1,4 @@
-"""EEG, IMU and arrays of added senses against numpy's interpolation."""
+"""EEG, IMU and arrays of added modalities against numpy's interpolation."""
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def test_recordings_can_be_brought_to_one_rate_and_cut_or_padded() -> None:
     assert not short[:, 100:].any()
 
 
-def test_added_senses_are_interpolated_or_resized() -> None:
+def test_added_modalities_are_interpolated_or_resized() -> None:
     line = recording(2, 77)
     radar = CodeBindArrayFeatureExtractor(name="radar", num_channels=2, input_size=[32])
     result = radar(line, return_tensors="np")["radar_values"]
@@ -100,7 +100,7 @@ def test_added_senses_are_interpolated_or_resized() -> None:
         torch.testing.assert_close(lidar(form, return_tensors="pt")["lidar_values"], expected, atol=1e-5, rtol=0)
 
 
-def test_added_senses_can_be_standardized() -> None:
+def test_added_modalities_can_be_standardized() -> None:
     values = recording(3, 64) * 7 + 100
     for normalize, axes in (("channel", 2), ("item", (1, 2))):
         radar = CodeBindArrayFeatureExtractor(name="radar", num_channels=3, input_size=[64], normalize=normalize)

@@ -1,4 +1,4 @@
-"""What does an index hold of every item? Packed codes, a sense and a key, in memory or on disk, in pieces."""
+"""What does an index hold of every item? Packed codes, a modality and a key, in memory or on disk, in pieces."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,21 +9,21 @@ from torch import Tensor
 
 
 class Columns(NamedTuple):
-    """Some items: codes `(items, bytes)` uint8, numbers of senses `(items,)` uint8, keys `(items,)` or `None`.
+    """Some items: codes `(items, bytes)` uint8, numbers of modalities `(items,)` uint8, keys `(items,)` or `None`.
 
     Keys are int64, or UTF-8 bytes for texts; without keys, the key of an item is its position in the index.
     """
 
     codes: NDArray[np.uint8]
-    senses: NDArray[np.uint8]
+    modalities: NDArray[np.uint8]
     keys: NDArray[Any] | None
 
     def of(self, rows: Any) -> "Columns":
         """Some of the items: a slice, positions or a mask."""
-        return Columns(self.codes[rows], self.senses[rows], None if self.keys is None else self.keys[rows])
+        return Columns(self.codes[rows], self.modalities[rows], None if self.keys is None else self.keys[rows])
 
 
-class CodeItems:
+class CodeStorage:
     """Items in the order they were added. Pieces that lie on disk stay there; those in memory are joined."""
 
     def __init__(self) -> None:
@@ -127,5 +127,5 @@ def _may_join(one: Columns, other: Columns) -> bool:
 def _joined(*parts: Columns) -> Columns:
     keys = None if parts[0].keys is None else np.concatenate([part.keys for part in parts if part.keys is not None])
     return Columns(
-        np.concatenate([part.codes for part in parts]), np.concatenate([part.senses for part in parts]), keys
+        np.concatenate([part.codes for part in parts]), np.concatenate([part.modalities for part in parts]), keys
     )
