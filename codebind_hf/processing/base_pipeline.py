@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import Pipeline
 
+from .arguments import argument_of
 from .modality_processing import check_choice, naming
 from .pipeline_inputs import (
     ONE_ITEM,
@@ -78,9 +79,8 @@ class ModalityPipeline(Pipeline):
         if isinstance(item, Numbered):
             with naming(f"inputs[{item.position}]"):
                 return self.preprocess(item.value, modality, processor_kwargs)
-        known = self.model.config.modalities
-        named = named_item(item, modality, tuple(known))
-        argument, keywords = known[named.name].argument, dict(processor_kwargs or {})
+        named = named_item(item, modality, tuple(self.model.config.modalities))
+        argument, keywords = argument_of(named.name), dict(processor_kwargs or {})
         if named.options:
             own = f"{argument}_kwargs"
             keywords[own] = {**(keywords.get(own) or {}), **named.options}
