@@ -10,6 +10,7 @@ from codebind_hf.evaluation.embedding import (
 )
 from codebind_hf.evaluation.figures import draw_figures
 from codebind_hf.evaluation.health import code_agreement, codebook_health, modality_usage
+from codebind_hf.evaluation.loading_metrics import load_metric, metric_path
 from codebind_hf.evaluation.metrics import (
     mean_average_precision,
     median_rank,
@@ -37,9 +38,11 @@ __all__ = [
     "embed_texts",
     "evaluate_model",
     "linear_probe",
+    "load_metric",
     "markdown_report",
     "mean_average_precision",
     "median_rank",
+    "metric_path",
     "modality_usage",
     "pool_recall",
     "retrieval_recall",
