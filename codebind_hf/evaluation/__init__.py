@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from codebind_hf.evaluation.health import code_agreement as code_agreement
     from codebind_hf.evaluation.health import codebook_health as codebook_health
     from codebind_hf.evaluation.health import modality_usage as modality_usage
+    from codebind_hf.evaluation.loading_metrics import load_metric as load_metric
+    from codebind_hf.evaluation.loading_metrics import metric_path as metric_path
     from codebind_hf.evaluation.metrics import mean_average_precision as mean_average_precision
     from codebind_hf.evaluation.metrics import median_rank as median_rank
     from codebind_hf.evaluation.metrics import pool_recall as pool_recall
@@ -36,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_names(
             embed_texts""",
         "codebind_hf.evaluation.figures": "draw_figures",
         "codebind_hf.evaluation.health": "code_agreement codebook_health modality_usage",
+        "codebind_hf.evaluation.loading_metrics": "load_metric metric_path",
         "codebind_hf.evaluation.metrics": """mean_average_precision median_rank pool_recall retrieval_recall
             zero_shot_accuracy""",
         "codebind_hf.evaluation.model_card": "write_model_card",
