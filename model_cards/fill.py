@@ -28,6 +28,7 @@ from codebind_hf.data import NineSenses
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.report import codebook_table, markdown_table, percent
 from codebind_hf.inference import packed_size
+from codebind_hf.processing.arguments import argument_of
 
 
 CARDS = Path(__file__).parent
@@ -203,7 +204,7 @@ def input_table(config: CodeBindConfig) -> str:
     for name, modality in config.modalities.items():
         has_colours = name == "point_cloud" and config.encoder_configs[modality.encoder].num_channels > 3
         item = COLOURED_POINTS if has_colours else ITEMS[name]
-        rows.append([pretty(name), item, f"`{modality.argument}=`", f"`{modality.tensor}`", item_size(config, name)])
+        rows.append([pretty(name), item, f"`{argument_of(name)}=`", f"`{modality.tensor}`", item_size(config, name)])
     return markdown_table(["modality", "an item", "processor argument", "model keyword", "one item's size"], rows)
 
 

@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 400
 MOST_FILES, MOST_LINES = 30, 5000
 
-# What each room may import from the package, itself included. Modules beside the rooms are for the rooms that do not ship.
+# What each room may import from the package, itself included. Modules beside the rooms never ship.
 BESIDE = {"lazy_names", "renamed"}
 MAY_IMPORT = {
     "model": {"model"},

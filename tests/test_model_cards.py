@@ -25,6 +25,7 @@ from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
 from codebind_hf.conversion import codebind_processor, vitlens_processor
 from codebind_hf.data import NineSenses
 from codebind_hf.evaluation.report import percent
+from codebind_hf.processing.arguments import argument_of
 from codebind_hf.training import Recipe, build, save
 
 
@@ -232,7 +233,7 @@ def test_the_sizes_of_inputs_are_those_that_the_processor_gives(name: str, merge
         processor = processor_of(config, name, merges)
     rows = re.findall(r"^\| [^|]* \| [^|]* \| `(\w+)=` \| `(\w+)` \| ([^|]*) \|$", text_of(name), re.MULTILINE)
     assert len(rows) == len(config.modality_names)
-    by_argument = {modality.argument: modality for modality in config.modalities.values()}
+    by_argument = {argument_of(modality.name): modality for modality in config.modalities.values()}
     for argument, tensor, size in rows:
         modality = by_argument[argument]
         value = item(modality.name)
