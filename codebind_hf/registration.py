@@ -23,8 +23,9 @@ def _register_config(auto: Any, ours: Any) -> None:
 
 
 def _register_model(auto: Any, ours: Any) -> None:
-    auto.AutoModel.register(_config_class(), ours.CodeBindModel)
-    auto.AutoModelForZeroShotImageClassification.register(_config_class(), ours.CodeBindModel)
+    # A stand-in may be there already.
+    auto.AutoModel.register(_config_class(), ours.CodeBindModel, exist_ok=True)
+    auto.AutoModelForZeroShotImageClassification.register(_config_class(), ours.CodeBindModel, exist_ok=True)
 
 
 def _register_processor(auto: Any, ours: Any) -> None:
@@ -40,8 +41,17 @@ def _register_feature_extractor(auto: Any, ours: Any) -> None:
     auto.AutoFeatureExtractor.register(_config_class(), ours.CodeBindAudioFeatureExtractor)
 
 
-def _register_pipelines(pipelines: Any, ours: Any) -> None:
-    ours.register_pipelines()
+def register_pipelines(pipelines: Any, ours: Any) -> None:
+    """Let `pipeline("zero-shot-sensor-classification", ...)` and the other tasks of this package be found.
+
+    Args:
+        pipelines: the module `transformers.pipelines`.
+        ours: the module `codebind_hf.processing.pipelines_codebind`.
+    """
+    registry, model = pipelines.PIPELINE_REGISTRY, pipelines.AutoModel
+    for task, cls in ours.PIPELINES.items():
+        if task not in registry.get_supported_tasks():
+            registry.register_pipeline(task, pipeline_class=cls, pt_model=model, type="multimodal")
 
 
 # Module of transformers -> module of ours, and what to do once both are loaded.
@@ -57,8 +67,25 @@ _TABLES: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
         "codebind_hf.processing.feature_extraction_codebind",
         _register_feature_extractor,
     ),
-    "transformers.pipelines": ("codebind_hf.inference.pipelines", _register_pipelines),
+    "transformers.pipelines": ("codebind_hf.processing.pipelines_codebind", register_pipelines),
 }
+
+
+class _StandIn(type):
+    """A class that is imported when anything is asked of it but its name and configuration."""
+
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(getattr(importlib.import_module(cls.__module__), cls.__name__), name)
+
+
+class _Later:
+    """Takes the place of a module that cannot be imported yet."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> type:
+        return _StandIn(name, (), {"__module__": self._module, "config_class": _config_class()})
 
 
 def register_when_used() -> None:
@@ -75,7 +102,13 @@ def _register_once_both_are_loaded(theirs: str, ours: str, register: Callable[[A
         if len(loaded) == 2:
             register(loaded[theirs], loaded[ours])
         elif module.__name__ == theirs and ours not in sys.modules:
-            importlib.import_module(ours)
+            try:
+                importlib.import_module(ours)
+            except ImportError:
+                # A module of ours, half loaded, imports the table: what builds on that module has to wait. Pipelines
+                # register when theirs is imported; nobody imports their base alone.
+                if register is _register_model:
+                    register(module, _Later(ours))
 
     register_post_import_hook(after_import, ours)
     register_post_import_hook(after_import, theirs)

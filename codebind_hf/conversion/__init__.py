@@ -6,7 +6,7 @@ from codebind_hf.lazy_names import lazy_names
 
 
 if TYPE_CHECKING:
-    from codebind_hf.conversion.clip_tokenizer import clip_tokenizer as clip_tokenizer
+    from codebind_hf.conversion.clip_vocabulary import clip_tokenizer as clip_tokenizer
     from codebind_hf.conversion.codebind import convert_codebind as convert_codebind
     from codebind_hf.conversion.codebind import revert_codebind as revert_codebind
     from codebind_hf.conversion.imagebind import convert_imagebind as convert_imagebind
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "codebind_hf.conversion.clip_tokenizer": "clip_tokenizer",
+        "codebind_hf.conversion.clip_vocabulary": "clip_tokenizer",
         "codebind_hf.conversion.codebind": "convert_codebind revert_codebind",
         "codebind_hf.conversion.imagebind": "convert_imagebind revert_imagebind",
         "codebind_hf.conversion.processors": "codebind_processor imagebind_processor vitlens_processor",

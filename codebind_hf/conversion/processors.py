@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from codebind_hf.conversion.clip_tokenizer import clip_tokenizer
+from codebind_hf.conversion.clip_vocabulary import clip_tokenizer
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
