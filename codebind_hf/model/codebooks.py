@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from .collectives import gather_with_gradient, process_index, sizes_over_processes, sum_over_processes
 from .configuration_codebind import CodeBindConfig
+from .typed_modules import ModulesByName
 
 
 # Vectors compared with all codes at a time: bounds the memory of the search whatever the batch.
@@ -116,7 +117,7 @@ class Codebook(nn.Module):
             result = fn(x)
             return result if result.dtype == x.dtype else x.to(result.device)
 
-        return super()._apply(moved, recurse)  # type: ignore[return-value]
+        return super()._apply(moved, recurse)
 
     def forward(self, segments: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest code of unit segments `(..., D)`: the codes as stored, `(..., D)`, and their ids, `(...)` int64."""
@@ -243,7 +244,7 @@ class SharedSpecificCodebook(nn.Module):
         super().__init__()
         self.code_dim, size = config.code_dim, config.num_shared_codes
         self.shared = self.book_class(size, config.code_dim, config) if size else None
-        self.specific = nn.ModuleDict()
+        self.specific = ModulesByName[Codebook]()
         for name in config.encoder_configs:
             self.add_encoder(name, config)
 
@@ -257,7 +258,7 @@ class SharedSpecificCodebook(nn.Module):
         """The codebook of `part` ("shared" or "specific") for an encoder; `None` where there is none."""
         if part == "shared":
             return self.shared
-        return dict(self.specific.items()).get(encoder)  # type: ignore[return-value]
+        return dict(self.specific.items()).get(encoder)
 
     def quantize(self, part: str, encoder: str, embedding: Tensor) -> Quantized:
         """Quantize embeddings `(..., dim)` segment by segment (paper section 3.2), straight-through."""
@@ -286,22 +287,22 @@ class SharedSpecificCodebook(nn.Module):
         Args:
             chosen: `(part, encoder, quantized)` of everything that this step quantized.
         """
-        books = {"shared": self.shared, **self.specific}
+        books: dict[str, Codebook | None] = {"shared": self.shared, **dict(self.specific.items())}
         active = {name: book for name, book in books.items() if book is not None and not book.frozen}
         segments: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in active}
         for part, encoder, quantized in chosen:
             name = "shared" if part == "shared" else encoder
             if name in active and quantized.ids is not None:
                 segments[name].append((quantized.segments.detach().flatten(0, -2), quantized.ids.flatten()))
-        statistics = [_statistics(book, segments[name]) for name, book in active.items()]  # type: ignore[arg-type]
+        statistics = [_statistics(book, segments[name]) for name, book in active.items()]
         if not statistics:
             return
         packed = sum_over_processes(torch.cat([x.flatten() for x in statistics]))
         parts = packed.split([x.numel() for x in statistics])
         for book, part, like in zip(active.values(), parts, statistics, strict=True):
-            counts, sums, anchors = part.view_as(like).split([1, book.code_dim, book.code_dim], dim=1)  # type: ignore[union-attr, list-item]
+            counts, sums, anchors = part.view_as(like).split([1, book.code_dim, book.code_dim], dim=1)
             if counts.sum() > 0:
-                book.update(counts.squeeze(1), sums, anchors)  # type: ignore[union-attr, operator]
+                book.update(counts.squeeze(1), sums, anchors)
 
 
 def _statistics(book: Codebook, parts: list[tuple[Tensor, Tensor]]) -> Tensor:

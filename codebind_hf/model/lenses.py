@@ -9,6 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .blocks import attend
 from .configuration_encoders import CodeBindEncoderConfig
+from .typed_modules import Modules
 
 
 class LensAttention(nn.Module):
@@ -74,8 +75,8 @@ class Lens(nn.Module):
         super().__init__()
         context_dim = config.stem_dim or config.hidden_size
         self.latents = nn.Parameter(torch.zeros(config.lens_num_latents, config.hidden_size))
-        self.stages = nn.ModuleList(
-            nn.ModuleList(
+        self.stages = Modules[Modules[LensBlock]](
+            Modules[LensBlock](
                 [LensBlock(config, context_dim), *(LensBlock(config) for _ in range(config.lens_self_blocks))]
             )
             for _ in range(config.lens_depth)
@@ -84,6 +85,6 @@ class Lens(nn.Module):
     def forward(self, tokens_BNH: Tensor) -> Tensor:
         latents = self.latents.to(tokens_BNH.dtype).expand(tokens_BNH.shape[0], -1, -1)
         for stage in self.stages:
-            for block in stage:  # type: ignore[attr-defined]
+            for block in stage:
                 latents = block(latents, tokens_BNH)
         return latents

@@ -23,6 +23,7 @@ from .parity_codebooks import ParityCodebooks
 from .parity_losses import ParityObjective
 from .pretrained_model import CodeBindPreTrainedModel, LogitScale
 from .raw_data_encoding import RawDataEncoding
+from .typed_modules import ModulesByName
 
 
 class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBindPreTrainedModel):
@@ -38,13 +39,17 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
     def __init__(self, config: CodeBindConfig) -> None:
         super().__init__(config)
         self._inherit_attention()
-        self.encoders = nn.ModuleDict()
-        self.decoders = nn.ModuleDict()
+        self.encoders = ModulesByName[Encoder]()
+        self.decoders = ModulesByName[Decoder]()
         for name, encoder in config.encoder_configs.items():
             self._build_encoder(name, encoder)
         self.codebooks = ParityCodebooks(config) if config.parity_codebooks else SharedSpecificCodebook(config)
         self.logit_scale = LogitScale(config)
-        parts = {"encoders": self.encoders, "decoders": self.decoders, "codebooks.specific": self.codebooks.specific}
+        parts: dict[str, Iterable[str]] = {
+            "encoders": self.encoders,
+            "decoders": self.decoders,
+            "codebooks.specific": self.codebooks.specific,
+        }
         # A checkpoint may hold modalities and decoders that this configuration leaves out.
         ignored = [rf"^{part}\.(?!({'|'.join(held)})\.)" for part, held in parts.items()]
         self._keys_to_ignore_on_load_unexpected = ignored
@@ -56,7 +61,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         self.encoders[name] = Encoder(encoder, config.shared_dim, specific_dim)
         if config.decoder_config is not None and encoder.has_decoder and encoder.stem != "tokens":
             self.decoders[name] = Decoder(
-                config.decoder_config,  # type: ignore[arg-type]
+                config.decoder_config,
                 encoder,
                 embedding_dim=config.shared_dim + specific_dim,
                 takes_tokens=config.decoder_inputs == "codes+tokens",
@@ -81,12 +86,12 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
             if is_meant and (part := getattr(self.config, name)) is not None:
                 part._attn_implementation = wanted.get(name, self.config._attn_implementation)
         for name in self.config.added_encoders or {}:
-            self.encoders[name].config._attn_implementation = self.config._attn_implementation  # type: ignore[union-attr]
+            self.encoders[name].config._attn_implementation = self.config._attn_implementation
         for decoder in self.decoders.values():
-            decoder.config._attn_implementation = self.config.decoder_config._attn_implementation  # type: ignore[union-attr]
+            decoder.config._attn_implementation = self.config.decoder_config._attn_implementation
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls,
         pretrained_model_name_or_path: Any,
         *model_args: Any,
@@ -112,7 +117,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         """The library's; the code beside the weights also serves the library's zero-shot pipeline of images."""
         place = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
         known = getattr(self.config, "auto_map", None) or {}
-        self.config.auto_map = {**known, "AutoModelForZeroShotImageClassification": place}  # type: ignore[attr-defined]
+        self.config.auto_map = {**known, "AutoModelForZeroShotImageClassification": place}
         return super().save_pretrained(save_directory, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -123,10 +128,10 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         """
         if "text" not in self.encoders:
             return super().get_input_embeddings()
-        return self.encoders["text"].tower.stem.embedding  # type: ignore[union-attr, return-value]
+        return self.encoders["text"].tower.stem.embedding  # type: ignore[return-value]
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        self.encoders["text"].tower.stem.embedding = value  # type: ignore[union-attr]
+        self.encoders["text"].tower.stem.embedding = value
 
     def train(self, mode: bool = True) -> "CodeBindModel":
         """Training mode, except for frozen encoders and norms: they would only add noise and drift."""
@@ -212,9 +217,9 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
         output = self._output(states, hidden, quantize, loss, terms)
         if output_reconstructions:
-            decoded = {name: state for name, state in states.items() if state.reconstruction is not None}
-            output.reconstructions = {name: state.reconstruction for name, state in decoded.items()}  # type: ignore[misc]
-            output.reconstruction_targets = {name: state.target for name, state in decoded.items()}  # type: ignore[misc]
+            made = {name: (state.reconstruction, state.target) for name, state in states.items()}
+            output.reconstructions = {name: found for name, (found, _) in made.items() if found is not None}
+            output.reconstruction_targets = {name: target for name, (_, target) in made.items() if target is not None}
         if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
             output.hidden_states = hidden
         wants_dict = self.config.return_dict if return_dict is None else return_dict
@@ -238,7 +243,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         if all_tokens:
             state.shared_tokens, state.specific_tokens = shared, specific
         if decode:
-            state.is_points = self.encoders[encoder].config.stem == "points"  # type: ignore[union-attr]
+            state.is_points = self.encoders[encoder].config.stem == "points"
             self._decode(state, value, encoded.hidden_states[-1])
         return state, encoded.hidden_states
 
@@ -246,7 +251,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         encoder = value.modality.encoder
         tokens = tokens.unflatten(0, (-1, value.clips)).mean(1)
         values = value.values.unflatten(0, (-1, value.clips)).mean(1)
-        position = self.encoders[encoder].tower.position  # type: ignore[union-attr]
+        position = self.encoders[encoder].tower.position
         state.reconstruction = self.decoders[encoder](self._decoder_input(state), tokens, position)
         # The released code never smooths the frames of a video when it makes them smaller.
         smooth = not (self.config.parity_losses and value.modality.name == "video")
@@ -327,7 +332,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         """
         chosen = self.config.modality(modality)
         config = self.encoders[chosen.encoder].config
-        value = model_input(chosen, config, values, attention_mask)  # type: ignore[arg-type]
+        value = model_input(chosen, config, values, attention_mask)
         encoded = self._encode(value, all_tokens=False, specific=False)
         pooled = normalize(encoded.shared[:, 0], dim=-1)
         if quantize:
@@ -358,7 +363,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         before = self.config.added_encoders
         self.config.added_encoders = {**(before or {}), name: fields}
         try:
-            self.config.validate()  # type: ignore[attr-defined]
+            self.config.validate()
         except Exception as error:
             self.config.added_encoders = before
             raise ValueError(f"config: {error}") from error
@@ -375,7 +380,7 @@ CodeBindModel.register_for_auto_class()
 
 def _pooled(tokens: Quantized) -> Quantized:
     """Token 0 of quantized tokens."""
-    return Quantized(*(None if x is None else x[:, 0] for x in tokens))  # type: ignore[arg-type]
+    return Quantized._make(None if x is None else x[:, 0] for x in tokens)
 
 
 def _read(part: Quantized, quantize: bool) -> Tensor:

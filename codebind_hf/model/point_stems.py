@@ -211,7 +211,7 @@ def _start_by_inputs(stem: nn.Module, gains: dict[nn.Module, float]) -> None:
     """Initial spread of every layer from the number of its inputs, times a gain of its own."""
     for layer in stem.modules():
         if isinstance(layer, nn.Linear):
-            layer.init_std = gains.get(layer, 1.0) * layer.in_features**-0.5  # type: ignore[assignment]
+            layer.init_std = gains.get(layer, 1.0) * layer.in_features**-0.5
 
 
 def _shared_mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

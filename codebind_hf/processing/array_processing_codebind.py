@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from .arguments import tensor_of
 from .image_resizing import resize_grid
 from .modality_processing import ModalityProcessing, check_choice, check_number
 from .signal_processing_codebind import interpolate_linearly
@@ -47,26 +48,9 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
             check_number("input_size", length, 1, whole=True)
         check_choice("normalize", self.normalize, ("channel", "item", "none"))
         check_number("std", self.std, 1e-12)
-
-    @property
-    def modality(self) -> str:  # type: ignore[override]
-        """The modality's name."""
-        return self.name
-
-    @property
-    def argument(self) -> str:  # type: ignore[override]
-        """Keyword of the processor: the modality's name."""
-        return self.name
-
-    @property
-    def model_input_names(self) -> list[str]:  # type: ignore[override]
-        """Keyword of the model: `radar` is read from `radar_values`."""
-        return [f"{self.name}_values"]
-
-    @property
-    def item_ndim(self) -> int:  # type: ignore[override]
-        """Axes of one item, channels included."""
-        return len(self.input_size) + 1
+        self.modality = self.argument = self.name
+        self.model_input_names = [tensor_of(self.name)]
+        self.item_ndim = len(self.input_size) + 1
 
     def __call__(self, values: Any, return_tensors: str | None = None, **overrides: Any) -> BatchFeature:
         """Process one array or a list of arrays; `overrides` change parameters for this call only."""

@@ -87,7 +87,7 @@ class ModalityProcessing:
     model_input_names: list[str]
     modality: str
     argument: str
-    item_ndim: ClassVar[int | None] = None
+    item_ndim: int | None = None
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__()

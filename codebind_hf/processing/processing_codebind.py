@@ -169,7 +169,7 @@ class CodeBindProcessor(ProcessorMixin):
         part = CodeBindArrayFeatureExtractor(name=name, num_channels=num_channels, input_size=input_size, **parameters)
         self.added_modalities[name] = part.parameters()
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         images: Any = None,
         text: Any = None,

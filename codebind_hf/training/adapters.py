@@ -78,7 +78,7 @@ def _blocks(model: CodeBindModel, encoder: str, layers: list[int] | None) -> str
     """The numbers of the adapted blocks of one tower, as an alternative of a regular expression."""
     if encoder not in model.encoders:
         raise ValueError(f"encoders: {encoder!r} is not in this model, which has {', '.join(model.encoders)}.")
-    count = len(model.encoders[encoder].tower.layers)  # type: ignore[union-attr, arg-type]
+    count = len(model.encoders[encoder].tower.layers)
     if layers is None:
         layers = list(range(count - max(1, count // 2), count))
     if not count or not layers or layers[0] < 0 or layers[-1] >= count:
@@ -180,7 +180,7 @@ def save_adapter(
     }
     towers = json.dumps(_fingerprints(model.state_dict() if state_dict is None else state_dict))
     save_file(state, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt", _TOWERS: towers})
-    model.peft_config[ADAPTER].save_pretrained(str(folder))  # type: ignore[attr-defined]
+    model.peft_config[ADAPTER].save_pretrained(str(folder))
     model.config.save_pretrained(folder / ARCHITECTURE_FOLDER)
 
 

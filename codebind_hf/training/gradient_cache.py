@@ -127,7 +127,7 @@ def _joined(chunks: list[ModalityState]) -> ModalityState:
 def _quantized(parts: list[Quantized | None]) -> Quantized | None:
     if parts[0] is None:
         return None
-    return Quantized(*(_stacked(list(fields)) for fields in zip(*parts, strict=True)))  # type: ignore[arg-type]
+    return Quantized._make(_stacked(list(fields)) for fields in zip(*parts, strict=True))
 
 
 def _stacked(parts: list[Tensor | None]) -> Tensor | None:
