@@ -15,7 +15,7 @@ endif
 BIN := $(VENV)/$(SCRIPTS)
 READY := $(VENV)/.ready
 CONSTRAIN := $(addprefix --constraint ,$(CONSTRAINTS))
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 # The environment of `make test-wheel`: the wheel, what the wheel asks for, and nothing else.
 WHEEL_VENV := build/wheel
 export HF_HUB_OFFLINE = 1
@@ -37,8 +37,6 @@ demo: $(READY)
 	$(BIN)/python examples/search.py --checkpoint runs/demo/checkpoint \
 		--query runs/demo/files/audio/world0-default-test-00007.wav \
 		--gallery runs/demo/files/manifest.jsonl --senses image,depth,eeg
-
-test test-all test-hf: export OMP_NUM_THREADS = 1
 
 test: $(READY)
 	$(PYTEST) -m "not slow"
