@@ -1,19 +1,34 @@
 # Every target makes the environment first when it is missing.
+#
+# CONSTRAINTS holds the versions to install: constraints.txt those we work with, constraints-oldest.txt the oldest that
+# pyproject.toml allows, nothing at all the newest. Give another set an environment of its own:
+#     make test VENV=build/oldest CONSTRAINTS=constraints-oldest.txt
+CONSTRAINTS ?= constraints.txt
+VENV ?= .venv
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+SCRIPTS := Scripts
+else
 PYTHON ?= python3.11
-VENV := .venv
-BIN := $(VENV)/bin
+SCRIPTS := bin
+endif
+BIN := $(VENV)/$(SCRIPTS)
 READY := $(VENV)/.ready
+CONSTRAIN := $(addprefix --constraint ,$(CONSTRAINTS))
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# The environment of `make test-wheel`: the wheel, what the wheel asks for, and nothing else.
+WHEEL_VENV := build/wheel
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: env demo test test-hf quality style clean
+.PHONY: env demo test test-all test-hf dist test-wheel quality style clean
 
 env: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet $(CONSTRAIN) torch
+	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[dev]"
 	touch $(READY)
 
 demo: $(READY)
@@ -21,15 +36,30 @@ demo: $(READY)
 		examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo
 	$(BIN)/python examples/search.py --checkpoint runs/demo/checkpoint \
 		--query runs/demo/files/audio/world0-default-test-00007.wav \
-		--gallery runs/demo/files/manifest.jsonl --senses image,depth,eeg
+		--gallery runs/demo/files/manifest.jsonl --modalities image,depth,eeg
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+# Everything: what `make test` runs, then what it leaves out.
+test-all: test
+	$(PYTEST) -m slow
 
 # The library's own tests on our classes. Its wheel lacks them, so the first run fetches them; git ignores them.
 test-hf: $(READY)
 	$(BIN)/python tests_hf/fetch.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests_hf
+	$(PYTEST) tests_hf
+
+# The wheel is built from the source distribution, so that what the latter lacks shows.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+# Not even pip is in that environment. Byte-compiling libraries that are imported once costs more than it saves.
+test-wheel: dist
+	$(BIN)/python -m venv --clear --without-pip $(WHEEL_VENV)
+	$(BIN)/python -m pip --python $(WHEEL_VENV) install --quiet --no-compile $(CONSTRAIN) dist/*.whl
+	cd $(WHEEL_VENV) && $(SCRIPTS)/python -I ../../tests/scripts/use_wheel.py ../../dist
 
 quality: $(READY)
 	$(BIN)/ruff check .

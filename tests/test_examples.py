@@ -241,9 +241,7 @@ def files(tmp_path: Path) -> Path:
     ("manifest", "named"),
     [
         pytest.param("none", "none.jsonl", id="missing"),
-        pytest.param(
-            "one", "the data has image; training needs text or image, and another modality", id="one-modality"
-        ),
+        pytest.param("one", "the data has image; training needs text or image, and another that", id="one-modality"),
         pytest.param("depth", "depth_unit", id="depth-without-unit"),
         pytest.param("depth", "first-row", id="the-row-is-named"),
         pytest.param("lost", "second-row, image", id="missing-file"),

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "data": {"data", "processing", "model", *BESIDE},
     "evaluation": {"evaluation", "data", "conversion", "processing", "model", *BESIDE},
     "training": {"training", "evaluation", "data", "conversion", "processing", "model", *BESIDE},
-    "inference": {"inference", "evaluation", "data", "conversion", "processing", "model", *BESIDE},
+    "inference": {"inference", "evaluation", "data", "conversion", "processing", "model", "registration", *BESIDE},
     "lazy_names.py": {"renamed"},
     "registration.py": set(),
     "renamed.py": set(),

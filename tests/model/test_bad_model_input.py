@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from common import CodeBindModel, small_config, tiny_inputs, tiny_model
+
+from codebind_hf import CodeBindProcessor
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 NAMES = ("text", "image", "video", "audio", "thermal", "point_cloud", "eeg")
@@ -18,6 +20,7 @@ THERMAL = torch.zeros(2, 1, 8, 20)
 IMAGE = torch.zeros(2, 3, 16, 24)
 VIDEO = torch.zeros(2, 1, 2, 3, 16, 24)
 POINTS = torch.zeros(2, 40, 3)
+PROCESSOR = CodeBindProcessor(tokenizer=build_tokenizer(["a"], 600))
 
 
 @pytest.fixture(scope="module")
@@ -172,20 +175,29 @@ CALLS: dict[str, tuple[Callable[[CodeBindModel], Any], str]] = {
         lambda m: m.encode(["a"], None, output="list"),
         "output: got 'list'; allowed: 'numpy', 'torch', 'codes'",
     ),
-    "encode in batches of none": (lambda m: m.encode(["a"], None, batch_size=0), "batch_size: got 0"),
-    "encode one text": (lambda m: m.encode("a dog", None), "items: got str; expected a dictionary"),
-    "encode nothing": (lambda m: m.encode([], None), "items: got nothing; expected one value or more"),
+    "encode in batches of none": (lambda m: m.encode(["a"], PROCESSOR, batch_size=0), "batch_size: got 0"),
+    "encode one text": (lambda m: m.encode("a dog", PROCESSOR), "items: got str; expected a dictionary"),
+    "encode nothing": (lambda m: m.encode([], PROCESSOR), "items: got nothing; expected one value or more"),
     "encode a number": (
-        lambda m: m.encode([3], None),
+        lambda m: m.encode([3], PROCESSOR),
         r"items\[0\]: got int; allowed: an item whose modality is known.*a wrapper such as Depth",
     ),
-    "encode two modalities at once": (lambda m: m.encode([{"text": "a", "eeg": 1}], None), r"items\[0\]: got dict"),
-    "encode an absent modality": (lambda m: m.encode({"imu": [1]}, None), "items: 'imu' is not in this checkpoint"),
+    "encode two modalities at once": (
+        lambda m: m.encode([{"text": "a", "eeg": 1}], PROCESSOR),
+        r"items\[0\]: got dict",
+    ),
+    "encode an absent modality": (
+        lambda m: m.encode({"imu": [1]}, PROCESSOR),
+        "items: 'imu' is not in this checkpoint",
+    ),
     "encode a modality without items": (
-        lambda m: m.encode({"eeg": []}, None),
+        lambda m: m.encode({"eeg": []}, PROCESSOR),
         r"items\['eeg'\]: got nothing; expected one value",
     ),
-    "encode a modality with one text": (lambda m: m.encode({"text": "a"}, None), r"items\['text'\]: expected a list"),
+    "encode a modality with one text": (
+        lambda m: m.encode({"text": "a"}, PROCESSOR),
+        r"items\['text'\]: expected a list",
+    ),
 }
 
 
@@ -219,14 +231,21 @@ def test_different_batch_sizes_are_fine_without_a_loss(model: CodeBindModel) -> 
 
 
 def test_encoding_restores_the_mode_of_the_model_when_the_processor_fails(model: CodeBindModel) -> None:
-    def broken(**_: Any) -> SimpleNamespace:
-        raise OSError("unreadable")
-
     model.train()
-    with pytest.raises(OSError, match="unreadable"):
-        model.encode({"eeg": [1, 2]}, broken)
+    with pytest.raises(OSError, match="gone.npy"):
+        model.encode({"eeg": ["gone.npy"]}, PROCESSOR)
     assert model.training
     model.eval()
+
+
+@pytest.mark.parametrize(
+    "processor", [None, "folder", PROCESSOR.eeg_feature_extractor], ids=["none", "a path", "a part"]
+)
+def test_encoding_needs_the_whole_processor(model: CodeBindModel, processor: Any) -> None:
+    with pytest.raises(ValueError, match=f"processor: got {type(processor).__name__}; expected a CodeBindProcessor"):
+        model.encode({"eeg": [1]}, processor)
+    with pytest.raises(ValueError, match=f"processor: got {type(processor).__name__}"):
+        model.encode_stream([], processor)
 
 
 def test_codes_of_a_model_without_codebook_are_refused() -> None:

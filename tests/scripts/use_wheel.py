@@ -1,0 +1,85 @@
+"""What `make test-wheel` does with a built wheel, in an environment that holds it and what it asks for.
+
+python -I tests/scripts/use_wheel.py DIST
+
+Looks into the wheel and the source distribution in folder `DIST`, then uses the installed package: the preset `tiny`
+embeds objects of NineSenses. Ends with an AssertionError that says what is wrong.
+"""
+
+import importlib.util
+import sys
+import tarfile
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import codebind_hf
+from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
+from codebind_hf.data import NineSenses
+from codebind_hf.training import Recipe, build
+
+
+ROOT = Path(__file__).resolve().parents[2]
+# What only the extras bring: with one of these the environment would not show that the package does without it.
+EXTRAS = ("av", "build", "faiss", "ftfy", "gradio", "matplotlib", "mypy", "pytest", "sklearn", "soundfile", "soxr")
+
+
+def check_wheel(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    folders = {name.split("/")[0] for name in names}
+    assert folders == {"codebind_hf", f"codebind_hf-{version('codebind-hf')}.dist-info"}, folders
+    held = {name for name in names if name.startswith("codebind_hf/")}
+    wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "codebind_hf").rglob("*.py")}
+    wanted.add("codebind_hf/py.typed")
+    assert held == wanted, f"lacks {wanted - held}, holds {held - wanted}"
+    assert any(name.endswith("/licenses/LICENSE") for name in names), "no licence"
+
+
+def check_source(path: Path) -> None:
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = ("LICENSE", "Makefile", "constraints.txt", "docs/decisions.md", "examples/train.py", "tests/conftest.py")
+    assert names.issuperset(wanted), f"lacks {set(wanted) - names}"
+    assert not any("__pycache__" in name or name.startswith("runs/") for name in names)
+
+
+def check_environment() -> None:
+    installed = Path(codebind_hf.__file__)
+    assert installed.is_relative_to(sys.prefix), f"{installed} is not the installed package"
+    assert installed.with_name("py.typed").is_file(), "no py.typed: type checkers will not read the annotations"
+    assert codebind_hf.__version__ == version("codebind-hf")
+    there = [name for name in EXTRAS if importlib.util.find_spec(name)]
+    assert not there, f"the environment is not empty: {there}"
+
+
+def use() -> list[str]:
+    """Embed two objects with every sense; the senses."""
+    rows = NineSenses("test", num_rows=2)
+    texts = [row["text"] for row in rows]
+    model, processor = build(Recipe(), rows.senses, texts)
+    assert isinstance(model, CodeBindModel)
+    assert isinstance(processor, CodeBindProcessor)
+    assert model.config.shared_dim == CodeBindConfig.from_preset("tiny").shared_dim
+    items = {sense: [row[sense] for row in rows] for sense in rows.senses}
+    embeds = model.eval().encode(items, processor, output="torch")
+    assert set(embeds) == set(rows.senses)
+    for sense, values in embeds.items():
+        assert values.shape == (2, model.config.shared_dim), sense
+        torch.testing.assert_close(values.norm(dim=-1), torch.ones(2))
+    return list(embeds)
+
+
+def main(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    (source,) = dist.glob("*.tar.gz")
+    check_wheel(wheel)
+    check_source(source)
+    check_environment()
+    sys.stdout.write(f"{wheel.name}: installed by itself, embeds {', '.join(use())}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())
