@@ -1,9 +1,10 @@
-"""Reference values beside the repository, and random checkpoints that need none."""
+"""Checkpoints of the reference implementations, and random ones in their layouts."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import goldens
 import pytest
 import torch
 from reference_checkpoints import SCALES, TINY, TINY_CODEBIND, random_lora
@@ -17,28 +18,17 @@ from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
 
 
-GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
-
-
 @pytest.fixture(scope="session")
-def goldens() -> Path:
-    """The reference values beside the repository."""
-    if not GOLDENS.exists():
-        pytest.skip("reference values in ../shared are absent")
-    return GOLDENS
-
-
-@pytest.fixture(scope="session")
-def imagebind_golden(goldens: Path) -> tuple[Path, dict[str, Any]]:
+def imagebind_golden() -> tuple[Path, dict[str, Any]]:
     """ImageBind's tiny checkpoint and its constructor arguments."""
-    folder = goldens / "imagebind_tiny"
+    folder = goldens.folder("imagebind_tiny")
     return folder / "imagebind_tiny.pth", json.loads((folder / "config.json").read_text())
 
 
 @pytest.fixture(scope="session")
-def codebind_golden(goldens: Path) -> tuple[Path, dict[str, Any]]:
+def codebind_golden() -> tuple[Path, dict[str, Any]]:
     """The folder of CodeBind's tiny experiments and their constructor arguments."""
-    folder = goldens / "codebind_tiny"
+    folder = goldens.folder("codebind_tiny")
     config = json.loads((folder / "config.json").read_text())
     lengths = {name: config[name] for name in ("eeg_data_len", "eeg_patch_size")}
     return folder, {**config["constructor_args"], **lengths}

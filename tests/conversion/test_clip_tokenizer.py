@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from goldens import FIXTURES, tensors
 from transformers import AutoTokenizer, CLIPTokenizer
 
 from codebind_hf.conversion.clip_vocabulary import clip_tokenizer
 
 
 NUM_MERGES = 48894
-GOLDENS = Path(__file__).parents[3] / "shared" / "goldens" / "preprocessing" / "tokenizer"
-needs_goldens = pytest.mark.skipif(not GOLDENS.exists(), reason="reference values in ../shared are absent")
 
 
 def write(file: Path, lines: list[str]) -> Path:
@@ -115,12 +113,12 @@ def test_files_with_other_merges_are_value_errors(tmp_path: Path, lines: list[st
 
 
 @pytest.mark.parity
-@needs_goldens
 def test_clean_ascii_texts_have_clips_ids() -> None:
     """Without the processor's cleaning; with it, the parity tests of preprocessing compare all texts."""
-    tokenizer = clip_tokenizer(GOLDENS / "bpe_simple_vocab_16e6.txt.gz")
-    strings = json.loads((GOLDENS / "strings.json").read_text())["strings"]
-    expected = load_file(GOLDENS / "token_ids.safetensors")["imagebind"]
+    folder = FIXTURES / "preprocessing" / "tokenizer"
+    tokenizer = clip_tokenizer(folder / "bpe_simple_vocab_16e6.txt.gz")
+    strings = json.loads((folder / "strings.json").read_text())["strings"]
+    expected = tensors("preprocessing/tokenizer/token_ids.safetensors")["imagebind"]
     plain = [index for index, text in enumerate(strings) if text.isascii() and "&" not in text and "<|" not in text]
     assert len(plain) > 30
     ids = tokenizer([strings[index] for index in plain], padding="max_length", truncation=True)["input_ids"]

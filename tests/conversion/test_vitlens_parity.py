@@ -1,10 +1,11 @@
-"""ViT-Lens's own numbers at a tiny size: tokenizers, lenses, towers and embeddings; needs `../shared/goldens`."""
+"""ViT-Lens's own numbers at a tiny size: tokenizers, lenses, towers and embeddings."""
 
 import copy
 import json
 from pathlib import Path
 from typing import Any
 
+import goldens
 import pytest
 import torch
 from common import assert_same
@@ -34,8 +35,8 @@ SENSES = {name: "point_cloud" if name in CASES else name for name in KEYWORDS}
 
 
 @pytest.fixture(scope="module")
-def folder(goldens: Path) -> Path:
-    return goldens / "vitlens_tiny"
+def folder() -> Path:
+    return goldens.folder("vitlens_tiny")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Codebooks with `parity_codebooks`: updates, restarts and k-means of the released code, from `../shared/goldens`."""
+"""Codebooks with `parity_codebooks`: updates, restarts and k-means of the released code."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from common import assert_same, buffers_of, small_config, tiny_config, tiny_inputs, tiny_model, unit
-from safetensors.torch import load_file
+from goldens import tensors
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -16,12 +16,11 @@ from codebind_hf.model.parity_codebooks import ParityCodebook, ParityCodebooks, 
 from codebind_hf.model.parity_losses import code_cosines, elementwise_commitment, softmax_code_contrast
 
 
-GOLDENS = Path(__file__).parents[1] / "fixtures" / "quantizer"
 NAMES = {"weight": "codes", "cluster_size": "cluster_size", "embed_avg": "code_sum", "embed_prob": "usage"}
 
 
 def golden(name: str) -> dict[str, Tensor]:
-    return load_file(GOLDENS / f"{name}.safetensors")
+    return tensors(f"quantizer/{name}.safetensors")
 
 
 def parity_config(**overrides: Any) -> CodeBindConfig:

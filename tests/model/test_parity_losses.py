@@ -1,4 +1,4 @@
-"""Loss terms with `parity_losses`: the values and gradients of the released code, from `../shared/goldens`."""
+"""Loss terms with `parity_losses`: the values and gradients of the released code."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from common import ALL_TERMS, BATCH, small_config, tiny_inputs, tiny_model, unit
-from safetensors.torch import load_file
+from goldens import FIXTURES, tensors
 from torch import Tensor
 
 from codebind_hf.model import objective
@@ -28,23 +28,11 @@ from codebind_hf.model.parity_losses import (
 )
 
 
-GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 TERMS = tuple(term for term in ALL_TERMS if term != "seg")
 SENSES = ("text", "vision", "depth")
 WEIGHTS = {"commit": 10.0, "cctr": 0.01, "cuni": 0.01, "cm": 0.05, "orth": 0.1, "uni": 1.0, "align": 0.0}
 SIZES = {"code_dim": 8, "num_shared_codes": 32, "num_specific_codes": 16, "normalize_codes": False}
 NO_BRIDGE = {"pair_weights": {"bridge": 0.0}}
-
-
-def parity(test: Any) -> Any:
-    absent = pytest.mark.skipif(not GOLDENS.exists(), reason="reference values in ../shared are absent")
-    return pytest.mark.parity(absent(test))
-
-
-def golden(file: str) -> dict[str, Tensor]:
-    folder = FIXTURES if file.startswith("losses/") else GOLDENS
-    return load_file(folder / file)
 
 
 def assert_value(value: Tensor, expected: Tensor) -> None:
@@ -101,12 +89,12 @@ def losses_config(**overrides: Any) -> CodeBindConfig:
 
 
 def golden_codes() -> dict[str, Tensor]:
-    return {name[6:]: x for name, x in golden("losses/inputs.safetensors").items() if name.startswith("codes.")}
+    return {name[6:]: x for name, x in tensors("losses/inputs.safetensors").items() if name.startswith("codes.")}
 
 
 def quantizer_inputs(tag: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Leaves by their golden name, and what the quantizer gets of them."""
-    leaves = {name: x.requires_grad_() for name, x in golden("losses/inputs.safetensors").items() if name[:2] == "z."}
+    leaves = {name: x.requires_grad_() for name, x in tensors("losses/inputs.safetensors").items() if name[:2] == "z."}
     part = {"all_tokens": slice(None), "one_token": slice(0, 1), "cls_only": 0}[tag]
     return leaves, {name[2:]: x if name == "z.text" else x[:, part] for name, x in leaves.items()}
 
@@ -150,7 +138,7 @@ TAGS = ("all_tokens", "one_token", "cls_only")
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("tag", TAGS)
 def test_a_term_has_the_released_value_and_gradient(tag: str, case: str) -> None:
-    expected, name = golden("losses/expected.safetensors"), f"{tag}.{case}"
+    expected, name = tensors("losses/expected.safetensors"), f"{tag}.{case}"
     described = json.loads((FIXTURES / "losses" / "cases.json").read_text())["cases"][name]
     if "error" in described:
         assert (tag, f"value.{name}" in expected) == ("cls_only", False)
@@ -168,7 +156,7 @@ def test_a_term_has_the_released_value_and_gradient(tag: str, case: str) -> None
 @pytest.mark.parametrize("sense", SENSES)
 @pytest.mark.parametrize("tag", TAGS)
 def test_one_part_of_the_commitment_has_the_released_value_and_gradient(tag: str, sense: str, part: str) -> None:
-    expected, name = golden("losses/expected.safetensors"), f"{tag}.loss_codebook.{sense}.{part}"
+    expected, name = tensors("losses/expected.safetensors"), f"{tag}.loss_codebook.{sense}.{part}"
     leaves, z = quantizer_inputs(tag)
     books = make_books(losses_config(), golden_codes())
     if (sense, part) == ("text", "specific_part"):
@@ -220,9 +208,9 @@ PURE: dict[str, Any] = {
 @pytest.mark.parity
 @pytest.mark.parametrize("case", PURE)
 def test_a_function_alone_has_the_released_value_and_gradient(case: str) -> None:
-    expected = golden("losses/expected.safetensors")
+    expected = tensors("losses/expected.safetensors")
     prefix = ("feats.",) if case.startswith("info_nce") else ("dist", "pure.normed_codes_common")
-    given = {**golden("losses/inputs.safetensors"), **expected}
+    given = {**tensors("losses/inputs.safetensors"), **expected}
     leaves = {name: x.requires_grad_() for name, x in given.items() if name.startswith(prefix)}
     value = PURE[case]({name.split(".", 1)[-1]: x for name, x in leaves.items()})
     assert_value(value, expected[f"value.{case}"])
@@ -233,7 +221,7 @@ def test_a_function_alone_has_the_released_value_and_gradient(case: str) -> None
 def test_every_released_value_is_compared() -> None:
     compared = {f"{tag}.{case}" for tag in TAGS for case in CASES} | set(PURE)
     compared |= {f"{tag}.loss_codebook.{sense}.{part}" for tag in TAGS for sense in SENSES for part in PARTS}
-    values = {name[6:] for name in golden("losses/expected.safetensors") if name.startswith("value.")}
+    values = {name[6:] for name in tensors("losses/expected.safetensors") if name.startswith("value.")}
     assert values <= compared
 
 
@@ -254,9 +242,8 @@ NAMES = {
 
 def released_objective(setup: str, terms: Iterable[str], pooled: bool) -> ParityObjective:
     """The objective on the embeddings that a released model gave, before quantization."""
-    outputs = golden(f"codebind_tiny/{setup}/outputs.safetensors")
-    path = GOLDENS / "codebind_tiny" / setup / "checkpoints" / "imagebind-vector_quantise-_best.pth"
-    saved = torch.load(path, weights_only=True)
+    outputs = tensors(f"codebind_tiny/{setup}/outputs.safetensors")
+    saved = tensors(f"codebind_tiny/{setup}/checkpoints/imagebind-vector_quantise-_best.pth")
     codes = {name.split(".")[1]: x for name, x in saved.items() if name.endswith("embedding.weight")}
     vision = "video" if setup == "audio" else "image"
     fields = {
@@ -271,7 +258,7 @@ def released_objective(setup: str, terms: Iterable[str], pooled: bool) -> Parity
         key = f"{sense}.cls" if pooled or sense == "text" else f"{sense}.all_tokens"
         states.append(make_state(books, name, outputs[key], 64))
     if not pooled:
-        targets = golden("codebind_tiny/targets.safetensors")
+        targets = tensors("codebind_tiny/targets.safetensors")
         for state, sense in zip(states[1:], ("vision", setup), strict=True):
             state.reconstruction = outputs[f"{sense}.rec"]
             state.target = targets["vision_video" if state.modality.name == "video" else sense]
@@ -282,22 +269,22 @@ def summed(outputs: dict[str, Tensor], names: Iterable[str]) -> Tensor:
     return torch.stack([outputs[f"loss.loss_{name}"] for name in names]).sum()
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize("setup", SETUPS)
 def test_the_terms_of_pooled_embeddings_are_those_of_every_released_model(setup: str) -> None:
-    outputs = golden(f"codebind_tiny/{setup}/outputs.safetensors")
+    outputs = tensors(f"codebind_tiny/{setup}/outputs.safetensors")
     terms = released_objective(setup, ("align", "cm", "uni"), pooled=True).terms()
     for name, value in terms.items():
         assert_value(value, summed(outputs, NAMES[name]))
     assert terms.keys() == {"align", "cm", "uni"}
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("setup", "commit", "terms"), [("depth", 1000.0, TERMS), ("audio", 50.0, set(TERMS) - {"orth"})]
 )
 def test_all_terms_and_their_sum_are_those_of_a_released_model(setup: str, commit: float, terms: set[str]) -> None:
-    outputs = golden(f"codebind_tiny/{setup}/outputs.safetensors")
+    outputs = tensors(f"codebind_tiny/{setup}/outputs.safetensors")
     values = released_objective(setup, terms, pooled=False).terms()
     names = {**NAMES, "recon": ("pixel_recons_vision", f"pixel_recons_{setup}")}
     for name, value in values.items():
@@ -308,10 +295,10 @@ def test_all_terms_and_their_sum_are_those_of_a_released_model(setup: str, commi
     assert_value(total, outputs["loss.total"])
 
 
-@parity
+@pytest.mark.parity
 @pytest.mark.parametrize("setup", SETUPS)
 def test_the_codebook_terms_of_one_sense_are_those_of_every_released_model(setup: str) -> None:
-    outputs = golden(f"codebind_tiny/{setup}/outputs.safetensors")
+    outputs = tensors(f"codebind_tiny/{setup}/outputs.safetensors")
     released = released_objective(setup, ("commit", "cctr", "cuni"), pooled=True)
     state = make_state(released.codebooks, setup, outputs[f"{setup}.all_tokens"], 64)
     terms = make_objective(released.config, released.codebooks, [state]).terms()

@@ -1,4 +1,4 @@
-"""The numbers of ImageBind, CodeBind and ViT-Lens, reached by parameters alone; needs `../shared/goldens`."""
+"""The numbers of ImageBind, CodeBind and ViT-Lens, reached by parameters alone."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from goldens import folder, tensors
 from PIL import Image
-from safetensors.numpy import load_file
 
 from codebind_hf.conversion.processors import codebind_processor, imagebind_processor, vitlens_processor
 from codebind_hf.model.configuration_codebind import CodeBindConfig
@@ -17,11 +17,7 @@ from codebind_hf.processing.resampling import resample
 from codebind_hf.processing.text_cleaning import clean_caption
 
 
-GOLDENS = Path(__file__).parents[3] / "shared" / "goldens" / "preprocessing"
-pytestmark = [
-    pytest.mark.parity,
-    pytest.mark.skipif(not GOLDENS.exists(), reason="reference values in ../shared are absent"),
-]
+pytestmark = pytest.mark.parity
 # Beside a depth or thermal map, CodeBind resizes pictures as tensors.
 TENSOR_BILINEAR = {"resize_on": "tensor", "interpolation": "bilinear"}
 
@@ -29,7 +25,7 @@ TENSOR_BILINEAR = {"resize_on": "tensor", "interpolation": "bilinear"}
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CodeBindProcessor]:
     """The processors of converted checkpoints, by project, as they come back from their JSON files."""
-    bpe_file = GOLDENS / "tokenizer" / "bpe_simple_vocab_16e6.txt.gz"
+    bpe_file = media("tokenizer") / "bpe_simple_vocab_16e6.txt.gz"
     made = {
         "imagebind": imagebind_processor(CodeBindConfig.from_preset("ib-huge"), bpe_file),
         "codebind": codebind_processor(CodeBindConfig.from_preset("codebind-ib-huge"), bpe_file),
@@ -43,8 +39,13 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CodeBindProces
     return processors
 
 
-def golden(room: str, file: str = "outputs.safetensors") -> dict[str, np.ndarray]:
-    return load_file(GOLDENS / room / file)
+def media(sense: str) -> Path:
+    """The folder of a sense's raw files."""
+    return folder("preprocessing") / sense
+
+
+def golden(sense: str, file: str = "outputs.safetensors") -> dict[str, np.ndarray]:
+    return {name: x.numpy() for name, x in tensors(f"preprocessing/{sense}/{file}").items()}
 
 
 def call(processor: CodeBindProcessor, **inputs: Any) -> np.ndarray:
@@ -61,7 +62,7 @@ def clip_normalized(levels: np.ndarray) -> np.ndarray:
 
 def test_resampled_waveforms_are_torchaudios() -> None:
     for name, expected in golden("audio", "resampled.safetensors").items():
-        sound = read_media("audio", GOLDENS / "audio" / f"{name}.wav")
+        sound = read_media("audio", media("audio") / f"{name}.wav")
         result = resample(np.atleast_2d(sound["array"]), sound["sampling_rate"], 16000)
         np.testing.assert_allclose(result, expected, atol=1e-6)
 
@@ -69,9 +70,10 @@ def test_resampled_waveforms_are_torchaudios() -> None:
 @pytest.mark.parametrize(("project", "clips"), [("imagebind", 3), ("codebind", 1)])
 def test_audio_is_imagebinds_and_codebinds(loaded: dict[str, CodeBindProcessor], project: str, clips: int) -> None:
     references = golden("audio")
-    for file in sorted((GOLDENS / "audio").glob("*.wav")):
+    for file in sorted(media("audio").glob("*.wav")):
         # The right values of overlapping clips are those without the reference's in-place subtraction.
-        expected = references.get(f"{file.stem}.no_alias", references[f"{file.stem}.imagebind"])[:clips, 0]
+        name = f"{file.stem}.no_alias"
+        expected = references[name if name in references else f"{file.stem}.imagebind"][:clips, 0]
         result = call(loaded[project], audio=file)
         assert result.shape == (clips, 128, 204)
         assert np.abs(result - expected).max() < 2e-3, file.name
@@ -82,7 +84,7 @@ def test_audio_is_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
     for name, expected in golden("audio", "outputs_vitlens.safetensors").items():
         stem, kind = name.rsplit(".", 1)
         if kind == "vitlens_crop0":
-            sound = call(loaded["vitlens"], audio=GOLDENS / "audio" / f"{stem}.wav")
+            sound = call(loaded["vitlens"], audio=media("audio") / f"{stem}.wav")
             result = sound.transpose(0, 2, 1)[: len(expected)]
             # Float32 decides near-silent bins, and the reference divides them by half of ImageBind's deviation.
             assert np.abs(result - expected).max() < 4e-3, name
@@ -98,10 +100,10 @@ def test_pictures_are_codebinds_to_the_grey_level(
     for name, expected in golden(room).items():
         stem, tag = name.rsplit(".", 1)
         if tag == kind:
-            levels = {argument: GOLDENS / room / f"{stem}.png", f"{argument}_kwargs": {"mean": [0.0], "std": [1.0]}}
+            levels = {argument: media(room) / f"{stem}.png", f"{argument}_kwargs": {"mean": [0.0], "std": [1.0]}}
             result = call(loaded["codebind"], **levels).transpose(1, 2, 0) * 255
             np.testing.assert_array_equal(result.round().astype(np.uint8), expected)
-            normalized = call(loaded["codebind"], **{argument: GOLDENS / room / f"{stem}.png"})
+            normalized = call(loaded["codebind"], **{argument: media(room) / f"{stem}.png"})
             np.testing.assert_allclose(normalized, clip_normalized(expected), atol=1e-5)
 
 
@@ -111,7 +113,7 @@ def test_images_are_imagebinds_and_vitlenss(loaded: dict[str, CodeBindProcessor]
     for name, levels in references.items():
         stem, tag = name.rsplit(".", 1)
         if tag == "uint8":
-            result = call(loaded[project], images=GOLDENS / "image" / f"{stem}.png")
+            result = call(loaded[project], images=media("image") / f"{stem}.png")
             expected = references.get(f"{stem}.float32", clip_normalized(levels))
             np.testing.assert_allclose(result, expected, atol=1e-5)
 
@@ -121,17 +123,17 @@ def test_tactile_is_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
         stem, kind = name.rsplit(".", 1)
         if kind.startswith("vitlens"):
             options = {"antialias": True} if kind.endswith("_aa") else {}
-            file = GOLDENS / "tactile" / f"{stem}.png"
+            file = media("tactile") / f"{stem}.png"
             result = call(loaded["vitlens"], tactile=file, tactile_kwargs=options)
             np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 def test_thermal_is_codebinds(loaded: dict[str, CodeBindProcessor]) -> None:
-    boxes = {case["name"]: case for case in json.loads((GOLDENS / "thermal" / "cases.json").read_text())["cases"]}
+    boxes = {case["name"]: case for case in json.loads((media("thermal") / "cases.json").read_text())["cases"]}
     for name, expected in golden("thermal").items():
         stem, part, tag = name.split(".")
         is_rgb = part == "paired_rgb_bbox"
-        with Image.open(GOLDENS / "thermal" / (f"{stem}_rgb.png" if is_rgb else f"{stem}.png")) as picture:
+        with Image.open(media("thermal") / (f"{stem}_rgb.png" if is_rgb else f"{stem}.png")) as picture:
             # The reference crops a box that its data set names; here that is the caller's.
             box = None if part == "full" else boxes[stem]["rgb_bbox_xyxy" if is_rgb else "thermal_bbox_xyxy"]
             picture = picture.crop(box) if box else picture.copy()
@@ -173,10 +175,10 @@ def test_depth_is_codebinds(loaded: dict[str, CodeBindProcessor], stem: str, cam
     for kind, options in statistics.items():
         for tag, antialias in (("aa", {}), ("noaa", {"antialias": False})):
             given = {"depth_unit": 1 / 8000, **camera, **options, **antialias}
-            result = call(loaded["codebind"], depth=GOLDENS / "depth" / f"{stem}.png", depth_kwargs=given)
+            result = call(loaded["codebind"], depth=media("depth") / f"{stem}.png", depth_kwargs=given)
             np.testing.assert_allclose(result, references[f"{stem}.{kind}.{tag}"], atol=1e-5)
     if f"{stem}.paired_rgb.aa" in references:
-        file = GOLDENS / "depth" / f"{stem}_rgb.png"
+        file = media("depth") / f"{stem}_rgb.png"
         result = call(loaded["codebind"], images=file, images_kwargs=TENSOR_BILINEAR)
         np.testing.assert_allclose(result, references[f"{stem}.paired_rgb.aa"], atol=1e-5)
 
@@ -203,13 +205,13 @@ def test_point_clouds_are_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None
 
 @pytest.mark.parametrize("name", ["landscape_30f_7.5fps", "portrait_17f_12fps"])
 def test_videos_are_imagebinds_and_codebinds(loaded: dict[str, CodeBindProcessor], name: str) -> None:
-    with np.load(GOLDENS / "video" / f"{name}.npz") as archive:
+    with np.load(media("video") / f"{name}.npz") as archive:
         video = {"array": archive["frames"], "fps": float(archive["fps"])}
     references = golden("video")
     result = call(loaded["imagebind"], videos=video).transpose(0, 2, 1, 3, 4)
     assert result.shape == (15, 3, 2, 224, 224)
     np.testing.assert_allclose(result[..., ::4, ::4], references[f"{name}.imagebind_stride4"], atol=1e-5)
-    cases = {case["name"]: case for case in json.loads((GOLDENS / "video" / "cases.json").read_text())["cases"]}
+    cases = {case["name"]: case for case in json.loads((media("video") / "cases.json").read_text())["cases"]}
     np.testing.assert_allclose(result.mean((1, 2, 3, 4)), cases[name]["per_crop_mean"], atol=1e-5)
     np.testing.assert_allclose(np.abs(result).sum((1, 2, 3, 4)), cases[name]["per_crop_abs_sum"], rtol=1e-5)
     one_clip = call(loaded["codebind"], videos=video).transpose(0, 2, 1, 3, 4)
@@ -218,7 +220,7 @@ def test_videos_are_imagebinds_and_codebinds(loaded: dict[str, CodeBindProcessor
 
 
 def test_token_ids_are_imagebinds(loaded: dict[str, CodeBindProcessor]) -> None:
-    texts = json.loads((GOLDENS / "tokenizer" / "strings.json").read_text())
+    texts = json.loads((media("tokenizer") / "strings.json").read_text())
     references = golden("tokenizer", "token_ids.safetensors")
     assert len(texts["strings"]) == 62
     for project in ("imagebind", "codebind"):
@@ -242,7 +244,7 @@ def test_codebinds_own_token_ids_differ_only_where_it_loses_the_end_token() -> N
 
 
 def test_token_ids_are_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
-    texts = json.loads((GOLDENS / "tokenizer" / "strings.json").read_text())
+    texts = json.loads((media("tokenizer") / "strings.json").read_text())
     references = golden("tokenizer", "token_ids.safetensors")
     assert [clean_caption(text) for text in texts["strings"]] == texts["vitlens_cleaned"]
     batch = loaded["vitlens"](text=texts["strings"], return_tensors="np")
@@ -251,9 +253,9 @@ def test_token_ids_are_vitlenss(loaded: dict[str, CodeBindProcessor]) -> None:
 
 def test_token_ids_are_open_clips(loaded: dict[str, CodeBindProcessor]) -> None:
     """As ViT-Lens's zero-shot benchmarks tokenize."""
-    texts = json.loads((GOLDENS / "tokenizer" / "strings.json").read_text())["strings"]
+    texts = json.loads((media("tokenizer") / "strings.json").read_text())["strings"]
     config = CodeBindConfig.from_preset("vl-large")
-    file = GOLDENS / "tokenizer" / "bpe_simple_vocab_16e6.txt.gz"
+    file = media("tokenizer") / "bpe_simple_vocab_16e6.txt.gz"
     processor = vitlens_processor(config, file, text={"cleaning": "open_clip"})
     expected = golden("tokenizer", "token_ids.safetensors")["openclip"]
     np.testing.assert_array_equal(processor(text=texts, return_tensors="np")["input_ids"], expected)
