@@ -31,7 +31,7 @@ KEYWORDS = {
     "text": "input_ids",
     **dict.fromkeys(CASES, "point_values"),
 }
-SENSES = {name: "point_cloud" if name in CASES else name for name in KEYWORDS}
+NAMES = {name: "point_cloud" if name in CASES else name for name in KEYWORDS}
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,12 @@ def test_embeddings_are_vitlenss(
     model = model_for(models, name)
     with torch.no_grad():
         output = model(**{KEYWORDS[name]: inputs[name]}, output_hidden_states=True)
-    sense = SENSES[name]
-    assert relative(output.embeds[sense], expected[f"{name}.embed"]) < BOUND
-    states = output.hidden_states[sense]
+    modality = NAMES[name]
+    assert relative(output.embeds[modality], expected[f"{name}.embed"]) < BOUND
+    states = output.hidden_states[modality]
     if name != "text":
         assert relative(states[0], expected[f"{name}.ln_pre"]) < BOUND
-        encoder = model.encoders[model.config.modality(sense).encoder]
+        encoder = model.encoders[model.config.modality(modality).encoder]
         assert relative(encoder.shared_head(states[-1][:, 0]), expected[f"{name}.pooled"]) < BOUND
     if f"{name}.hidden" in expected:
         # Of text, the reference's states have passed the last norm.
@@ -92,7 +92,7 @@ def test_tokens_and_lenses_are_vitlenss(
     models: dict[str, CodeBindModel], inputs: dict[str, Tensor], expected: dict[str, Tensor], name: str
 ) -> None:
     model = model_for(models, name)
-    tower = model.encoders[model.config.modality(SENSES[name]).encoder].tower
+    tower = model.encoders[model.config.modality(NAMES[name]).encoder].tower
     values = inputs[name].flatten(0, 1).unsqueeze(1) if name == "audio" else inputs[name]
     with torch.no_grad():
         tokens = tower.stem(values)
@@ -145,7 +145,7 @@ def test_files_of_one_modality_are_parts_of_the_merged_one(
     merged = models["pc"].state_dict()
     assert all(torch.equal(value, merged[key]) for key, value in model.state_dict().items() if "scale" not in key)
     with torch.no_grad():
-        embeds = model(**{KEYWORDS[name]: inputs[name]}).embeds[SENSES[name]]
+        embeds = model(**{KEYWORDS[name]: inputs[name]}).embeds[NAMES[name]]
     assert relative(embeds, expected[f"{name}.embed"]) < BOUND
 
 

@@ -146,9 +146,9 @@ def saved_state(values: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix("embedding."): x for name, x in under(values, prefix).items() if name != "initted"}
 
 
-def parts_of(z: Tensor, sense: str, variant: str) -> tuple[Tensor, Tensor]:
+def parts_of(z: Tensor, modality: str, variant: str) -> tuple[Tensor, Tensor]:
     """Shared and specific part: cut in two, or (seg2) cut into 6 chunks that are each cut in two."""
-    if variant == "seg1" or sense == "text":
+    if variant == "seg1" or modality == "text":
         return z[..., :48], z[..., 48:]
     chunks = z.unflatten(-1, (6, -1))
     return chunks[..., :8].flatten(-2), chunks[..., 8:].flatten(-2)
@@ -156,31 +156,31 @@ def parts_of(z: Tensor, sense: str, variant: str) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("variant", "vision_dim"), [("seg1", 32), ("seg2", 48)])
-def test_senses_are_quantized_as_by_the_released_quantizer(variant: str, vision_dim: int) -> None:
+def test_modalities_are_quantized_as_by_the_released_quantizer(variant: str, vision_dim: int) -> None:
     values = golden("multimodal")
     books = multimodal_books(values, variant, vision_dim)
-    for sense in ("text", "depth", "vision"):
+    for modality in ("text", "depth", "vision"):
         for part, half in zip(
-            ("common", "specific"), parts_of(values[f"{variant}.z.{sense}"], sense, variant), strict=True
+            ("common", "specific"), parts_of(values[f"{variant}.z.{modality}"], modality, variant), strict=True
         ):
-            if part == "common" or sense == "vision":
-                quantized = books.quantize({"common": "shared"}.get(part, part), sense, half)
-                assert torch.equal(quantized.ids, values[f"{variant}.{sense}.{part}_indices"])  # type: ignore[arg-type]
-                wanted = normalize(values[f"{variant}.{sense}.{part}"], dim=-1)
+            if part == "common" or modality == "vision":
+                quantized = books.quantize({"common": "shared"}.get(part, part), modality, half)
+                assert torch.equal(quantized.ids, values[f"{variant}.{modality}.{part}_indices"])  # type: ignore[arg-type]
+                wanted = normalize(values[f"{variant}.{modality}.{part}"], dim=-1)
                 torch.testing.assert_close(quantized.embedding, wanted, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize(("variant", "vision_dim"), [("seg1", 32), ("seg2", 48)])
-def test_the_shared_codebook_moves_after_every_sense(variant: str, vision_dim: int) -> None:
+def test_the_shared_codebook_moves_after_every_modality(variant: str, vision_dim: int) -> None:
     values = golden("multimodal")
     books = multimodal_books(values, variant, vision_dim).train()
-    for sense in ("text", "depth", "vision"):
-        shared, own = parts_of(values[f"{variant}.z.{sense}"], sense, variant)
-        quantized = books.quantize("shared", sense, shared)
-        assert torch.equal(quantized.ids, values[f"{variant}.train.{sense}.common_indices"])  # type: ignore[arg-type]
-        if sense == "vision":
-            books.quantize("specific", sense, own)
+    for modality in ("text", "depth", "vision"):
+        shared, own = parts_of(values[f"{variant}.z.{modality}"], modality, variant)
+        quantized = books.quantize("shared", modality, shared)
+        assert torch.equal(quantized.ids, values[f"{variant}.train.{modality}.common_indices"])  # type: ignore[arg-type]
+        if modality == "vision":
+            books.quantize("specific", modality, own)
     prefix = f"{variant}.train.state.mvq_dict."
     assert_state(books.shared, saved_state(values, f"{prefix}common."))  # type: ignore[arg-type]
     assert_state(books.specific["vision"], saved_state(values, f"{prefix}vision."))  # type: ignore[arg-type]
@@ -227,7 +227,7 @@ def test_the_update_after_a_batch_does_not_move_codebooks_a_second_time() -> Non
 
 
 @pytest.mark.parametrize("is_parity", [True, False])
-def test_a_training_step_moves_the_shared_codebook_once_or_once_for_each_sense(is_parity: bool) -> None:
+def test_a_training_step_moves_the_shared_codebook_once_or_once_for_each_modality(is_parity: bool) -> None:
     config = small_config("text", "depth", loss_weights={"align": 1.0}, parity_codebooks=is_parity)
     model = tiny_model(config).train()
     model(**tiny_inputs(config), return_loss=True).loss.backward()
@@ -235,7 +235,7 @@ def test_a_training_step_moves_the_shared_codebook_once_or_once_for_each_sense(i
     assert int(model.codebooks.specific["depth"].num_updates) == 1
 
 
-def test_an_added_sense_gets_a_codebook_of_the_same_kind() -> None:
+def test_an_added_modality_gets_a_codebook_of_the_same_kind() -> None:
     config = small_config("text", "image", parity_codebooks=True)
     model = tiny_model(config)
     model.add_modality("radar", {"input_size": [16, 24], "patch_size": [8, 8], "num_channels": 2, "stem": "patches"})

@@ -17,7 +17,7 @@ from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.losses import info_nce, uniformity
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.objective import SenseState
+from codebind_hf.model.objective import ModalityState
 from codebind_hf.model.parity_losses import (
     ParityObjective,
     cosine_code_matching,
@@ -29,7 +29,7 @@ from codebind_hf.model.parity_losses import (
 
 
 TERMS = tuple(term for term in ALL_TERMS if term != "seg")
-SENSES = ("text", "vision", "depth")
+NAMES = ("text", "vision", "depth")
 WEIGHTS = {"commit": 10.0, "cctr": 0.01, "cuni": 0.01, "cm": 0.05, "orth": 0.1, "uni": 1.0, "align": 0.0}
 SIZES = {"code_dim": 8, "num_shared_codes": 32, "num_specific_codes": 16, "normalize_codes": False}
 NO_BRIDGE = {"pair_weights": {"bridge": 0.0}}
@@ -62,18 +62,20 @@ def make_books(config: CodeBindConfig, codes: dict[str, Tensor]) -> SharedSpecif
     return books
 
 
-def make_state(books: SharedSpecificCodebook, modality: str, z: Tensor, shared_dim: int) -> SenseState:
+def make_state(books: SharedSpecificCodebook, modality: str, z: Tensor, shared_dim: int) -> ModalityState:
     """Everything quantized as the model does it, from `(batch, dim)` pooled or `(batch, tokens, dim)` embeddings."""
     named = MODALITIES[modality]
     shared = books.quantize("shared", named.encoder, z[..., :shared_dim])
     own = books.quantize("specific", named.encoder, z[..., shared_dim:]) if modality != "text" else None
     if z.ndim == 2:
-        return SenseState(named, shared, own)
+        return ModalityState(named, shared, own)
     pooled = [None if x is None else Quantized(*(y[:, 0] for y in x)) for x in (shared, own)]  # type: ignore[index]
-    return SenseState(named, pooled[0], pooled[1], shared, own)  # type: ignore[arg-type]
+    return ModalityState(named, pooled[0], pooled[1], shared, own)  # type: ignore[arg-type]
 
 
-def make_objective(config: CodeBindConfig, books: SharedSpecificCodebook, states: list[SenseState]) -> ParityObjective:
+def make_objective(
+    config: CodeBindConfig, books: SharedSpecificCodebook, states: list[ModalityState]
+) -> ParityObjective:
     rows = {state.modality.name: torch.arange(len(state.shared.embedding)) for state in states}
     scale = torch.tensor([config.logit_scale_init_value]).exp()
     named = {state.modality.name: state for state in states}
@@ -99,36 +101,36 @@ def quantizer_inputs(tag: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return leaves, {name[2:]: x if name == "z.text" else x[:, part] for name, x in leaves.items()}
 
 
-def term_value(term: str, senses: Iterable[str], z: dict[str, Tensor], **overrides: Any) -> Tensor:
-    """A term, or the sum of all weighted terms, of some senses."""
+def term_value(term: str, modalities: Iterable[str], z: dict[str, Tensor], **overrides: Any) -> Tensor:
+    """A term, or the sum of all weighted terms, of some modalities."""
     weights = WEIGHTS if term == "total" else {"align": 0.0, term: 1.0}
     config = losses_config(loss_weights=weights, **overrides)
     books = make_books(config, golden_codes())
     names = {"vision": "image"}
-    states = [make_state(books, names.get(sense, sense), z[sense], 32) for sense in senses]
+    states = [make_state(books, names.get(modality, modality), z[modality], 32) for modality in modalities]
     terms = make_objective(config, books, states).terms()
     return torch.stack([config.loss_weight(name) * value for name, value in terms.items()]).sum()
 
 
 def sums(case: str, term: str) -> dict[str, tuple[str, tuple[str, ...], dict]]:
-    return {f"{case}.{x}": (term, (x,), {}) for x in SENSES} | {f"{case}.sum": (term, SENSES, {})}
+    return {f"{case}.{x}": (term, (x,), {}) for x in NAMES} | {f"{case}.sum": (term, NAMES, {})}
 
 
 CASES: dict[str, tuple[str, tuple[str, ...], dict]] = {
     **sums("loss_codebook", "commit"),
     **sums("loss_contra", "cctr"),
     **sums("loss_uni", "cuni"),
-    "cmcm.intra": ("cm", SENSES, {}),
-    "cmcm.nointra": ("cm", SENSES, NO_BRIDGE),
+    "cmcm.intra": ("cm", NAMES, {}),
+    "cmcm.nointra": ("cm", NAMES, NO_BRIDGE),
     "cmcm.pair_vision_text": ("cm", ("vision", "text"), {}),
-    "modal_decomp": ("orth", SENSES, {}),
-    "uniform": ("uni", SENSES, {}),
-    "info_nce.plain": ("align", SENSES, NO_BRIDGE),
-    "info_nce.plain_intra": ("align", SENSES, {}),
+    "modal_decomp": ("orth", NAMES, {}),
+    "uniform": ("uni", NAMES, {}),
+    "info_nce.plain": ("align", NAMES, NO_BRIDGE),
+    "info_nce.plain_intra": ("align", NAMES, {}),
     # A learned scale on top of the embeddings is lost in the cosine.
-    "info_nce.post": ("align", SENSES, NO_BRIDGE),
-    "info_nce.post_intra": ("align", SENSES, {}),
-    "vq_loss_total": ("total", SENSES, {}),
+    "info_nce.post": ("align", NAMES, NO_BRIDGE),
+    "info_nce.post_intra": ("align", NAMES, {}),
+    "vq_loss_total": ("total", NAMES, {}),
 }
 PARTS = {"common_part": "shared", "specific_part": "specific"}
 TAGS = ("all_tokens", "one_token", "cls_only")
@@ -144,8 +146,8 @@ def test_a_term_has_the_released_value_and_gradient(tag: str, case: str) -> None
         assert (tag, f"value.{name}" in expected) == ("cls_only", False)
         return
     leaves, z = quantizer_inputs(tag)
-    term, senses, overrides = CASES[case]
-    value = term_value(term, senses, z, **overrides)
+    term, modalities, overrides = CASES[case]
+    value = term_value(term, modalities, z, **overrides)
     assert_value(value, expected[f"value.{name}"])
     assert value.requires_grad == described["requires_grad"]
     assert_gradients(value, leaves, expected, name)
@@ -153,18 +155,18 @@ def test_a_term_has_the_released_value_and_gradient(tag: str, case: str) -> None
 
 @pytest.mark.parity
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("sense", SENSES)
+@pytest.mark.parametrize("modality", NAMES)
 @pytest.mark.parametrize("tag", TAGS)
-def test_one_part_of_the_commitment_has_the_released_value_and_gradient(tag: str, sense: str, part: str) -> None:
-    expected, name = tensors("losses/expected.safetensors"), f"{tag}.loss_codebook.{sense}.{part}"
+def test_one_part_of_the_commitment_has_the_released_value_and_gradient(tag: str, modality: str, part: str) -> None:
+    expected, name = tensors("losses/expected.safetensors"), f"{tag}.loss_codebook.{modality}.{part}"
     leaves, z = quantizer_inputs(tag)
     books = make_books(losses_config(), golden_codes())
-    if (sense, part) == ("text", "specific_part"):
+    if (modality, part) == ("text", "specific_part"):
         assert f"value.{name}" not in expected
         return
-    half = z[sense][..., :32] if part == "common_part" else z[sense][..., 32:]
-    quantized = books.quantize(PARTS[part], sense, half)
-    assert torch.equal(quantized.ids, expected[f"{tag}.indices.{part.removesuffix('_part')}.{sense}"])  # type: ignore[arg-type]
+    half = z[modality][..., :32] if part == "common_part" else z[modality][..., 32:]
+    quantized = books.quantize(PARTS[part], modality, half)
+    assert torch.equal(quantized.ids, expected[f"{tag}.indices.{part.removesuffix('_part')}.{modality}"])  # type: ignore[arg-type]
     value = elementwise_commitment(quantized.segments, quantized.chosen)  # type: ignore[arg-type]
     assert_value(value, expected[f"value.{name}"])
     assert_gradients(value, leaves, expected, name)
@@ -220,7 +222,7 @@ def test_a_function_alone_has_the_released_value_and_gradient(case: str) -> None
 @pytest.mark.parity
 def test_every_released_value_is_compared() -> None:
     compared = {f"{tag}.{case}" for tag in TAGS for case in CASES} | set(PURE)
-    compared |= {f"{tag}.loss_codebook.{sense}.{part}" for tag in TAGS for sense in SENSES for part in PARTS}
+    compared |= {f"{tag}.loss_codebook.{modality}.{part}" for tag in TAGS for modality in NAMES for part in PARTS}
     values = {name[6:] for name in tensors("losses/expected.safetensors") if name.startswith("value.")}
     assert values <= compared
 
@@ -254,14 +256,14 @@ def released_objective(setup: str, terms: Iterable[str], pooled: bool) -> Parity
     config = small_config("text", "image", setup, **{**SIZES, "shared_dim": 64, "specific_dim": 64}, **fields)
     books = make_books(config, codes)
     states = []
-    for sense, name in (("text", "text"), ("vision", vision), (setup, setup)):
-        key = f"{sense}.cls" if pooled or sense == "text" else f"{sense}.all_tokens"
+    for modality, name in (("text", "text"), ("vision", vision), (setup, setup)):
+        key = f"{modality}.cls" if pooled or modality == "text" else f"{modality}.all_tokens"
         states.append(make_state(books, name, outputs[key], 64))
     if not pooled:
         targets = tensors("codebind_tiny/targets.safetensors")
-        for state, sense in zip(states[1:], ("vision", setup), strict=True):
-            state.reconstruction = outputs[f"{sense}.rec"]
-            state.target = targets["vision_video" if state.modality.name == "video" else sense]
+        for state, modality in zip(states[1:], ("vision", setup), strict=True):
+            state.reconstruction = outputs[f"{modality}.rec"]
+            state.target = targets["vision_video" if state.modality.name == "video" else modality]
     return make_objective(config, books, states)
 
 
@@ -297,7 +299,7 @@ def test_all_terms_and_their_sum_are_those_of_a_released_model(setup: str, commi
 
 @pytest.mark.parity
 @pytest.mark.parametrize("setup", SETUPS)
-def test_the_codebook_terms_of_one_sense_are_those_of_every_released_model(setup: str) -> None:
+def test_the_codebook_terms_of_one_modality_are_those_of_every_released_model(setup: str) -> None:
     outputs = tensors(f"codebind_tiny/{setup}/outputs.safetensors")
     released = released_objective(setup, ("commit", "cctr", "cuni"), pooled=True)
     state = make_state(released.codebooks, setup, outputs[f"{setup}.all_tokens"], 64)
@@ -337,7 +339,7 @@ def test_terms_that_have_no_gradient_in_the_released_code_have_none() -> None:
     assert {name for name, x in usual.items() if not x.requires_grad} == {"cuni"}
 
 
-def test_every_sense_counts_whether_it_is_trained_or_not() -> None:
+def test_every_modality_counts_whether_it_is_trained_or_not() -> None:
     model = trained_model(True)
     books = model.codebooks
     shared, vision, thermal = (
@@ -376,6 +378,6 @@ def test_the_option_is_saved_with_the_model(tmp_path: Path) -> None:
         assert (config.parity_losses, config.parity_codebooks) == (value, value)
 
 
-def test_a_batch_without_two_senses_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no two senses to align"):
+def test_a_batch_without_two_modalities_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no two modalities to align"):
         model_terms(trained_model(True), without=("pixel_values", "thermal_values"))

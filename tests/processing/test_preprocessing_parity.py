@@ -39,17 +39,17 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CodeBindProces
     return processors
 
 
-def media(sense: str) -> Path:
-    """The folder of a sense's raw files."""
-    return folder("preprocessing") / sense
+def media(modality: str) -> Path:
+    """The folder of a modality's raw files."""
+    return folder("preprocessing") / modality
 
 
-def golden(sense: str, file: str = "outputs.safetensors") -> dict[str, np.ndarray]:
-    return {name: x.numpy() for name, x in tensors(f"preprocessing/{sense}/{file}").items()}
+def golden(modality: str, file: str = "outputs.safetensors") -> dict[str, np.ndarray]:
+    return {name: x.numpy() for name, x in tensors(f"preprocessing/{modality}/{file}").items()}
 
 
 def call(processor: CodeBindProcessor, **inputs: Any) -> np.ndarray:
-    """What a whole processor makes of one item of one sense."""
+    """What a whole processor makes of one item of one modality."""
     (array,) = processor(**inputs, return_tensors="np").values()
     return array[0]
 
