@@ -3,11 +3,11 @@
     python examples/benchmark_codes.py --checkpoint runs/demo/checkpoint --output_dir runs/codes
     python examples/benchmark_codes.py --output_dir runs/codes          (trains tiny for a few minutes first)
 
-The gallery is the test split of NineSenses, each sense by itself and all of them in one pool; queries are the
+The gallery is the test split of NineSenses, each modality by itself and all of them in one pool; queries are the
 continuous embeddings of some of its objects. What is fitted (product quantizers, a codebook) is fitted to training
-rows of all senses, nothing is tuned. Recall@10 is the share of the ten answers whose exact cosine reaches the tenth
-best. Needs the extra `index`. Written are `codes.json` and `codes.md`; with a checkpoint it takes two to five minutes,
-and a second run differs in nothing but the date and the milliseconds.
+rows of all modalities, nothing is tuned. Recall@10 is the share of the ten answers whose exact cosine reaches the
+tenth best. Needs the extra `index`. Written are `codes.json` and `codes.md`; with a checkpoint it takes two to five
+minutes, and a second run differs in nothing but the date and the milliseconds.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, default=Path("runs/codes"))
     parser.add_argument("--world", type=int, default=0, help="of NineSenses; that of the checkpoint")
     parser.add_argument("--objects", type=int, default=1000, help="test objects in the gallery")
-    parser.add_argument("--queries", type=int, default=200, help="of every sense")
+    parser.add_argument("--queries", type=int, default=200, help="of every modality")
     parser.add_argument("--fit_objects", type=int, default=600, help="training objects of every pool to fit to")
     parser.add_argument("--steps", type=int, default=300, help="of every stage of training, without a checkpoint")
     parser.add_argument("--speed_items", type=int, default=50_000, help="random codes to time the backends with")
@@ -54,7 +54,7 @@ def trained(world: int, steps: int, seed: int, folder: Path) -> tuple[CodeBindMo
     rows = NineSenses("train", world)
     recipe = Recipe(preset="tiny", seed=seed, training={"max_steps": steps})
     texts = [template.format(name) for name in rows.class_names for template in rows.templates]
-    model, processor = build(recipe, list(rows.senses), texts)
+    model, processor = build(recipe, list(rows.modalities), texts)
     train(recipe, model, processor, PreparedDataset(rows, processor), folder)
     return model, processor
 
@@ -142,11 +142,11 @@ def finds_object(scores: np.ndarray) -> float:
     return float(np.clip((K - better) / tied, 0, 1).mean())
 
 
-def measured(storage: Storage, senses: dict[str, Vectors], count: int) -> dict[str, dict[str, float]]:
-    """For every query sense: recall in the galleries of the other senses and in the pool, and objects found."""
-    pool, result = np.concatenate(list(senses.values())), {}
-    for place, (name, vectors) in enumerate(senses.items()):
-        queries, others = vectors[:count], [other for key, other in senses.items() if key != name]
+def measured(storage: Storage, modalities: dict[str, Vectors], count: int) -> dict[str, dict[str, float]]:
+    """For every query modality: recall in the galleries of the other modalities and in the pool, and objects found."""
+    pool, result = np.concatenate(list(modalities.values())), {}
+    for place, (name, vectors) in enumerate(modalities.items()):
+        queries, others = vectors[:count], [other for key, other in modalities.items() if key != name]
         pairs = [(storage(queries, other), queries @ other.T) for other in others]
         mixed, exact = storage(queries, pool), queries @ pool.T
         for table in (mixed, exact):  # a query is no answer to itself
@@ -176,22 +176,25 @@ def speed(seed: int, items: int, segments: int = 128, num_codes: int = 1024) -> 
 
 
 def table(results: dict[str, dict], key: str) -> str:
-    senses = list(next(iter(results.values()))["senses"])
-    lines = [f"| stored as | bytes | {' | '.join(senses)} | mean |", f"| --- | ---: |{' ---: |' * (len(senses) + 1)}"]
+    modalities = list(next(iter(results.values()))["modalities"])
+    lines = [
+        f"| stored as | bytes | {' | '.join(modalities)} | mean |",
+        f"| --- | ---: |{' ---: |' * (len(modalities) + 1)}",
+    ]
     for name, entry in results.items():
-        values = [100 * entry["senses"][sense][key] for sense in senses]
+        values = [100 * entry["modalities"][modality][key] for modality in modalities]
         lines.append(f"| {name} | {entry['bytes']} | {' | '.join(f'{x:.1f}' for x in [*values, np.mean(values)])} |")
     return "\n".join(lines)
 
 
 def markdown(report: dict) -> str:
     titles = {
-        "recall": "Recall@10 against exact float search, mean over the galleries of the other senses",
-        "recall_mixed": "Recall@10 against exact float search, one pool of all senses",
-        "object": "Same object among the ten best, mean over the galleries of the other senses",
+        "recall": "Recall@10 against exact float search, mean over the galleries of the other modalities",
+        "recall_mixed": "Recall@10 against exact float search, one pool of all modalities",
+        "object": "Same object among the ten best, mean over the galleries of the other modalities",
     }
     parts = [
-        f"### {title}, by sense of the query\n\n{table(report['storages'], key)}" for key, title in titles.items()
+        f"### {title}, by modality of the query\n\n{table(report['storages'], key)}" for key, title in titles.items()
     ]
     rows = [f"| {name} | {x['1']:.2f} | {x['200']:.2f} |" for name, x in report["speed_ms"].items()]
     head = "| backend | one query | 200 queries |\n| --- | ---: | ---: |\n"
@@ -207,16 +210,16 @@ def main() -> None:
         model, processor = trained(arguments.world, arguments.steps, arguments.seed, arguments.output_dir)
     count = arguments.fit_objects
     fit_rows = NineSenses("train", arguments.world, num_bridge=count, num_target=count)
-    fit_senses = embed_dataset(model, processor, fit_rows).senses.values()
-    fit = torch.cat([sense.continuous_embeds for sense in fit_senses]).numpy()
+    fit_modalities = embed_dataset(model, processor, fit_rows).modalities.values()
+    fit = torch.cat([modality.continuous_embeds for modality in fit_modalities]).numpy()
     rows = NineSenses("test", arguments.world, num_rows=arguments.objects)
-    embedded = embed_dataset(model, processor, rows).senses
+    embedded = embed_dataset(model, processor, rows).modalities
     # Where items tie, those that come first are taken, and queries are the first objects: their places must be random.
     order = np.random.default_rng(arguments.seed).permutation(len(rows))
-    senses = {name: sense.continuous_embeds.numpy()[order] for name, sense in embedded.items()}
+    modalities = {name: modality.continuous_embeds.numpy()[order] for name, modality in embedded.items()}
     results = {}
     for name, (size, storage) in storages(model, fit, arguments.seed).items():
-        results[name] = {"bytes": size, "senses": measured(storage, senses, min(arguments.queries, len(rows)))}
+        results[name] = {"bytes": size, "modalities": measured(storage, modalities, min(arguments.queries, len(rows)))}
         print(f"{name}: done", flush=True)
     settings = {
         key: getattr(arguments, key) for key in ("world", "objects", "queries", "fit_objects", "speed_items", "seed")

@@ -1,8 +1,8 @@
-"""How long does one NineSenses object take? Milliseconds per sense and for all nine together, on one core.
+"""How long does one NineSenses object take? Milliseconds per modality and for all nine together, on one core.
 
     OMP_NUM_THREADS=1 python examples/benchmark_rendering.py --objects 300
 
-Expected on a laptop core: about 4 to 6 ms for all nine senses of an object.
+Expected on a laptop core: about 4 to 6 ms for all nine modalities of an object.
 """
 
 import argparse
@@ -28,8 +28,8 @@ def main() -> None:
     options = parser.parse_args()
 
     arguments = {"world": options.world, "difficulty": options.difficulty, "num_rows": options.objects}
-    for sense in NineSenses("test").senses:
-        print(f"{sense:12s} {milliseconds(NineSenses('test', senses=[sense], **arguments)):6.2f} ms")
+    for modality in NineSenses("test").modalities:
+        print(f"{modality:12s} {milliseconds(NineSenses('test', modalities=[modality], **arguments)):6.2f} ms")
     print(f"{'all nine':12s} {milliseconds(NineSenses('test', **arguments)):6.2f} ms")
 
 

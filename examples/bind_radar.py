@@ -34,7 +34,7 @@ def main() -> None:
     if (arguments.output_dir / "checkpoint").exists():
         parser.error("--output_dir: has a checkpoint already; name a new folder.")
     recipe = Recipe(training={"max_steps": arguments.max_steps, "warmup_steps": arguments.max_steps // 10})
-    data = NineSenses("train", num_bridge=arguments.rows, num_target=0, senses=["text", "image"])
+    data = NineSenses("train", num_bridge=arguments.rows, num_target=0, modalities=["text", "image"])
     rows = [{**row, "radar": radar(row["image"])} for row in data]
     if arguments.run:
         start, kinds = arguments.run / "checkpoint", (CodeBindModel, CodeBindProcessor)
@@ -48,7 +48,7 @@ def main() -> None:
     processor.add_modality("radar", num_channels=2, input_size=[32], normalize="item")
     result = bind(model, processor, rows, "radar", recipe, arguments.output_dir)
     save(model, processor, arguments.output_dir / "checkpoint")
-    test = NineSenses("test", num_rows=400, senses=["text", "image"])
+    test = NineSenses("test", num_rows=400, modalities=["text", "image"])
     embeds = model.encode({"radar": [radar(row["image"]) for row in test]}, processor)["radar"]
     classes = class_embeddings(model, processor, test.class_names, test.templates).embeds
     accuracy = zero_shot_accuracy(embeds, classes, [test.class_names.index(row["label"]) for row in test])

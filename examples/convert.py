@@ -120,7 +120,7 @@ def main() -> None:
     adapted = has_lora(model)
     save(model, processor, arguments)
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{folder}: {count / 1e6:.1f} million parameters; senses: {', '.join(model.config.modality_names)}")
+    print(f"{folder}: {count / 1e6:.1f} million parameters; modalities: {', '.join(model.config.modality_names)}")
     if points := model.config.point_config:
         # No tensor shows it, so a wrong one would go unseen.
         groups = f"{points.num_groups} groups of {points.group_size}"

@@ -3,10 +3,10 @@
     python examples/evaluate.py --checkpoint runs/mine/checkpoint --manifest test.jsonl \\
         --template "the digit {}" --output report.json --figures figures
 
-The manifest is JSONL, CSV or Parquet: paths of files by sense (image, audio, depth, ...), and per row an optional
+The manifest is JSONL, CSV or Parquet: paths of files by modality (image, audio, depth, ...), and per row an optional
 `label` and `attributes`. Written are `report.json` and, beside it, `report.md` with the same numbers as tables:
-zero-shot accuracy into the labels, retrieval between all senses, codebook usage, probes, reconstruction. A few hundred
-rows of a tiny checkpoint take well under a minute on two CPU cores.
+zero-shot accuracy into the labels, retrieval between all modalities, codebook usage, probes, reconstruction. A few
+hundred rows of a tiny checkpoint take well under a minute on two CPU cores.
 """
 
 import argparse
@@ -57,9 +57,9 @@ def build_evaluation(arguments: argparse.Namespace) -> Evaluation:
 
 
 def print_summary(report: dict) -> None:
-    for sense, entry in report.get("zero_shot", {}).items():
+    for modality, entry in report.get("zero_shot", {}).items():
         shares = [f"{100 * entry[key]:5.1f} %" for key in ("accuracy", "accuracy_continuous", "chance")]
-        print(f"{sense:12} zero-shot {shares[0]}  continuous {shares[1]}  chance {shares[2]}  n {entry['n']}")
+        print(f"{modality:12} zero-shot {shares[0]}  continuous {shares[1]}  chance {shares[2]}  n {entry['n']}")
     for failure in report["rows"]["failures"]:
         print(f"skipped row {failure['position']}, {failure['modality']}: {failure['message']}")
 

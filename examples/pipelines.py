@@ -1,11 +1,11 @@
 """Name what a sensor sees, find its picture, and share the result: the pipelines on objects of NineSenses.
 
     python examples/pipelines.py
-    python examples/pipelines.py --checkpoint runs/mine/checkpoint --senses depth,eeg --num_items 400
+    python examples/pipelines.py --checkpoint runs/mine/checkpoint --modalities depth,eeg --num_items 400
     python examples/pipelines.py --output_dir shared        # a folder that works without this package
 
-Prints for every sense how often the best of the 20 labels is right (chance 5 %), and how often the object's own
-picture is among the ten closest. `make demo` makes the default checkpoint. One CPU: some seconds a sense.
+Prints for every modality how often the best of the 20 labels is right (chance 5 %), and how often the object's own
+picture is among the ten closest. `make demo` makes the default checkpoint. One CPU: some seconds a modality.
 """
 
 import argparse
@@ -23,7 +23,7 @@ TOP_K = 10
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="runs/demo/checkpoint", help="folder or Hub repository")
-    parser.add_argument("--senses", help="such as depth,eeg; default: all that checkpoint and data have")
+    parser.add_argument("--modalities", "--senses", help="such as depth,eeg; default: all there are")
     parser.add_argument("--num_items", type=int, default=100)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--device", default="cpu")
@@ -35,13 +35,13 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def senses_of(wanted: str | None, known: tuple[str, ...], rows: NineSenses) -> list[str]:
-    """The senses asked for, or all that can be named and have a picture to find."""
-    possible = [sense for sense in rows.senses if sense in known and sense not in ("text", "image")]
-    chosen = possible if wanted is None else [sense.strip() for sense in wanted.split(",")]
-    unknown = [sense for sense in chosen if sense not in possible]
+def modalities_of(wanted: str | None, known: tuple[str, ...], rows: NineSenses) -> list[str]:
+    """The modalities asked for, or all that can be named and have a picture to find."""
+    possible = [modality for modality in rows.modalities if modality in known and modality not in ("text", "image")]
+    chosen = possible if wanted is None else [modality.strip() for modality in wanted.split(",")]
+    unknown = [modality for modality in chosen if modality not in possible]
     if unknown:
-        raise SystemExit(f"--senses: got {unknown[0]}; checkpoint and data have {', '.join(possible)}.")
+        raise SystemExit(f"--modalities: got {unknown[0]}; checkpoint and data have {', '.join(possible)}.")
     return chosen
 
 
@@ -59,14 +59,14 @@ def main() -> None:
     )
     retrieve = pipeline("cross-modal-retrieval", top_k=TOP_K, batch_size=arguments.batch_size, **common)
     pictures = retrieve.embed_gallery(rows, modality="image")
-    for sense in senses_of(arguments.senses, tuple(classify.model.config.modalities), rows):
+    for modality in modalities_of(arguments.modalities, tuple(classify.model.config.modalities), rows):
         # Rows are rendered one by one while batches are embedded; only answers are kept.
-        answers = classify(rows, modality=sense)
+        answers = classify(rows, modality=modality)
         named = [best["label"] == row["label"] for (best,), row in zip(answers, rows, strict=True)]
-        matches = retrieve(rows, gallery=pictures, modality=sense)
+        matches = retrieve(rows, gallery=pictures, modality=modality)
         found = [any(match["index"] == own for match in best) for own, best in enumerate(matches)]
         shares = f"named {sum(named) / len(named):6.1%}   picture among {TOP_K} of {len(rows)}: "
-        print(f"{sense:12} {shares}{sum(found) / len(found):6.1%}")
+        print(f"{modality:12} {shares}{sum(found) / len(found):6.1%}")
     if arguments.output_dir:
         classify.save_pretrained(arguments.output_dir)
         print(f'pipeline("{classify.task}", model="{arguments.output_dir}", trust_remote_code=True)')

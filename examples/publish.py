@@ -20,7 +20,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
-from codebind_hf.model.pipelines_codebind import MultimodalEmbeddingPipeline
+from codebind_hf.processing.pipelines_codebind import MultimodalEmbeddingPipeline
 
 
 CARD = "README.md"

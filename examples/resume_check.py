@@ -34,7 +34,7 @@ from codebind_hf.training.checkpoints import newest_checkpoint
 
 
 STEPS, SAVE_STEPS = 12, 3
-SENSES = ("text", "image", "audio", "depth")
+NAMES = ("text", "image", "audio", "depth")
 
 
 class TellSteps(TrainerCallback):
@@ -59,9 +59,9 @@ class Collator(CodeBindCollator):
 def train(folder: Path, accumulation: int, resume: bool) -> None:
     """One run, and everything that it ends with in `final.pt`."""
     torch.set_num_threads(1)
-    rows = NineSenses("train", num_bridge=18, num_target=6, senses=SENSES)
+    rows = NineSenses("train", num_bridge=18, num_target=6, modalities=NAMES)
     texts = [row["text"] for row in rows if row.get("text")]
-    model, processor = build(Recipe(), SENSES, texts)
+    model, processor = build(Recipe(), NAMES, texts)
     collator = Collator(processor)
     arguments = CodeBindTrainingArguments(
         output_dir=str(folder),

@@ -5,18 +5,18 @@
     accelerate launch examples/train.py --config examples/recipes/sun.yaml --base imagebind --output_dir runs/sun
     accelerate launch examples/train.py --bind eeg --from runs/demo --manifest rows.jsonl --output_dir runs/eeg
 
-One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three senses take two to
-five minutes on two CPU cores; the demo about six.
+One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three modalities take
+two to five minutes on two CPU cores; the demo about six.
 
-A manifest is JSONL, CSV or Parquet: per row, any subset of senses (`text` itself, otherwise paths relative to the
+A manifest is JSONL, CSV or Parquet: per row, any subset of modalities (`text` itself, otherwise paths relative to the
 manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (model and processor), `training.json`
 (the whole log, with how many numbers learned in which parts) and, when there are test rows, `report.json`,
 `report.md`, pictures and the model card. A run with LoRA also writes `adapter/`, and merges it into `checkpoint/`.
 
-`--bind` trains one sense on a finished model whose bridges, other senses and (unless `--shared_codes learning`) shared
-codes stay as they are. `binding.json` says how far the embeddings of the other senses moved; beyond `--tolerance`,
-nothing is saved and the exit status is 1. A sense of your own needs `--encoder`, the fields of its encoder as YAML or
-JSON, and a column of the manifest.
+`--bind` trains one modality on a finished model whose bridges, other modalities and (unless `--shared_codes
+learning`) shared codes stay as they are. `binding.json` says how far the embeddings of the other modalities moved;
+beyond `--tolerance`, nothing is saved and the exit status is 1. A modality of your own needs `--encoder`, the fields
+of its encoder as YAML or JSON, and a column of the manifest.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from huggingface_hub import ModelCard
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
-from codebind_hf.training import Recipe, build, save, senses_of, train
+from codebind_hf.training import Recipe, build, modalities_of, save, train
 from codebind_hf.training.adapters import merge_lora, save_adapter
 from codebind_hf.training.binding import SHARED_CODES, bind, binding_recipe
 from codebind_hf.training.building import recipe_config
@@ -64,12 +64,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, help="rows in a batch, instead of the recipe's")
     parser.add_argument("--on_error", choices=("raise", "skip"), default="raise", help="what an unreadable file does")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
-    parser.add_argument("--bind", metavar="SENSE", help="bind this sense to a finished model, see above")
+    parser.add_argument("--bind", metavar="MODALITY", help="bind this modality to a finished model, see above")
     parser.add_argument("--from", dest="finished", type=Path, help="the finished model: a run or a checkpoint")
-    parser.add_argument("--encoder", type=Path, help="YAML or JSON file: the encoder of a sense that the model lacks")
+    parser.add_argument(
+        "--encoder", type=Path, help="YAML or JSON file: the encoder of a modality that the model lacks"
+    )
     parser.add_argument("--shared_codes", choices=SHARED_CODES, default="frozen", help="while binding")
     parser.add_argument("--tolerance", type=float, default=0.0, help="how far other embeddings may move; 0: not a bit")
-    parser.add_argument("--check_manifest", help="rows of the other senses to measure, instead of the training rows")
+    parser.add_argument(
+        "--check_manifest", help="rows of the other modalities to measure, instead of the training rows"
+    )
     arguments = parser.parse_args()
     check_binding(parser, arguments)
     if not (arguments.config or arguments.manifest):
@@ -81,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_binding(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     if bool(arguments.bind) != bool(arguments.finished):
-        parser.error("--bind SENSE and --from RUN belong together.")
+        parser.error("--bind MODALITY and --from RUN belong together.")
     if arguments.bind and (arguments.base or arguments.test_manifest):
         parser.error(
             "--bind starts --from a model and does not evaluate (examples/evaluate.py does): leave out --base "
@@ -140,22 +144,22 @@ def made(kind: Any, where: str, *args: Any, **options: Any) -> Any:
 def load_data(
     data: dict[str, Any], added: Sequence[str] = ()
 ) -> tuple[Any, Any, list[str], list[str], list[str] | None]:
-    """Training rows, test rows or `None`, senses, texts to train the tokenizer on, and class names if known."""
+    """Training rows, test rows or `None`, modalities, texts to train the tokenizer on, and class names if known."""
     if unknown := sorted(set(data) - set(DATA_KEYS)):
         raise ValueError(f"--config: unknown keys {unknown} under `data`; allowed: {', '.join(DATA_KEYS)}.")
     if "manifest" in data:
         rows = Manifest(data["manifest"], modalities=added).validate()
         test = Manifest(data["test_manifest"]).validate() if data.get("test_manifest") else None
         texts = [row["text"] for row in rows if row.get("text")]
-        return rows, test, senses_of(rows), texts, None
+        return rows, test, modalities_of(rows), texts, None
     if "nine_senses" not in data:
         raise ValueError("--config: `data` needs `manifest` or `nine_senses`.")
     options = dict(data["nine_senses"] or {})
     num_test = options.pop("num_test", None)
     rows = made(NineSenses, "nine_senses", "train", **options)
-    test = NineSenses("test", rows.world, rows.difficulty, num_rows=num_test, senses=rows.senses)
+    test = NineSenses("test", rows.world, rows.difficulty, num_rows=num_test, modalities=rows.modalities)
     texts = [template.format(name) for name in rows.class_names for template in rows.templates]
-    return rows, test, list(rows.senses), texts, list(rows.class_names)
+    return rows, test, list(rows.modalities), texts, list(rows.class_names)
 
 
 def license_of(base: str | None) -> str:
@@ -184,8 +188,8 @@ def evaluate(evaluation: Evaluation, recipe: Recipe, dataset: str, folder: Path)
 def run(arguments: argparse.Namespace) -> None:
     settings, folder = read_settings(arguments), arguments.output_dir
     recipe, data = made(Recipe, "recipe", **settings["recipe"]), settings.get("data") or {}
-    rows, test, senses, texts, names = load_data(data)
-    model, processor = build(recipe, senses, texts)
+    rows, test, modalities, texts, names = load_data(data)
+    model, processor = build(recipe, modalities, texts)
     items = PreparedDataset(rows, processor, on_error=arguments.on_error)
     logs = train(recipe, model, processor, items, folder)
     if not PartialState().is_main_process:
@@ -204,7 +208,7 @@ def run(arguments: argparse.Namespace) -> None:
         evaluate(evaluation, recipe, dataset, folder)
         print(f"Wrote {folder}/report.json.")
     if isinstance(test, NineSenses):
-        NineSenses("test", test.world, test.difficulty, num_rows=FILES_TO_SEARCH, senses=test.senses).export(
+        NineSenses("test", test.world, test.difficulty, num_rows=FILES_TO_SEARCH, modalities=test.modalities).export(
             folder / "files"
         )
 
@@ -222,27 +226,27 @@ def run_binding(arguments: argparse.Namespace) -> None:
     settings, folder = read_settings(arguments), arguments.output_dir
     if (folder / "checkpoint").exists():
         raise ValueError(f"--output_dir: {folder}/checkpoint exists and is not written over. Fix: name a new folder.")
-    finished, sense = arguments.finished, arguments.bind
+    finished, modality = arguments.finished, arguments.bind
     base = finished / "checkpoint" if (finished / "checkpoint").is_dir() else finished
     encoder = yaml.safe_load(arguments.encoder.read_text()) if arguments.encoder else None
     if arguments.encoder and not isinstance(encoder, dict):
         raise ValueError(f"--encoder: {arguments.encoder} holds no fields, such as `num_channels: 1`.")
     recipe = made(Recipe, "recipe", **{**settings["recipe"], "base": str(base)})
-    recipe = binding_recipe(recipe, sense, encoder)
-    senses = list(recipe_config(recipe).modalities)
-    rows, *_ = load_data(settings.get("data") or {}, senses)
-    check = Manifest(arguments.check_manifest, modalities=senses).validate() if arguments.check_manifest else None
-    model, processor = build(recipe, senses, [])
+    recipe = binding_recipe(recipe, modality, encoder)
+    modalities = list(recipe_config(recipe).modalities)
+    rows, *_ = load_data(settings.get("data") or {}, modalities)
+    check = Manifest(arguments.check_manifest, modalities=modalities).validate() if arguments.check_manifest else None
+    model, processor = build(recipe, modalities, [])
     codes = {"shared_codes": arguments.shared_codes, "tolerance": arguments.tolerance}
     result = bind(
-        model, processor, rows, sense, recipe, folder, **codes, check_rows=check, on_error=arguments.on_error
+        model, processor, rows, modality, recipe, folder, **codes, check_rows=check, on_error=arguments.on_error
     )
     if PartialState().is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "binding.json").write_text(json.dumps(result.report(), indent=1))
-        print(f"Bound {sense}: {result.summary()}.")
+        print(f"Bound {modality}: {result.summary()}.")
     if not result.is_within_tolerance:
-        raise ValueError(f"--tolerance: other senses moved too far, nothing is saved; {result.summary()}.")
+        raise ValueError(f"--tolerance: other modalities moved too far, nothing is saved; {result.summary()}.")
     if PartialState().is_main_process:
         save_run(model, processor, result.logs, folder)
         write_card(model, recipe, folder)

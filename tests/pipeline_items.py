@@ -1,4 +1,4 @@
-"""A small checkpoint with every sense, and items for it as users hold them: what the tests of pipelines share."""
+"""A small checkpoint with every modality, and items for it as users hold them: what the tests of pipelines share."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,13 @@ import numpy as np
 from common import tiny_config, tiny_model
 from PIL import Image
 
-from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 WORDS = ["a ring", "a bell", "a tall glass"]
 RADAR = {"num_channels": 2, "input_size": [10], "patch_size": [5], "hidden_size": 16, "num_attention_heads": 2}
-# One item a sense, as a user holds it in memory; numbers choose among several.
+# One item a modality, as a user holds it in memory; numbers choose among several.
 SHAPES = {
     "depth": (20, 30),
     "thermal": (20, 30),
@@ -25,7 +25,7 @@ SHAPES = {
 
 
 def save_checkpoint(folder: Path) -> Path:
-    """Model and processor of all ten senses and an added one."""
+    """Model and processor of all ten modalities and an added one."""
     texts = [
         f"{start} {word}." for start in ("a photo of", "this is a photo of", "this is a sound of") for word in WORDS
     ]
@@ -37,18 +37,18 @@ def save_checkpoint(folder: Path) -> Path:
     return folder
 
 
-def item(sense: str, seed: int = 0) -> Any:
-    """The `seed`-th value of a sense."""
+def item(modality: str, seed: int = 0) -> Any:
+    """The `seed`-th value of a modality."""
     random = np.random.default_rng(seed)
-    if sense == "text":
+    if modality == "text":
         return WORDS[seed % len(WORDS)]
-    if sense in ("image", "tactile"):
+    if modality in ("image", "tactile"):
         return Image.fromarray(random.integers(0, 255, (30, 40, 3), dtype=np.uint8))
-    if sense == "video":
+    if modality == "video":
         return random.integers(0, 255, (4, 30, 40, 3), dtype=np.uint8)
-    if sense == "audio":
+    if modality == "audio":
         return {"array": sound(seed), "sampling_rate": 16000}
-    return random.random(SHAPES[sense], dtype=np.float32)
+    return random.random(SHAPES[modality], dtype=np.float32)
 
 
 def sound(seed: int = 0) -> np.ndarray:

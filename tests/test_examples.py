@@ -14,12 +14,12 @@ from PIL import Image
 
 from codebind_hf.data import NineSenses
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import load_adapter
 
 
 ROOT = Path(__file__).parents[1]
-SENSES = ["text", "image", "audio"]
+NAMES = ["text", "image", "audio"]
 SHORT = ("--max_steps", "2", "--batch_size", "4")
 
 
@@ -47,8 +47,8 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("mine")
     rows = folder / "rows" / "manifest.jsonl"
     test = folder / "test" / "manifest.jsonl"
-    NineSenses("train", num_bridge=6, num_target=6, senses=SENSES).export(rows.parent)
-    NineSenses("test", num_rows=42, senses=SENSES).export(test.parent)
+    NineSenses("train", num_bridge=6, num_target=6, modalities=NAMES).export(rows.parent)
+    NineSenses("test", num_rows=42, modalities=NAMES).export(test.parent)
     output = folder / "run"
     done = script("train.py", "--manifest", rows, "--output_dir", output, *SHORT)
     assert done.returncode == 0, done.stderr
@@ -131,8 +131,8 @@ def test_a_run_with_lora_writes_the_adapter_and_a_plain_checkpoint(
     processor = CodeBindProcessor.from_pretrained(bound.output / "checkpoint")
     queries = {"audio": [str(path) for path in sorted((mine.test.parent / "audio").glob("*.wav"))[:3]], "text": ["a"]}
     found, expected = (model.encode(queries, processor=processor, quantize=False) for model in (merged, adapted))
-    for sense in queries:
-        np.testing.assert_allclose(found[sense], expected[sense], rtol=1e-4, atol=1e-5)
+    for modality in queries:
+        np.testing.assert_allclose(found[modality], expected[modality], rtol=1e-4, atol=1e-5)
     before = CodeBindModel.from_pretrained(mine.checkpoint).encode(queries, processor=processor, quantize=False)
     assert np.abs(found["audio"] - before["audio"]).max() > 1e-4
 
@@ -145,8 +145,8 @@ def test_evaluation_writes_json_and_markdown(mine: SimpleNamespace) -> None:
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(output.read_text())
-    for sense in ("image", "audio"):
-        entry = report["zero_shot"][sense]
+    for modality in ("image", "audio"):
+        entry = report["zero_shot"][modality]
         assert {"accuracy", "accuracy_continuous", "chance", "n"} <= set(entry)
         assert entry["n"] == 42
     assert {"recall_at_1", "recall_at_10", "n"} <= set(report["retrieval"]["audio_to_image"])
@@ -158,7 +158,7 @@ def test_evaluation_writes_json_and_markdown(mine: SimpleNamespace) -> None:
 def test_search_ranks_the_files_of_a_gallery(mine: SimpleNamespace) -> None:
     query = next((mine.test.parent / "audio").glob("*.wav"))
     common = ("--checkpoint", mine.checkpoint, "--gallery", mine.test, "--top_k", "3")
-    done = script("search.py", "--query", query, *common, "--senses", "image")
+    done = script("search.py", "--query", query, *common, "--modalities", "image")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == f"query: {query} (audio)"
@@ -172,14 +172,18 @@ def test_search_ranks_the_files_of_a_gallery(mine: SimpleNamespace) -> None:
 def test_the_report_of_the_demo_has_every_key(demo: SimpleNamespace) -> None:
     report = demo.report
     targets = ("image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg")
-    for sense in targets:
-        entry = report["zero_shot"][sense]
+    for modality in targets:
+        entry = report["zero_shot"][modality]
         assert entry["n"] == 40
         assert all(0 <= entry[key] <= 1 for key in ("accuracy", "accuracy_continuous", "chance"))
-        assert len(report["probes"][sense]) >= 2
-        for probe in report["probes"][sense].values():
+        assert len(report["probes"][modality]) >= 2
+        for probe in report["probes"][modality].values():
             assert {"shared", "specific", "chance"} <= set(probe)
-        for pair in (f"{sense}_to_text", f"text_to_{sense}", *([f"{sense}_to_image"] if sense != "image" else [])):
+        for pair in (
+            f"{modality}_to_text",
+            f"text_to_{modality}",
+            *([f"{modality}_to_image"] if modality != "image" else []),
+        ):
             assert {"recall_at_1", "recall_at_10", "n"} <= set(report["retrieval"][pair])
     books = {"shared", "vision", "audio", "depth", "thermal", "tactile", "point", "eeg"}
     assert books <= set(report["codebooks"])
@@ -237,11 +241,13 @@ def files(tmp_path: Path) -> Path:
     ("manifest", "named"),
     [
         pytest.param("none", "none.jsonl", id="missing"),
-        pytest.param("one", "the data has image; training needs text or image, and another sense", id="one-sense"),
+        pytest.param(
+            "one", "the data has image; training needs text or image, and another modality", id="one-modality"
+        ),
         pytest.param("depth", "depth_unit", id="depth-without-unit"),
         pytest.param("depth", "first-row", id="the-row-is-named"),
         pytest.param("lost", "second-row, image", id="missing-file"),
-        pytest.param("apart", "no row has text or image together with", id="senses-that-never-meet"),
+        pytest.param("apart", "no row has text or image together with", id="modalities-that-never-meet"),
     ],
 )
 def test_training_refuses_a_manifest_that_it_cannot_learn_from(files: Path, manifest: str, named: str) -> None:
@@ -263,7 +269,7 @@ def test_training_refuses_a_manifest_that_it_cannot_learn_from(files: Path, mani
         pytest.param("- 1", "--config", id="list"),
         pytest.param("", "`data` needs `manifest` or `nine_senses`", id="empty"),
         pytest.param("data: {rows: a.jsonl}", "unknown keys ['rows'] under `data`; allowed: manifest", id="no-rows"),
-        pytest.param("data: {nine_senses: {num_brige: 3}}", "num_brige", id="nine-senses"),
+        pytest.param("data: {nine_senses: {num_brige: 3}}", "num_brige", id="nine-modalities"),
         pytest.param("recipe: {sed: 0}", "recipe: ", id="recipe"),
         pytest.param("recipe: {stages: {brige: {}}}", "'brige'; allowed: bridge, bind, joint", id="stage"),
         pytest.param("recipe: {training: {learning_rat: 1}}", "Did you mean 'learning_rate'?", id="argument"),
@@ -306,7 +312,7 @@ def test_evaluation_and_search_refuse_what_they_cannot_read(
     gallery = (*checkpoint, "--gallery", mine.test)
     assert "--modality" in refusal("search", *gallery, "--query", files / "a.xyz")
     assert "none.wav" in refusal("search", *gallery, "--query", files / "none.wav")
-    assert "eeg" in refusal("search", *gallery, "--text", "a cube", "--senses", "eeg")
+    assert "eeg" in refusal("search", *gallery, "--text", "a cube", "--modalities", "eeg")
     assert "got 0" in (refusal("search", *gallery, "--text", "a", "--top_k", "0") + capsys.readouterr().err)
 
 
@@ -317,13 +323,15 @@ BINDING = ("--bind", "eeg", "--max_steps", "2", "--batch_size", "4")
 def eeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A manifest of text, image and EEG, whose EEG is also called radar."""
     folder = tmp_path_factory.mktemp("eeg")
-    manifest = Path(NineSenses("train", num_bridge=0, num_target=6, senses=["text", "image", "eeg"]).export(folder))
+    manifest = Path(
+        NineSenses("train", num_bridge=0, num_target=6, modalities=["text", "image", "eeg"]).export(folder)
+    )
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     (folder / "radar.jsonl").write_text("".join(json.dumps({**row, "radar": row.pop("eeg")}) + "\n" for row in rows))
     return manifest
 
 
-def test_binding_a_sense_leaves_the_run_it_starts_from_and_its_embeddings_alone(
+def test_binding_a_modality_leaves_the_run_it_starts_from_and_its_embeddings_alone(
     mine: SimpleNamespace, eeg: Path
 ) -> None:
     before = {path: path.read_bytes() for path in mine.checkpoint.rglob("*") if path.is_file()}
@@ -345,8 +353,8 @@ def test_binding_a_sense_leaves_the_run_it_starts_from_and_its_embeddings_alone(
         CodeBindModel.from_pretrained(folder).encode(queries, processor=CodeBindProcessor.from_pretrained(folder))
         for folder in (mine.checkpoint, output / "checkpoint")
     ]
-    for sense in queries:
-        np.testing.assert_array_equal(embeds[0][sense], embeds[1][sense])
+    for modality in queries:
+        np.testing.assert_array_equal(embeds[0][modality], embeds[1][modality])
     assert "eeg" in CodeBindProcessor.from_pretrained(output / "checkpoint").modalities
     card = (output / "checkpoint" / "README.md").read_text()
     assert "license: apache-2.0" in card
@@ -361,7 +369,10 @@ def test_codes_that_move_the_others_too_far_are_not_saved(mine: SimpleNamespace,
     command = ("--from", mine.checkpoint, *BINDING, "--manifest", eeg, "--output_dir", output)
     learning = ("--shared_codes", "learning", "--check_manifest", mine.test)
     said = refusal("train", *command, *learning)
-    assert "--tolerance: other senses moved too far, nothing is saved; largest movement (tolerance 0): text 0." in said
+    assert (
+        "--tolerance: other modalities moved too far, nothing is saved; largest movement (tolerance 0): text 0."
+        in said
+    )
     assert {path.name for path in output.iterdir()} == {"binding.json"}
     moved = json.loads((output / "binding.json").read_text())["movement"]
     assert set(moved) == {"text", "image", "audio"}
@@ -369,7 +380,7 @@ def test_codes_that_move_the_others_too_far_are_not_saved(mine: SimpleNamespace,
     assert "no row has audio, whose" in refusal("train", *command, *learning[:2])
 
 
-def test_a_sense_of_ones_own_binds_from_the_command_line(mine: SimpleNamespace, eeg: Path) -> None:
+def test_a_modality_of_ones_own_binds_from_the_command_line(mine: SimpleNamespace, eeg: Path) -> None:
     encoder, output = mine.folder / "radar.yaml", mine.folder / "with-radar"
     encoder.write_text(
         "num_channels: 16\ninput_size: [64]\npatch_size: [8]\nhidden_size: 16\nnum_hidden_layers: 1\n"
@@ -393,8 +404,8 @@ def test_a_sense_of_ones_own_binds_from_the_command_line(mine: SimpleNamespace, 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        pytest.param(["--bind", "eeg"], "--bind SENSE and --from RUN belong together", id="no-model"),
-        pytest.param(["--from", "runs/x"], "--bind SENSE and --from RUN belong together", id="no-sense"),
+        pytest.param(["--bind", "eeg"], "--bind MODALITY and --from RUN belong together", id="no-model"),
+        pytest.param(["--from", "runs/x"], "--bind MODALITY and --from RUN belong together", id="no-modality"),
         pytest.param(["--bind", "eeg", "--from", "x", "--base", "y"], "leave out --base", id="base"),
         pytest.param(["--tolerance", "0.1"], "--tolerance needs --bind", id="tolerance"),
         pytest.param(["--shared_codes", "learning"], "--shared_codes needs --bind", id="codes"),

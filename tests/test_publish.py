@@ -18,7 +18,7 @@ from hub_server import HubServer, Repository, hub_server
 from huggingface_hub import HfApi
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 ROOT = Path(__file__).parents[1]

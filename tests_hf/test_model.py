@@ -1,4 +1,4 @@
-"""The library's model tests on `CodeBindModel`, with every sense in one tiny model."""
+"""The library's model tests on `CodeBindModel`, with every modality in one tiny model."""
 
 import unittest
 from typing import Any
@@ -74,7 +74,7 @@ class CodeBindModelTest(ModelTesterMixin, unittest.TestCase):
         self.config_tester.run_common_tests()
 
     def test_determinism(self) -> None:
-        """The library's reads output 0 as a tensor; ours are dictionaries by sense."""
+        """The library's reads output 0 as a tensor; ours are dictionaries by modality."""
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
         model = CodeBindModel(config).eval()
         with torch.no_grad():
@@ -82,7 +82,9 @@ class CodeBindModelTest(ModelTesterMixin, unittest.TestCase):
         assert_same(first.embeds, second.embeds)
         assert_same(first.continuous_specific_embeds, second.continuous_specific_embeds)
 
-    @unittest.skip("hidden states are a dictionary by sense, each a tuple as of one encoder; tests/model has its test")
+    @unittest.skip(
+        "hidden states are a dictionary by modality, each a tuple as of one encoder; tests/model has its test"
+    )
     def test_hidden_states_output(self) -> None: ...
 
     @unittest.skip("the same: the library asks for the gradient of `hidden_states[0]`")

@@ -7,7 +7,7 @@ import numpy as np
 from hf_tests.test_processing_common import ProcessorTesterMixin
 
 from codebind_hf import CodeBindConfig, CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 NAMES = "parameters of sub-processors have other names (`mean`, no `do_rescale`) and come in `images_kwargs={...}`"

@@ -61,7 +61,7 @@ def write_conversion_card(
     path = Path(folder) / "README.md"
     tags = ["codebind", "multimodal", "embeddings"]
     header = ModelCardData(license=origin.license, library_name="codebind_hf", tags=tags).to_yaml()
-    senses = ", ".join(config.modality_names)
+    modalities = ", ".join(config.modality_names)
     lines = ["from codebind_hf import CodeBindModel, CodeBindProcessor"]
     lines += ["from codebind_hf.training.adapters import load_adapter"] * has_adapter
     lines += ["", f'model = CodeBindModel.from_pretrained("{name}")']
@@ -76,7 +76,7 @@ def write_conversion_card(
 
 # {name}
 
-Converted from {source} by `codebind_hf`; the weights are those of the original. It embeds {senses}.
+Converted from {source} by `codebind_hf`; the weights are those of the original. It embeds {modalities}.
 
 ```python
 {snippet}

@@ -35,8 +35,8 @@ def convert_vitlens(
             2048, "num_group": 64, "group_size": 16}}}`. What it says of shapes must be true.
 
     Returns:
-        The model in evaluation mode, with the senses that the files have. `logit_scale` is that of the checkpoint, of
-        `architecture`, or (the merged file has none) the log of 100.
+        The model in evaluation mode, with the modalities that the files have. `logit_scale` is that of the
+        checkpoint, of `architecture`, or (the merged file has none) the log of 100.
 
     Raises:
         OSError: a file is missing or unreadable.
@@ -54,11 +54,12 @@ def revert_vitlens(model: CodeBindModel, layout: str = "merged") -> dict[str, Te
     """The original's tensors from a model that `convert_vitlens` made, bit for bit.
 
     Args:
-        layout: of the keys: "merged" (vitlensL.pt, which has no temperature), "single" (one sense beside text and
+        layout: of the keys: "merged" (vitlensL.pt, which has no temperature), "single" (one modality beside text and
             image; without one, OpenCLIP's own), or "backbone" (bigG, the point tower).
 
     Raises:
-        ValueError: an unknown layout or one without room for the model's senses, or tensors that the original has not.
+        ValueError: an unknown layout or one without room for the model's modalities, or tensors that the original has
+            not.
     """
     state = model.state_dict()
     return in_layout(VITLENS_KEYS.revert(state, None), layout)

@@ -41,7 +41,7 @@ def read_vitlens(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
                 kinds = "" if merged[key].dtype == tensor.dtype else f", of {tensor.dtype} and {merged[key].dtype}"
                 raise ValueError(
                     f"checkpoint: {Path(file).name} has another {key} than the files before it{kinds}. Fix: give "
-                    "files of one bridge and type, and one file for every other sense."
+                    "files of one bridge and type, and one file for every other modality."
                 )
             merged.setdefault(key, tensor)
     return merged
@@ -73,7 +73,7 @@ def _from_single(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     has_image = any(key.startswith("image.") for key in tensors)
     rooms = {"image.": f"{_MERGED}image."}
     if tower:
-        rooms["visual."] = f"{_MERGED}{sense_of(tower, has_image, name)}."
+        rooms["visual."] = f"{_MERGED}{modality_of(tower, has_image, name)}."
     renamed = {}
     for key, tensor in tensors.items():
         room = next((room for room in rooms if key.startswith(room)), "")
@@ -81,7 +81,7 @@ def _from_single(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return renamed
 
 
-def sense_of(tower: Iterable[str], has_image: bool, name: str) -> str:
+def modality_of(tower: Iterable[str], has_image: bool, name: str) -> str:
     """Which modality's tower has these keys, by its tokenizer.
 
     Args:
@@ -97,7 +97,7 @@ def sense_of(tower: Iterable[str], has_image: bool, name: str) -> str:
         "visual_adapter.conv1.weight": "audio" if has_lens else "depth",
         "conv1.weight": "tactile" if has_image else "image",
     }
-    found = [sense for key, sense in signs.items() if key in keys]
+    found = [modality for key, modality in signs.items() if key in keys]
     if len(found) != 1:
         raise ValueError(
             f"{name}: its tower has no tokenizer that is known: {', '.join(signs)}. Fix: give the file as it was "
@@ -139,7 +139,7 @@ def in_layout(tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
         rooms = {f"{_MERGED}pc.": "backbone."}
         return {_moved(key, rooms): tensor for key, tensor in tensors.items() if key != SCALE}
     targets = towers - {"text", "image"}
-    _check_room(layout, towers, len(targets) < 2, "one sense beside text and image")
+    _check_room(layout, towers, len(targets) < 2, "one modality beside text and image")
     rooms = {_TEXT: "", f"{_MERGED}image.": "image." if targets else "visual."}
     rooms |= {f"{_MERGED}{name}.": "visual." for name in targets}
     return {_moved(key, rooms): tensor for key, tensor in tensors.items()}

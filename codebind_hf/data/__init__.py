@@ -1,18 +1,27 @@
-"""Data: the embedded NineSenses, manifests of your own files, and batches of rows with any subset of senses."""
+"""Data: the embedded NineSenses, manifests of your own files, and batches of rows with any subset of modalities."""
 
-from codebind_hf.data.collator import CodeBindCollator
-from codebind_hf.data.dataset_rows import rows_from_dataset
-from codebind_hf.data.manifest import Manifest
-from codebind_hf.data.nine_senses import NineSenses
-from codebind_hf.data.prepared import PreparedDataset
-from codebind_hf.data.sampler import SenseBatchSampler
+from typing import TYPE_CHECKING
+
+from codebind_hf.lazy_names import lazy_names
 
 
-__all__ = [
-    "CodeBindCollator",
-    "Manifest",
-    "NineSenses",
-    "PreparedDataset",
-    "SenseBatchSampler",
-    "rows_from_dataset",
-]
+if TYPE_CHECKING:
+    from codebind_hf.data.collator import CodeBindCollator as CodeBindCollator
+    from codebind_hf.data.dataset_rows import rows_from_dataset as rows_from_dataset
+    from codebind_hf.data.manifest import Manifest as Manifest
+    from codebind_hf.data.nine_senses import NineSenses as NineSenses
+    from codebind_hf.data.prepared import PreparedDataset as PreparedDataset
+    from codebind_hf.data.sampler import ModalityBatchSampler as ModalityBatchSampler
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "codebind_hf.data.collator": "CodeBindCollator",
+        "codebind_hf.data.dataset_rows": "rows_from_dataset",
+        "codebind_hf.data.manifest": "Manifest",
+        "codebind_hf.data.nine_senses": "NineSenses",
+        "codebind_hf.data.prepared": "PreparedDataset",
+        "codebind_hf.data.sampler": "ModalityBatchSampler",
+    },
+    renamed={"SenseBatchSampler": "ModalityBatchSampler"},
+)

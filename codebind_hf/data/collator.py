@@ -1,4 +1,4 @@
-"""How do rows with different senses become one batch? Tensors per sense, and which rows they belong to."""
+"""How do rows with different modalities become one batch? Tensors per modality, and which rows they belong to."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,21 +7,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codebind_hf.data.columns import EXTRA_COLUMNS, present_senses
+from codebind_hf.data.columns import EXTRA_COLUMNS, present_modalities
 from codebind_hf.model.modalities import MODALITIES, Modality, added_modality
+from codebind_hf.processing.arguments import argument_of
 
 
 ATTENTION_MASK = "attention_mask"
 INPUT_IDS = "input_ids"
 
 
-def sense_names(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Senses of a raw or prepared row, the built-in ones first and in their order."""
+def modality_names(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modalities of a raw or prepared row, the built-in ones first and in their order."""
     if "tensors" in row:
         names = {_modality_of_tensor(name).name for name in row["tensors"] if name != ATTENTION_MASK}
     else:
         names = {name for name in row if name not in EXTRA_COLUMNS}
-        names = set(present_senses(row, names))
+        names = set(present_modalities(row, names))
     return (*(name for name in MODALITIES if name in names), *sorted(names - set(MODALITIES)))
 
 
@@ -32,17 +33,17 @@ def _modality_of_tensor(tensor: str) -> Modality:
     return added_modality(tensor.removesuffix("_values"))
 
 
-def modality_for(sense: str) -> Modality:
-    """The built-in modality `sense`, or the one a user added under this name."""
-    return MODALITIES.get(sense) or added_modality(sense)
+def modality_for(modality: str) -> Modality:
+    """The built-in modality `modality`, or the one a user added under this name."""
+    return MODALITIES.get(modality) or added_modality(modality)
 
 
 class CodeBindCollator:
-    """Batches raw or prepared rows, each with any subset of senses, for `CodeBindModel.forward`.
+    """Batches raw or prepared rows, each with any subset of modalities, for `CodeBindModel.forward`.
 
-    The result holds, per sense that any row has, its tensor stacked over the rows that have it (text with
-    `attention_mask`, as wide as the longest in the batch), `"rows"`: for every such sense the positions of these rows
-    in the batch, and `"return_loss": True`.
+    The result holds, per modality that any row has, its tensor stacked over the rows that have it (text with
+    `attention_mask`, as wide as the longest in the batch), `"rows"`: for every such modality the positions of these
+    rows in the batch, and `"return_loss": True`.
 
     Args:
         processor (`CodeBindProcessor`, *optional*): needed for raw rows; prepared rows (`PreparedDataset`) need none,
@@ -58,8 +59,8 @@ class CodeBindCollator:
         """One batch of `rows`.
 
         Raises:
-            ValueError: no rows, a row without any sense, raw rows without a processor, raw and prepared rows mixed, or
-                items of one sense whose tensors differ in shape.
+            ValueError: no rows, a row without any modality, raw rows without a processor, raw and prepared rows
+                mixed, or items of one modality whose tensors differ in shape.
         """
         if not len(rows):
             raise ValueError("rows: got an empty batch; allowed: one row or more.")
@@ -68,26 +69,24 @@ class CodeBindCollator:
             raise ValueError("rows: got raw and prepared rows in one batch; allowed: all of one kind.")
         positions = _positions(rows)
         tensors = self._stacked(rows, positions) if are_prepared.pop() else self._processed(rows, positions)
-        index = {sense: torch.tensor(places, dtype=torch.long) for sense, places in positions.items()}
+        index = {modality: torch.tensor(places, dtype=torch.long) for modality, places in positions.items()}
         return {**tensors, "rows": index, "return_loss": self.return_loss}
 
     def _processed(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Tensor]:
         if self.processor is None:
             raise ValueError("processor: got None, but the rows are raw. Fix: CodeBindCollator(processor).")
-        values = {
-            modality_for(sense).argument: [rows[i][sense] for i in places] for sense, places in positions.items()
-        }
+        values = {argument_of(modality): [rows[i][modality] for i in places] for modality, places in positions.items()}
         return _trimmed(dict(self.processor(**values, return_tensors="pt")))
 
     def _stacked(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
-        for sense, places in positions.items():
-            name = modality_for(sense).tensor
+        for modality, places in positions.items():
+            name = modality_for(modality).tensor
             items = [rows[i]["tensors"] for i in places]
             if name == INPUT_IDS:
                 tensors |= _trimmed(self._padded(items))
             else:
-                tensors[name] = _stack([item[name] for item in items], sense, rows, places)
+                tensors[name] = _stack([item[name] for item in items], modality, rows, places)
         return tensors
 
     def _padded(self, items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -132,21 +131,25 @@ def _trimmed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _positions(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Sense -> places in the batch of the rows that have it."""
+    """Modality -> places in the batch of the rows that have it."""
     found: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
-        senses = sense_names(row)
-        if not senses:
-            raise ValueError(f"rows: row {place} (id {row.get('id')!r}) has no sense; every row needs at least one.")
-        for sense in senses:
-            found.setdefault(sense, []).append(place)
+        modalities = modality_names(row)
+        if not modalities:
+            raise ValueError(
+                f"rows: row {place} (id {row.get('id')!r}) has no modality; every row needs at least one."
+            )
+        for modality in modalities:
+            found.setdefault(modality, []).append(place)
     order = [name for name in MODALITIES if name in found]
     return {name: found[name] for name in [*order, *sorted(set(found) - set(order))]}
 
 
-def _stack(values: Sequence[Tensor], sense: str, rows: Sequence[Mapping[str, Any]], places: Sequence[int]) -> Tensor:
+def _stack(
+    values: Sequence[Tensor], modality: str, rows: Sequence[Mapping[str, Any]], places: Sequence[int]
+) -> Tensor:
     for value, place in zip(values, places, strict=True):
         if value.shape != values[0].shape:
             shapes = f"{tuple(value.shape)}, but {rows[places[0]].get('id')!r} has {tuple(values[0].shape)}"
-            raise ValueError(f"{sense}: row {rows[place].get('id')!r} has shape {shapes}; one batch has one shape.")
+            raise ValueError(f"{modality}: row {rows[place].get('id')!r} has shape {shapes}; one batch has one shape.")
     return torch.stack(list(values))

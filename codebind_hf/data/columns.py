@@ -9,8 +9,8 @@ from codebind_hf.model.modalities import MODALITIES
 EXTRA_COLUMNS = ("id", "label", "attributes")
 
 
-def sense_columns(modalities: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of the senses a row may have: the built-in ones and those a user added.
+def modality_columns(modalities: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names of the modalities a row may have: the built-in ones and those a user added.
 
     Raises:
         ValueError: an added name that is taken, or that no keyword of the model could have.
@@ -26,9 +26,9 @@ def sense_columns(modalities: Sequence[str] = ()) -> tuple[str, ...]:
     return (*MODALITIES, *added)
 
 
-def present_senses(row: Mapping[str, Any], senses: Iterable[str]) -> tuple[str, ...]:
-    """The senses that `row` has; a missing sense is absent or `None`."""
-    return tuple(sense for sense in senses if row.get(sense) is not None)
+def present_modalities(row: Mapping[str, Any], modalities: Iterable[str]) -> tuple[str, ...]:
+    """The modalities that `row` has; a missing modality is absent or `None`."""
+    return tuple(modality for modality in modalities if row.get(modality) is not None)
 
 
 def renamed_columns(names: Sequence[str], columns: Mapping[str, str] | None, source: str) -> dict[str, str]:
@@ -53,14 +53,14 @@ def renamed_columns(names: Sequence[str], columns: Mapping[str, str] | None, sou
     return keys
 
 
-def check_columns(keys: Iterable[str], senses: Sequence[str], source: str) -> None:
-    """Refuse keys that are neither a sense nor an extra.
+def check_columns(keys: Iterable[str], modalities: Sequence[str], source: str) -> None:
+    """Refuse keys that are neither a modality nor an extra.
 
     Raises:
         ValueError: naming the unknown keys, the allowed ones and the fix.
     """
-    unknown = [key for key in keys if key not in senses and key not in EXTRA_COLUMNS]
+    unknown = [key for key in keys if key not in modalities and key not in EXTRA_COLUMNS]
     if unknown:
-        allowed = ", ".join([*senses, *EXTRA_COLUMNS])
-        fix = "rename it with `columns={...}`, name an added sense with `modalities=[...]`, or drop it"
+        allowed = ", ".join([*modalities, *EXTRA_COLUMNS])
+        fix = "rename it with `columns={...}`, name an added modality with `modalities=[...]`, or drop it"
         raise ValueError(f"{source}: unknown column {unknown[0]!r}; allowed: {allowed}. Fix: {fix}.")

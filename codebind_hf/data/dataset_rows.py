@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 from datasets import Audio, ClassLabel, Dataset
 
-from codebind_hf.data.columns import check_columns, renamed_columns, sense_columns
+from codebind_hf.data.columns import check_columns, modality_columns, renamed_columns
+from codebind_hf.renamed import renamed_attribute
 
 
 class DatasetRows(Sequence):
     """Rows of a `datasets.Dataset`, converted when asked for. Made by `rows_from_dataset`."""
 
-    def __init__(self, dataset: Dataset, keys: Mapping[str, str], senses: tuple[str, ...]) -> None:
+    senses = renamed_attribute("senses", "modalities")
+
+    def __init__(self, dataset: Dataset, keys: Mapping[str, str], modalities: tuple[str, ...]) -> None:
         self.dataset = dataset
         self.keys = dict(keys)
-        self.senses = senses
+        self.modalities = modalities
 
     @property
     def class_names(self) -> list[str]:
@@ -59,36 +62,36 @@ class DatasetRows(Sequence):
         return in_memory(key, value)
 
 
-def in_memory(sense: str, value: Any) -> Any:
+def in_memory(modality: str, value: Any) -> Any:
     """A value as Arrow returns it (nested lists) in the form that the processor takes (arrays); pictures stay.
 
     Raises:
         ValueError: nested lists of unequal length.
     """
-    if sense == "text" or not isinstance(value, (list, dict)):
+    if modality == "text" or not isinstance(value, (list, dict)):
         return value
     if isinstance(value, dict):
         if "bytes" in value:
             return _sound(value)
-        return {key: in_memory(sense, part) for key, part in value.items() if part is not None}
+        return {key: in_memory(modality, part) for key, part in value.items() if part is not None}
     if value and not _is_number_or_list(value[0]):
         return value
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(
-            f"{sense}: nested lists of unequal length; allowed: a rectangular array ({error})."
+            f"{modality}: nested lists of unequal length; allowed: a rectangular array ({error})."
         ) from error
-    return array.astype(np.float32) if array.dtype.kind == "f" else _smallest(sense, array)
+    return array.astype(np.float32) if array.dtype.kind == "f" else _smallest(modality, array)
 
 
 def _is_number_or_list(value: Any) -> bool:
     return isinstance(value, (int, float, list))
 
 
-def _smallest(sense: str, array: np.ndarray) -> np.ndarray:
+def _smallest(modality: str, array: np.ndarray) -> np.ndarray:
     """Arrow's Python lists forget the width of integers; grey levels and colours are 8-bit where they fit."""
-    if sense in ("image", "tactile", "video", "thermal") and array.size and 0 <= array.min() <= array.max():
+    if modality in ("image", "tactile", "video", "thermal") and array.size and 0 <= array.min() <= array.max():
         if array.max() < 2**8:
             return array.astype(np.uint8)
         return array.astype(np.uint16) if array.max() < 2**16 else array
@@ -121,21 +124,23 @@ def rows_from_dataset(
             `datasets.Audio` or `{"array", "sampling_rate"}`, `label` strings or `datasets.ClassLabel`, `attributes` a
             dictionary or JSON.
         columns: columns to rename, for example `{"img": "image", "category": "label"}`.
-        modalities: names of added senses that may be columns.
+        modalities: names of added modalities that may be columns.
 
     Raises:
-        ValueError: not a data set, an unknown column (the message lists the allowed ones), or no sense at all.
+        ValueError: not a data set, an unknown column (the message lists the allowed ones), or no modality at all.
     """
     if not isinstance(dataset, Dataset):
         fix = "choose a split of a DatasetDict, as `data['train']`; load without streaming."
         raise ValueError(f"dataset: got {type(dataset).__name__}; allowed: a datasets.Dataset. Fix: {fix}")
-    senses = sense_columns(modalities)
+    names = modality_columns(modalities)
     keys = renamed_columns(dataset.column_names, columns, "the data set")
-    check_columns(keys.values(), senses, "the data set")
-    if not any(key in senses for key in keys.values()):
-        raise ValueError(f"dataset: no column is a sense; columns: {', '.join(keys)}; senses: {', '.join(senses)}.")
+    check_columns(keys.values(), names, "the data set")
+    if not any(key in names for key in keys.values()):
+        raise ValueError(
+            f"dataset: no column is a modality; columns: {', '.join(keys)}; modalities: {', '.join(names)}."
+        )
     dataset = dataset.with_format(None)
     for name, feature in dataset.features.items():
         if isinstance(feature, Audio):
             dataset = dataset.cast_column(name, Audio(decode=False))
-    return DatasetRows(dataset, keys, senses)
+    return DatasetRows(dataset, keys, names)

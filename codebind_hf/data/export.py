@@ -83,7 +83,7 @@ def export_rows(
     point_format: str,
     description: str,
 ) -> str:
-    """Write rendered `rows` as files, one folder per sense, and `manifest.jsonl`; returns the path of the manifest.
+    """Write rendered `rows` as files, one folder per modality, and `manifest.jsonl`; returns the path of the manifest.
 
     Raises:
         ValueError: an unknown format.

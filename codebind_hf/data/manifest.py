@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codebind_hf.data.columns import check_columns, present_senses, renamed_columns, sense_columns
+from codebind_hf.data.columns import check_columns, modality_columns, present_modalities, renamed_columns
+from codebind_hf.renamed import renamed_attribute
 
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -15,36 +16,38 @@ _MAX_NAMED = 20
 
 
 class Manifest(Sequence):
-    """Rows of a table of text and file paths, any subset of senses per row.
+    """Rows of a table of text and file paths, any subset of modalities per row.
 
-    A row is `{"id", "label", "attributes", <sense>: text or path}`; relative paths are resolved against the folder of
-    the manifest, empty cells are absent senses, a missing `id` is the manifest's name and the row's number. Values
-    stay paths: the processor reads them. In CSV and Parquet, `attributes` is a JSON object or columns named
+    A row is `{"id", "label", "attributes", <modality>: text or path}`; relative paths are resolved against the folder
+    of the manifest, empty cells are absent modalities, a missing `id` is the manifest's name and the row's number.
+    Values stay paths: the processor reads them. In CSV and Parquet, `attributes` is a JSON object or columns named
     `attributes.<name>`.
 
     Args:
         path: a `.jsonl`, `.csv` or `.parquet` file.
         columns: columns to rename, for example `{"img": "image", "category": "label"}`.
-        modalities: names of added senses that may be columns.
+        modalities: names of added modalities that may be columns.
 
     Raises:
         OSError: the manifest is missing or unreadable.
-        ValueError: an empty manifest, an unknown column, a row without a sense, an id that occurs twice, a URL, or a
-            value that is not text; the message names the line.
+        ValueError: an empty manifest, an unknown column, a row without a modality, an id that occurs twice, a URL, or
+            a value that is not text; the message names the line.
     """
+
+    senses = renamed_attribute("senses", "modalities")
 
     def __init__(
         self, path: str | os.PathLike, columns: Mapping[str, str] | None = None, modalities: Sequence[str] = ()
     ) -> None:
         self.path = Path(path)
-        self.senses = sense_columns(modalities)
+        self.modalities = modality_columns(modalities)
         table = read_table(self.path)
         if not table:
             raise ValueError(f"manifest {str(self.path)!r}: got no rows; allowed: one row or more.")
         names = list(dict.fromkeys(name for row in table for name in row))
         keys = renamed_columns(names, columns, f"manifest {str(self.path)!r}")
         own = [key for key in keys.values() if not key.startswith("attributes.")]
-        check_columns(own, self.senses, f"manifest {str(self.path)!r}")
+        check_columns(own, self.modalities, f"manifest {str(self.path)!r}")
         self.rows = [self._row(number, row, keys) for number, row in enumerate(table)]
         self._check_ids()
 
@@ -63,13 +66,13 @@ class Manifest(Sequence):
         """Check that every file exists; returns this manifest.
 
         Raises:
-            OSError: naming all files that are missing, with the id and the sense of their rows.
+            OSError: naming all files that are missing, with the id and the modality of their rows.
         """
         missing = []
         for row in self.rows:
-            for sense in present_senses(row, self.senses):
-                if sense != "text" and not os.path.exists(row[sense]):
-                    missing.append(f"  {row['id']}, {sense}: {row[sense]}")
+            for modality in present_modalities(row, self.modalities):
+                if modality != "text" and not os.path.exists(row[modality]):
+                    missing.append(f"  {row['id']}, {modality}: {row[modality]}")
         if missing:
             rest = [f"  and {len(missing) - _MAX_NAMED} more"] if len(missing) > _MAX_NAMED else []
             head = (
@@ -92,8 +95,8 @@ class Manifest(Sequence):
                 attributes[key.removeprefix("attributes.")] = value
             else:
                 row[key] = self._cell(key, value, where)
-        if not present_senses(row, self.senses):
-            raise ValueError(f"{where}: has no sense; allowed: at least one of {', '.join(self.senses)}.")
+        if not present_modalities(row, self.modalities):
+            raise ValueError(f"{where}: has no modality; allowed: at least one of {', '.join(self.modalities)}.")
         return {**row, "attributes": attributes} if attributes else row
 
     def _cell(self, key: str, value: Any, where: str) -> str:

@@ -1,4 +1,4 @@
-"""NineSenses, the embedded data set: which objects are in which split, and with which of their senses?"""
+"""NineSenses, the embedded data set: which objects are in which split, and with which of their modalities?"""
 
 import operator
 import os
@@ -11,27 +11,28 @@ from datasets import Dataset
 
 from codebind_hf.data.export import export_rows
 from codebind_hf.data.nine_senses_dataset import build_dataset
-from codebind_hf.data.rendering import NUM_VALUES, PRIVATE_ATTRIBUTES, SENSES, TEMPLATES, render_senses
+from codebind_hf.data.rendering import NINE_MODALITIES, NUM_VALUES, PRIVATE_ATTRIBUTES, TEMPLATES, render_modalities
 from codebind_hf.data.world import CLASS_NAMES, DIFFICULTIES, FACTORS, SceneObject, draw_object, draw_world
+from codebind_hf.renamed import renamed_attribute, renamed_keywords
 
 
 SPLITS = ("train", "validation", "test")
-BRIDGE_SENSES = ("text", "image")
-TARGET_SENSES = tuple(sense for sense in SENSES if sense not in BRIDGE_SENSES)
+BRIDGE_MODALITIES = ("text", "image")
+TARGET_MODALITIES = tuple(modality for modality in NINE_MODALITIES if modality not in BRIDGE_MODALITIES)
 # Each pool of objects has a range of numbers of its own, so that no object is in two pools.
 _POOL_SIZE = 1_000_000
-_POOLS = ("bridge", *TARGET_SENSES, "validation", "test")
+_POOLS = ("bridge", *TARGET_MODALITIES, "validation", "test")
 _NUM_ROWS = {"validation": 400, "test": 800}
 
 
 class NineSenses(Sequence):
-    """Objects that nine senses perceive; rendered when asked for, the same bits for the same arguments.
+    """Objects that nine modalities perceive; rendered when asked for, the same bits for the same arguments.
 
-    Every object has a category (`label`, the only thing that its text tells), five instance factors that every sense
-    but text perceives, and private attributes that one sense alone knows (`attributes`). The training split has
-    plentiful bridge rows (text and image) and, for each of the seven targets, scarce rows of its own (text, image and
-    that target): two targets never meet in a row. Rows of validation and test have all nine senses. No object is in
-    two splits.
+    Every object has a category (`label`, the only thing that its text tells), five instance factors that every
+    modality but text perceives, and private attributes that one modality alone knows (`attributes`). The training
+    split has plentiful bridge rows (text and image) and, for each of the seven targets, scarce rows of its own (text,
+    image and that target): two targets never meet in a row. Rows of validation and test have all nine modalities. No
+    object is in two splits.
 
     Args:
         split: "train", "validation" or "test".
@@ -40,12 +41,16 @@ class NineSenses(Sequence):
         num_bridge: bridge rows of the training split.
         num_target: rows per target of the training split.
         num_rows: rows of validation (default 400) or test (default 800).
-        senses: senses to keep, default all nine; in the training split, targets not named are left out.
+        modalities: modalities to keep, default all nine; in the training split, targets not named are left out.
 
     Raises:
-        ValueError: an unknown split, difficulty or sense, a negative or too large number, or a size of another split.
+        ValueError: an unknown split, difficulty or modality, a negative or too large number, or a size of another
+            split.
     """
 
+    senses = renamed_attribute("senses", "modalities")
+
+    @renamed_keywords(senses="modalities")
     def __init__(
         self,
         split: str = "train",
@@ -54,13 +59,13 @@ class NineSenses(Sequence):
         num_bridge: int | None = None,
         num_target: int | None = None,
         num_rows: int | None = None,
-        senses: Sequence[str] | None = None,
+        modalities: Sequence[str] | None = None,
     ) -> None:
         _check_choice("split", split, SPLITS)
         _check_choice("difficulty", difficulty, tuple(DIFFICULTIES))
         self.split = split
         self.difficulty = difficulty
-        self.senses = _checked_senses(senses)
+        self.modalities = _checked_modalities(modalities)
         self._world = draw_world(_checked_number("world", world, 2**32))
         self._groups = self._grouped(num_bridge, num_target, num_rows)
         self._ends = np.cumsum([count for _, count, _ in self._groups])
@@ -82,8 +87,8 @@ class NineSenses(Sequence):
 
     @property
     def private_attributes(self) -> dict[str, dict[str, int]]:
-        """Sense -> attribute -> number of its values; a row's `attributes` are keyed `"<sense>.<attribute>"`."""
-        return {sense: dict.fromkeys(names, NUM_VALUES) for sense, names in PRIVATE_ATTRIBUTES.items()}
+        """Modality -> attribute -> number of its values; a row's `attributes` are keyed `"<modality>.<attribute>"`."""
+        return {modality: dict.fromkeys(names, NUM_VALUES) for modality, names in PRIVATE_ATTRIBUTES.items()}
 
     @property
     def factor_names(self) -> list[str]:
@@ -91,25 +96,25 @@ class NineSenses(Sequence):
         return list(FACTORS)
 
     @property
-    def row_senses(self) -> list[tuple[str, ...]]:
-        """Senses of every row, without rendering any."""
-        return [senses for _, count, senses in self._groups for _ in range(count)]
+    def row_modalities(self) -> list[tuple[str, ...]]:
+        """Modalities of every row, without rendering any."""
+        return [modalities for _, count, modalities in self._groups for _ in range(count)]
 
     @cached_property
     def dataset(self) -> Dataset:
-        """All rows as a `datasets.Dataset` in memory, rendered once with a progress bar; a missing sense is `None`."""
-        return build_dataset(self, self.senses, description=f"NineSenses {self.split}")
+        """All rows as a `datasets.Dataset` in memory, rendered once, with a progress bar; absent values are `None`."""
+        return build_dataset(self, self.modalities, description=f"NineSenses {self.split}")
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, index: Any) -> Any:
-        """Row `index`: its senses, `id`, `label` (name of the class) and `attributes`; a slice gives a list."""
+        """Row `index`: its modalities, `id`, `label` (name of the class) and `attributes`; a slice gives a list."""
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
-        number, senses = self._find(index)
+        number, modalities = self._find(index)
         thing = self._object(number)
-        values, attributes = render_senses(self._world, number, thing, senses)
+        values, attributes = render_modalities(self._world, number, thing, modalities)
         extras = {"id": self._id(number), "label": CLASS_NAMES[thing.label], "attributes": attributes}
         return {**extras, **values}
 
@@ -136,30 +141,32 @@ class NineSenses(Sequence):
     def _grouped(
         self, num_bridge: int | None, num_target: int | None, num_rows: int | None
     ) -> list[tuple[str, int, tuple[str, ...]]]:
-        """Pool, number of rows and senses of each run of rows."""
+        """Pool, number of rows and modalities of each run of rows."""
         if self.split != "train":
             _refuse_sizes(self.split, num_bridge=num_bridge, num_target=num_target)
             count = _NUM_ROWS[self.split] if num_rows is None else num_rows
-            return [(self.split, _checked_number("num_rows", count, _POOL_SIZE), self.senses)]
+            return [(self.split, _checked_number("num_rows", count, _POOL_SIZE), self.modalities)]
         _refuse_sizes(self.split, num_rows=num_rows)
-        bridges = tuple(sense for sense in BRIDGE_SENSES if sense in self.senses)
+        bridges = tuple(modality for modality in BRIDGE_MODALITIES if modality in self.modalities)
         groups = [
             ("bridge", _checked_number("num_bridge", 4000 if num_bridge is None else num_bridge, _POOL_SIZE), bridges)
         ]
         scarce = _checked_number("num_target", 600 if num_target is None else num_target, _POOL_SIZE)
-        groups += [(sense, scarce, (*bridges, sense)) for sense in TARGET_SENSES if sense in self.senses]
+        groups += [
+            (modality, scarce, (*bridges, modality)) for modality in TARGET_MODALITIES if modality in self.modalities
+        ]
         return [group for group in groups if group[2]]
 
     def _find(self, index: Any) -> tuple[int, tuple[str, ...]]:
-        """Object number and senses of row `index`."""
+        """Object number and modalities of row `index`."""
         position = operator.index(index)
         position += len(self) if position < 0 else 0
         if not 0 <= position < len(self):
             raise IndexError(f"index {index} of NineSenses({self.split!r}) with {len(self)} rows.")
         group = int(np.searchsorted(self._ends, position, side="right"))
-        pool, count, senses = self._groups[group]
+        pool, count, modalities = self._groups[group]
         within = position - (int(self._ends[group]) - count)
-        return _POOL_SIZE * (1 + _POOLS.index(pool)) + within, senses
+        return _POOL_SIZE * (1 + _POOLS.index(pool)) + within, modalities
 
     def _object(self, number: int) -> SceneObject:
         return draw_object(self._world, number % len(CLASS_NAMES), number, DIFFICULTIES[self.difficulty])
@@ -181,14 +188,14 @@ def _checked_number(name: str, value: Any, limit: int) -> int:
     return int(value)
 
 
-def _checked_senses(senses: Sequence[str] | None) -> tuple[str, ...]:
-    if senses is None:
-        return SENSES
-    if isinstance(senses, str) or not senses:
-        raise ValueError(f"senses: got {senses!r}; allowed: a list of some of {', '.join(SENSES)}.")
-    for sense in senses:
-        _check_choice("senses", sense, SENSES)
-    return tuple(sense for sense in SENSES if sense in senses)
+def _checked_modalities(modalities: Sequence[str] | None) -> tuple[str, ...]:
+    if modalities is None:
+        return NINE_MODALITIES
+    if isinstance(modalities, str) or not modalities:
+        raise ValueError(f"modalities: got {modalities!r}; allowed: a list of some of {', '.join(NINE_MODALITIES)}.")
+    for modality in modalities:
+        _check_choice("modalities", modality, NINE_MODALITIES)
+    return tuple(modality for modality in NINE_MODALITIES if modality in modalities)
 
 
 def _refuse_sizes(split: str, **sizes: int | None) -> None:

@@ -28,35 +28,35 @@ _FEATURES: dict[str, Any] = {
 }
 
 
-def row_features(senses: Sequence[str]) -> Features:
+def row_features(modalities: Sequence[str]) -> Features:
     """Columns of a data set of rendered rows; `attributes` is JSON, since its keys differ from row to row."""
     extras = {name: Value("string") for name in EXTRA_COLUMNS}
-    return Features({**extras, **{sense: _FEATURES[sense] for sense in senses}})
+    return Features({**extras, **{modality: _FEATURES[modality] for modality in modalities}})
 
 
-def build_dataset(rows: Sequence[Mapping[str, Any]], senses: Sequence[str], description: str) -> Dataset:
-    """All `rows` as a `datasets.Dataset` in memory, made with a progress bar; `None` where a row lacks a sense."""
-    features = row_features(senses)
+def build_dataset(rows: Sequence[Mapping[str, Any]], modalities: Sequence[str], description: str) -> Dataset:
+    """All `rows` as a `datasets.Dataset` in memory, made with a progress bar; `None` where a row lacks a modality."""
+    features = row_features(modalities)
     if not len(rows):
         return Dataset.from_dict({name: [] for name in features}, features=features)
     chunks = []
     with tqdm(total=len(rows), desc=description, unit="row") as bar:
         for start in range(0, len(rows), _CHUNK):
             chunk = [rows[index] for index in range(start, min(start + _CHUNK, len(rows)))]
-            chunks.append(Dataset.from_dict(_table(chunk, senses), features=features))
+            chunks.append(Dataset.from_dict(_table(chunk, modalities), features=features))
             bar.update(len(chunk))
     return concatenate_datasets(chunks)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], senses: Sequence[str]) -> dict[str, list[Any]]:
+def _table(rows: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> dict[str, list[Any]]:
     table = {name: [row[name] for row in rows] for name in ("id", "label")}
     table["attributes"] = [json.dumps(row["attributes"]) for row in rows]
-    return table | {sense: [_stored(sense, row.get(sense)) for row in rows] for sense in senses}
+    return table | {modality: [_stored(modality, row.get(modality)) for row in rows] for modality in modalities}
 
 
-def _stored(sense: str, value: Any) -> Any:
-    if value is None or sense == "text":
+def _stored(modality: str, value: Any) -> Any:
+    if value is None or modality == "text":
         return value
-    if sense in _PICTURES:
+    if modality in _PICTURES:
         return Picture.fromarray(value)
-    return [Picture.fromarray(frame) for frame in value] if sense == "video" else value
+    return [Picture.fromarray(frame) for frame in value] if modality == "video" else value

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from codebind_hf.data.collator import INPUT_IDS, modality_for, pad_text, pad_token_id, sense_names
+from codebind_hf.data.collator import INPUT_IDS, modality_names, pad_text, pad_token_id
+from codebind_hf.processing.arguments import argument_of
 
 
 ON_ERROR = ("raise", "skip")
@@ -78,13 +79,13 @@ def prepare_row(row: Mapping[str, Any], processor: Any, default_id: str = "") ->
     """One raw row as tensors without a batch axis.
 
     Raises:
-        ValueError: the row has no sense, or the processor refuses a value.
+        ValueError: the row has no modality, or the processor refuses a value.
         OSError: a file cannot be read.
     """
-    senses = sense_names(row)
-    if not senses:
-        raise ValueError("the row has no sense; allowed: one or more.")
-    batch = processor(**{modality_for(sense).argument: [row[sense]] for sense in senses}, return_tensors="pt")
+    modalities = modality_names(row)
+    if not modalities:
+        raise ValueError("the row has no modality; allowed: one or more.")
+    batch = processor(**{argument_of(modality): [row[modality]] for modality in modalities}, return_tensors="pt")
     tensors: dict[str, Tensor] = {name: torch.as_tensor(value)[0] for name, value in batch.items()}
     extras = {"id": row.get("id") or default_id, "label": row.get("label"), "attributes": row.get("attributes") or {}}
     return {"tensors": tensors, **extras}

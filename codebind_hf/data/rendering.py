@@ -1,4 +1,4 @@
-"""What does one sense record of one object? The table of renderers and of what each sense alone knows."""
+"""What does one modality record of one object? The table of renderers and of what each modality alone knows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ TEMPLATES = (
     "what we sense is a {}",
 )
 NUM_VALUES = 4
-# What a sense knows alone, in the order in which its renderer reads it; each is one of NUM_VALUES ranges of a uniform.
+# What a modality knows alone, in the order in which its renderer reads it; each one of NUM_VALUES ranges of a uniform.
 PRIVATE_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "image": ("hue", "light"),
     "video": ("direction", "speed", "hue"),
@@ -33,7 +33,7 @@ PRIVATE_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "point_cloud": ("bias", "marker"),
     "eeg": ("subject", "alpha"),
 }
-SENSES = ("text", *PRIVATE_ATTRIBUTES)
+NINE_MODALITIES = ("text", *PRIVATE_ATTRIBUTES)
 
 Renderer = Callable[[SceneObject, np.ndarray, np.random.Generator], np.ndarray]
 _RENDERERS: dict[str, Renderer] = {
@@ -48,32 +48,32 @@ _RENDERERS: dict[str, Renderer] = {
 }
 
 
-def _sense_generator(world: World, number: int, sense: str) -> np.random.Generator:
-    return random_generator(world.seed, number, 1 + SENSES.index(sense))
+def _modality_generator(world: World, number: int, modality: str) -> np.random.Generator:
+    return random_generator(world.seed, number, 1 + NINE_MODALITIES.index(modality))
 
 
 def _render_text(world: World, number: int, label: int) -> str:
-    rng = _sense_generator(world, number, "text")
+    rng = _modality_generator(world, number, "text")
     return TEMPLATES[rng.integers(len(TEMPLATES))].format(CLASS_NAMES[label])
 
 
-def render_senses(
-    world: World, number: int, thing: SceneObject, senses: tuple[str, ...]
+def render_modalities(
+    world: World, number: int, thing: SceneObject, modalities: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Values and private attributes of object `number` for the named senses.
+    """Values and private attributes of object `number` for the named modalities.
 
-    Every sense has a random stream of its own, so that its bits do not depend on which others are rendered.
+    Every modality has a random stream of its own, so that its bits do not depend on which others are rendered.
     """
     values: dict[str, Any] = {}
     attributes: dict[str, int] = {}
-    for sense in senses:
-        if sense == "text":
+    for modality in modalities:
+        if modality == "text":
             values["text"] = _render_text(world, number, thing.label)
             continue
-        rng = _sense_generator(world, number, sense)
-        private = rng.random(len(PRIVATE_ATTRIBUTES[sense]))
-        value = _RENDERERS[sense](thing, private, rng)
-        values[sense] = {"array": value, "sampling_rate": AUDIO_RATE} if sense == "audio" else value
-        for name, number_in_unit in zip(PRIVATE_ATTRIBUTES[sense], private, strict=True):
-            attributes[f"{sense}.{name}"] = int(number_in_unit * NUM_VALUES)
+        rng = _modality_generator(world, number, modality)
+        private = rng.random(len(PRIVATE_ATTRIBUTES[modality]))
+        value = _RENDERERS[modality](thing, private, rng)
+        values[modality] = {"array": value, "sampling_rate": AUDIO_RATE} if modality == "audio" else value
+        for name, number_in_unit in zip(PRIVATE_ATTRIBUTES[modality], private, strict=True):
+            attributes[f"{modality}.{name}"] = int(number_in_unit * NUM_VALUES)
     return values, attributes

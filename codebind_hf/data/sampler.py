@@ -1,4 +1,4 @@
-"""Which rows share a batch? Only rows with the same senses, so that every sense has negatives of its own kind."""
+"""Which rows share a batch? Only rows with the same modalities, so that each has negatives of its own kind."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,48 +6,52 @@ from typing import Any
 
 from torch.utils.data import Sampler
 
-from codebind_hf.data.collator import sense_names
+from codebind_hf.data.collator import modality_names
+from codebind_hf.renamed import renamed_keywords
 
 
-class SenseBatchSampler(Sampler[list[int]]):
-    """Shuffled batches, each of rows with the same set of senses, the sets spread evenly over the epoch.
+class ModalityBatchSampler(Sampler[list[int]]):
+    """Shuffled batches, each of rows with the same set of modalities, the sets spread evenly over the epoch.
 
     Args:
-        rows: raw or prepared rows. Raw rows are looked at once, here; where they are costly, pass `senses`, as
-            `NineSenses.row_senses`.
+        rows: raw or prepared rows. Raw rows are looked at once, here; where they are costly, pass `modalities`, as
+            `NineSenses.row_modalities`.
         batch_size: rows per batch.
         seed: of the shuffling; the same seed and epoch give the same batches.
-        drop_last: leave out the batch of a set of senses that is smaller than `batch_size`.
-        senses: the senses of every row, instead of looking at the rows.
-        num_processes: processes that take the batches in turn. That many batches in a row then have the same senses
-            and, up to one row, the same size: negatives from all processes are of the sense that is being bound, and
-            sharded models, whose processes must run the same towers, cannot hang. A last round that is too small for
-            every process repeats rows.
+        drop_last: leave out the batch of a set of modalities that is smaller than `batch_size`.
+        modalities: the modalities of every row, instead of looking at the rows.
+        num_processes: processes that take the batches in turn. That many batches in a row then have the same
+            modalities and, up to one row, the same size: negatives from all processes are of the modality that is
+            being bound, and sharded models, whose processes must run the same towers, cannot hang. A last round that
+            is too small for every process repeats rows.
 
     Raises:
-        ValueError: a batch size or number of processes below 1, or `senses` of another length than `rows`.
+        ValueError: a batch size or number of processes below 1, or `modalities` of another length than `rows`.
     """
 
+    @renamed_keywords(senses="modalities")
     def __init__(
         self,
         rows: Sequence[Mapping[str, Any]],
         batch_size: int,
         seed: int = 0,
         drop_last: bool = False,
-        senses: Sequence[tuple[str, ...]] | None = None,
+        modalities: Sequence[tuple[str, ...]] | None = None,
         num_processes: int = 1,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("num_processes", num_processes)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}: got {value!r}; allowed: a whole number of at least 1.")
-        if senses is not None and len(senses) != len(rows):
-            raise ValueError(f"senses: got {len(senses)} entries for {len(rows)} rows; allowed: one for every row.")
+        if modalities is not None and len(modalities) != len(rows):
+            raise ValueError(
+                f"modalities: got {len(modalities)} entries for {len(rows)} rows; allowed: one for every row."
+            )
         self.batch_size = batch_size
         self.seed = seed
         self.drop_last = drop_last
         self.num_processes = num_processes
         self.epoch = 0
-        self.groups = _grouped(rows, senses)
+        self.groups = _grouped(rows, modalities)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the shuffling of epoch `epoch`."""
@@ -85,10 +89,10 @@ class SenseBatchSampler(Sampler[list[int]]):
 
 
 def _grouped(
-    rows: Sequence[Mapping[str, Any]], senses: Sequence[tuple[str, ...]] | None
+    rows: Sequence[Mapping[str, Any]], modalities: Sequence[tuple[str, ...]] | None
 ) -> dict[tuple[str, ...], list[int]]:
     groups: dict[tuple[str, ...], list[int]] = {}
     for index in range(len(rows)):
-        names = sense_names(rows[index]) if senses is None else tuple(senses[index])
+        names = modality_names(rows[index]) if modalities is None else tuple(modalities[index])
         groups.setdefault(names, []).append(index)
     return groups

@@ -1,4 +1,4 @@
-"""Where is the body in a picture, and how high? The geometry that every seeing and touching sense shares.
+"""Where is the body in a picture, and how high? The geometry that every seeing and touching modality shares.
 
 Axes: pictures are `(..., height, width)`; x grows to the right, y downwards, both in [-1, 1].
 """

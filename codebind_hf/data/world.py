@@ -1,4 +1,4 @@
-"""What is an object of NineSenses? Its category, its instance factors and the latents that every sense renders.
+"""What is an object of NineSenses? Its category, its instance factors and the latents that every modality renders.
 
 A *world* is a draw of the class geometry (outlines, profiles, sounds, scalp responses) and of the sensors. An *object*
 is a category of that world with jitter of its own and five continuous instance factors.
@@ -67,7 +67,7 @@ class Difficulty:
 
     Args:
         jitter: spread of an object around its category, in units of the distances between categories.
-        private: scale of what only one sense knows.
+        private: scale of what only one modality knows.
         noise: scale of the noise of every sensor.
     """
 

@@ -1,49 +1,50 @@
 """Is the model any good: metrics, probes, codebook health, whole reports with pictures, model cards."""
 
-from codebind_hf.evaluation.embedding import (
-    ClassEmbeds,
-    EmbeddedSense,
-    EmbeddedSet,
-    class_embeddings,
-    embed_dataset,
-    embed_texts,
-)
-from codebind_hf.evaluation.figures import draw_figures
-from codebind_hf.evaluation.health import code_agreement, codebook_health, modality_usage
-from codebind_hf.evaluation.metrics import (
-    mean_average_precision,
-    median_rank,
-    pool_recall,
-    retrieval_recall,
-    zero_shot_accuracy,
-)
-from codebind_hf.evaluation.model_card import write_model_card
-from codebind_hf.evaluation.probes import ProbeResult, linear_probe
-from codebind_hf.evaluation.report import markdown_report, write_report
-from codebind_hf.evaluation.suite import Evaluation, evaluate_model
+from typing import TYPE_CHECKING
+
+from codebind_hf.lazy_names import lazy_names
 
 
-__all__ = [
-    "ClassEmbeds",
-    "EmbeddedSense",
-    "EmbeddedSet",
-    "Evaluation",
-    "ProbeResult",
-    "class_embeddings",
-    "code_agreement",
-    "codebook_health",
-    "draw_figures",
-    "embed_dataset",
-    "embed_texts",
-    "evaluate_model",
-    "linear_probe",
-    "markdown_report",
-    "mean_average_precision",
-    "median_rank",
-    "modality_usage",
-    "pool_recall",
-    "retrieval_recall",
-    "write_model_card",
-    "write_report",
-    "zero_shot_accuracy",
-]
+if TYPE_CHECKING:
+    from codebind_hf.evaluation.embedding import ClassEmbeds as ClassEmbeds
+    from codebind_hf.evaluation.embedding import EmbeddedModality as EmbeddedModality
+    from codebind_hf.evaluation.embedding import EmbeddedSet as EmbeddedSet
+    from codebind_hf.evaluation.embedding import class_embeddings as class_embeddings
+    from codebind_hf.evaluation.embedding import embed_dataset as embed_dataset
+    from codebind_hf.evaluation.embedding import embed_texts as embed_texts
+    from codebind_hf.evaluation.figures import draw_figures as draw_figures
+    from codebind_hf.evaluation.health import code_agreement as code_agreement
+    from codebind_hf.evaluation.health import codebook_health as codebook_health
+    from codebind_hf.evaluation.health import modality_usage as modality_usage
+    from codebind_hf.evaluation.loading_metrics import load_metric as load_metric
+    from codebind_hf.evaluation.loading_metrics import metric_path as metric_path
+    from codebind_hf.evaluation.metrics import mean_average_precision as mean_average_precision
+    from codebind_hf.evaluation.metrics import median_rank as median_rank
+    from codebind_hf.evaluation.metrics import pool_recall as pool_recall
+    from codebind_hf.evaluation.metrics import retrieval_recall as retrieval_recall
+    from codebind_hf.evaluation.metrics import zero_shot_accuracy as zero_shot_accuracy
+    from codebind_hf.evaluation.model_card import write_model_card as write_model_card
+    from codebind_hf.evaluation.probes import ProbeResult as ProbeResult
+    from codebind_hf.evaluation.probes import linear_probe as linear_probe
+    from codebind_hf.evaluation.report import markdown_report as markdown_report
+    from codebind_hf.evaluation.report import write_report as write_report
+    from codebind_hf.evaluation.suite import Evaluation as Evaluation
+    from codebind_hf.evaluation.suite import evaluate_model as evaluate_model
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "codebind_hf.evaluation.embedding": """ClassEmbeds EmbeddedModality EmbeddedSet class_embeddings embed_dataset
+            embed_texts""",
+        "codebind_hf.evaluation.figures": "draw_figures",
+        "codebind_hf.evaluation.health": "code_agreement codebook_health modality_usage",
+        "codebind_hf.evaluation.loading_metrics": "load_metric metric_path",
+        "codebind_hf.evaluation.metrics": """mean_average_precision median_rank pool_recall retrieval_recall
+            zero_shot_accuracy""",
+        "codebind_hf.evaluation.model_card": "write_model_card",
+        "codebind_hf.evaluation.probes": "ProbeResult linear_probe",
+        "codebind_hf.evaluation.report": "markdown_report write_report",
+        "codebind_hf.evaluation.suite": "Evaluation evaluate_model",
+    },
+    renamed={"EmbeddedSense": "EmbeddedModality"},
+)

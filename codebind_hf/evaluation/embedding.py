@@ -1,18 +1,19 @@
-"""From rows to embeddings: every sense of every row through processor and model, in batches, without gradients."""
+"""From rows to embeddings: every modality of every row through processor and model, in batches, without gradients."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from codebind_hf.data.collator import ATTENTION_MASK, CodeBindCollator
+from codebind_hf.model.evaluating import evaluating
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.renamed import renamed_attribute, renamed_keywords
 
 
 ON_ERROR = ("raise", "skip")
@@ -27,14 +28,14 @@ class Rows(Protocol):
 
 
 @dataclass
-class EmbeddedSense:
-    """What the model makes of one sense of a set of rows.
+class EmbeddedModality:
+    """What the model makes of one modality of a set of rows.
 
     Args:
-        positions (`Tensor` of shape `(items,)`): the rows that have this sense.
+        positions (`Tensor` of shape `(items,)`): the rows that have this modality.
         embeds, continuous_embeds (`Tensor` of shape `(items, shared_dim)`): shared part after and before quantization.
         specific_embeds, continuous_specific_embeds (`Tensor` of shape `(items, specific_dim)`, *optional*): the
-            specific part likewise; `None` for a sense that has none, such as text.
+            specific part likewise; `None` for a modality that has none, such as text.
         shared_codes, specific_codes (`Tensor` of shape `(items, segments)`, *optional*): ids of the picked codes.
     """
 
@@ -49,16 +50,16 @@ class EmbeddedSense:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def take(self, items: Tensor) -> "EmbeddedSense":
-        """The chosen items (positions or a mask over the items of this sense), in that order."""
+    def take(self, items: Tensor) -> "EmbeddedModality":
+        """The chosen items (positions or a mask over the items of this modality), in that order."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         taken: dict[str, Any] = {name: None if value is None else value[items] for name, value in values.items()}
-        return EmbeddedSense(**taken)
+        return EmbeddedModality(**taken)
 
 
 @dataclass
 class Failure:
-    """One item that could not be embedded: position of its row, its sense and why."""
+    """One item that could not be embedded: position of its row, its modality and why."""
 
     position: int
     modality: str
@@ -67,35 +68,39 @@ class Failure:
 
 @dataclass
 class EmbeddedSet:
-    """A set of rows after the model: one `EmbeddedSense` for each sense that any row has.
+    """A set of rows after the model: one `EmbeddedModality` for each modality that any row has.
 
     Args:
-        senses: by modality name.
+        modalities: by modality name.
         ids, labels: of every row, `None` where a row has none.
         attributes: of every row, an empty dictionary where a row has none.
         failures: items left out because of `on_error="skip"`.
     """
 
-    senses: dict[str, EmbeddedSense]
+    modalities: dict[str, EmbeddedModality]
     ids: list[str | None]
     labels: list[str | None]
     attributes: list[dict[str, str | int]]
     failures: list[Failure] = field(default_factory=list)
 
+    senses = renamed_attribute("senses", "modalities")
+
     def __len__(self) -> int:
         return len(self.ids)
 
-    def both(self, one: str, other: str) -> tuple[EmbeddedSense, EmbeddedSense]:
-        """The two senses, restricted to the rows that have both, in the same order."""
-        first, second = self.senses[one], self.senses[other]
+    def both(self, one: str, other: str) -> tuple[EmbeddedModality, EmbeddedModality]:
+        """The two modalities, restricted to the rows that have both, in the same order."""
+        first, second = self.modalities[one], self.modalities[other]
         shared = first.positions[torch.isin(first.positions, second.positions)]
         return first.take(_find(first.positions, shared)), second.take(_find(second.positions, shared))
 
     def only(self, rows: Tensor) -> "EmbeddedSet":
         """The set restricted to some rows; positions keep naming the rows of the whole set."""
-        kept = {name: sense.take(torch.isin(sense.positions, rows)) for name, sense in self.senses.items()}
-        senses = {name: sense for name, sense in kept.items() if len(sense)}
-        return EmbeddedSet(senses, self.ids, self.labels, self.attributes, self.failures)
+        kept = {
+            name: modality.take(torch.isin(modality.positions, rows)) for name, modality in self.modalities.items()
+        }
+        modalities = {name: modality for name, modality in kept.items() if len(modality)}
+        return EmbeddedSet(modalities, self.ids, self.labels, self.attributes, self.failures)
 
 
 class ClassEmbeds(NamedTuple):
@@ -105,16 +110,17 @@ class ClassEmbeds(NamedTuple):
     continuous_embeds: Tensor
 
 
+@renamed_keywords(senses="modalities")
 def embed_dataset(
     model: CodeBindModel,
     processor: CodeBindProcessor | None,
     rows: Rows,
     batch_size: int = 64,
-    senses: Iterable[str] | None = None,
+    modalities: Iterable[str] | None = None,
     on_error: str = "raise",
     progress: bool = True,
 ) -> EmbeddedSet:
-    """Embed every sense of every row that the model can read.
+    """Embed every modality of every row that the model can read.
 
     The model runs in evaluation mode; each of its modules gets its training flag back.
 
@@ -123,21 +129,21 @@ def embed_dataset(
         processor: its `CodeBindProcessor`; not used for prepared rows.
         rows: anything with `len` and integer positions that yields row dictionaries, or prepared rows with `tensors`.
         batch_size: rows at a time.
-        senses: modality names to embed; by default every sense that the model has.
+        modalities: modality names to embed; by default every modality that the model has.
         on_error: "raise" stops at the first item that cannot be processed; "skip" leaves it out and lists it in
             `failures`.
         progress: show a progress bar.
 
     Raises:
-        ValueError: no rows, an unknown sense, a wrong `on_error` or `batch_size`, or (with "raise") an item that the
-            processor refuses; the message names row and sense.
+        ValueError: no rows, an unknown modality, a wrong `on_error` or `batch_size`, or (with "raise") an item that
+            the processor refuses; the message names row and modality.
         OSError: (with "raise") a file of a row cannot be read.
     """
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error: got {on_error!r}; allowed: {', '.join(map(repr, ON_ERROR))}.")
     if batch_size < 1 or len(rows) == 0:
         raise ValueError(f"rows, batch_size: got {len(rows)} rows in batches of {batch_size}; both must be 1 or more.")
-    encoder = _Encoder(model, processor, _wanted(model, senses), on_error)
+    encoder = _Encoder(model, processor, _wanted(model, modalities), on_error)
     with evaluating(model), torch.inference_mode():
         for start in tqdm(range(0, len(rows), batch_size), desc="Embedding", unit="batch", disable=not progress):
             encoder.add(start, [rows[position] for position in range(start, min(start + batch_size, len(rows)))])
@@ -146,10 +152,10 @@ def embed_dataset(
 
 def embed_texts(
     model: CodeBindModel, processor: CodeBindProcessor | None, texts: Sequence[str], batch_size: int = 64
-) -> EmbeddedSense:
+) -> EmbeddedModality:
     """Embed texts; item i of the result is text i. Errors are those of `embed_dataset`."""
     rows = [{"text": text} for text in texts]
-    return embed_dataset(model, processor, rows, batch_size, senses=("text",), progress=False).senses["text"]
+    return embed_dataset(model, processor, rows, batch_size, modalities=("text",), progress=False).modalities["text"]
 
 
 def class_embeddings(
@@ -180,63 +186,51 @@ def class_embeddings(
     return ClassEmbeds(*(_unit_mean(part.reshape(shape)) for part in (embedded.embeds, embedded.continuous_embeds)))
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; after it every module has its own training flag back."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
-
-
-def sense_inputs(
+def modality_inputs(
     processor: CodeBindProcessor | None, modality: Modality, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Tensor]:
-    """Model inputs for one sense of rows that all have it; prepared rows are stacked, raw ones processed."""
+    """Model inputs for one modality of rows that all have it; prepared rows are stacked, raw ones processed."""
     batch = CodeBindCollator(processor)([_only(row, modality) for row in rows])
     return {name: batch[name] for name in (modality.tensor, ATTENTION_MASK) if name in batch}
 
 
-def has_sense(row: Mapping[str, Any], modality: Modality) -> bool:
-    """Whether a raw or prepared row has this sense."""
+def has_modality(row: Mapping[str, Any], modality: Modality) -> bool:
+    """Whether a raw or prepared row has this modality."""
     if "tensors" in row:
         return modality.tensor in row["tensors"]
     return row.get(modality.name) is not None
 
 
 class _Encoder:
-    """Collects, batch by batch, what the model makes of each sense."""
+    """Collects, batch by batch, what the model makes of each modality."""
 
     def __init__(
         self, model: CodeBindModel, processor: CodeBindProcessor | None, modalities: Sequence[Modality], on_error: str
     ) -> None:
         self.model, self.processor, self.modalities, self.on_error = model, processor, modalities, on_error
-        self.parts: dict[str, list[EmbeddedSense]] = {}
+        self.parts: dict[str, list[EmbeddedModality]] = {}
         self.rows: list[tuple[str | None, str | None, dict[str, str | int]]] = []
         self.failures: list[Failure] = []
 
     def add(self, start: int, rows: Sequence[Mapping[str, Any]]) -> None:
         self.rows += [(row.get("id"), row.get("label"), dict(row.get("attributes") or {})) for row in rows]
         for modality in self.modalities:
-            present = [offset for offset, row in enumerate(rows) if has_sense(row, modality)]
+            present = [offset for offset, row in enumerate(rows) if has_modality(row, modality)]
             if present:
-                self._add_sense(modality, [start + offset for offset in present], [rows[o] for o in present])
+                self._add_modality(modality, [start + offset for offset in present], [rows[o] for o in present])
 
-    def _add_sense(self, modality: Modality, positions: list[int], rows: list[Mapping[str, Any]]) -> None:
+    def _add_modality(self, modality: Modality, positions: list[int], rows: list[Mapping[str, Any]]) -> None:
         try:
-            inputs = sense_inputs(self.processor, modality, rows)
+            inputs = modality_inputs(self.processor, modality, rows)
         except (ValueError, OSError) as error:
             if len(rows) > 1:  # find the culprit: the others are still good
                 for position, row in zip(positions, rows, strict=True):
-                    self._add_sense(modality, [position], [row])
+                    self._add_modality(modality, [position], [row])
                 return
             self._fail(modality, positions[0], rows[0], error)
             return
         output = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()})
-        self.parts.setdefault(modality.name, []).append(_sense_of(output, modality.name, positions))
+        self.parts.setdefault(modality.name, []).append(_modality_of(output, modality.name, positions))
 
     def _fail(self, modality: Modality, position: int, row: Mapping[str, Any], error: ValueError | OSError) -> None:
         name = f"row {position}" + (f" ({row['id']})" if row.get("id") else "")
@@ -247,21 +241,21 @@ class _Encoder:
 
     def result(self) -> EmbeddedSet:
         ids, labels, attributes = (list(column) for column in zip(*self.rows, strict=True))
-        senses = {name: _joined(parts) for name, parts in self.parts.items()}
-        return EmbeddedSet(senses, ids, labels, attributes, self.failures)
+        modalities = {name: _joined(parts) for name, parts in self.parts.items()}
+        return EmbeddedSet(modalities, ids, labels, attributes, self.failures)
 
 
 def _only(row: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
-    """A raw or prepared row with no sense but one."""
+    """A raw or prepared row with no modality but one."""
     if "tensors" not in row:
         return {"id": row.get("id"), modality.name: row[modality.name]}
     names = (modality.tensor, ATTENTION_MASK) if modality.name == "text" else (modality.tensor,)
     return {"id": row.get("id"), "tensors": {name: row["tensors"][name] for name in names if name in row["tensors"]}}
 
 
-def _sense_of(output: Any, name: str, positions: list[int]) -> EmbeddedSense:
+def _modality_of(output: Any, name: str, positions: list[int]) -> EmbeddedModality:
     codes = (output.codes or {}).get(name)
-    return EmbeddedSense(
+    return EmbeddedModality(
         positions=torch.tensor(positions),
         embeds=_kept(output.embeds[name]),
         continuous_embeds=_kept(output.continuous_embeds[name]),
@@ -278,13 +272,13 @@ def _kept(values: Tensor | None) -> Any:
     return values.float().cpu() if values.is_floating_point() else values.cpu()
 
 
-def _joined(parts: list[EmbeddedSense]) -> EmbeddedSense:
-    columns = {entry.name: [getattr(part, entry.name) for part in parts] for entry in fields(EmbeddedSense)}
+def _joined(parts: list[EmbeddedModality]) -> EmbeddedModality:
+    columns = {entry.name: [getattr(part, entry.name) for part in parts] for entry in fields(EmbeddedModality)}
     order = torch.argsort(torch.cat(columns["positions"]))
     joined: dict[str, Any] = {
         name: None if values[0] is None else torch.cat(values)[order] for name, values in columns.items()
     }
-    return EmbeddedSense(**joined)
+    return EmbeddedModality(**joined)
 
 
 def _find(positions: Tensor, wanted: Tensor) -> Tensor:
@@ -297,10 +291,10 @@ def _unit_mean(embeds: Tensor) -> Tensor:
     return torch.nn.functional.normalize(unit.mean(dim=1), dim=-1).float()
 
 
-def _wanted(model: CodeBindModel, senses: Iterable[str] | None) -> list[Modality]:
+def _wanted(model: CodeBindModel, modalities: Iterable[str] | None) -> list[Modality]:
     known = model.config.modalities
-    wanted = list(known) if senses is None else list(senses)
+    wanted = list(known) if modalities is None else list(modalities)
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise ValueError(f"senses: got {', '.join(map(repr, unknown))}; this model has {', '.join(known)}.")
+        raise ValueError(f"modalities: got {', '.join(map(repr, unknown))}; this model has {', '.join(known)}.")
     return [known[name] for name in wanted]

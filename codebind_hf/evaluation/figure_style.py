@@ -1,4 +1,4 @@
-"""What every picture has in common: one colour a sense, one figure factory, quiet axes."""
+"""What every picture has in common: one colour a modality, one figure factory, quiet axes."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,12 +26,12 @@ _DPI = 130
 
 
 def color_of(modality: str) -> str:
-    """The colour of a sense; one that a user added gets a fixed colour by its name."""
+    """The colour of a modality; one that a user added gets a fixed colour by its name."""
     return MODALITY_COLORS.get(modality, _OTHER_COLORS[sum(map(ord, modality)) % len(_OTHER_COLORS)])
 
 
 def pretty(name: str) -> str:
-    """A sense or attribute name as a reader writes it."""
+    """A modality or attribute name as a reader writes it."""
     return {"eeg": "EEG", "imu": "IMU"}.get(name, name.replace("_", " "))
 
 

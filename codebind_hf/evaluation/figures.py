@@ -65,7 +65,7 @@ def draw_figures(evaluation: Evaluation, report: Report, folder: str | os.PathLi
 
 
 def zero_shot_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
-    """Bars of zero-shot accuracy by sense, quantized and continuous, over the chance level."""
+    """Bars of zero-shot accuracy by modality, quantized and continuous, over the chance level."""
     entries = report.get("zero_shot")
     if not entries:
         return None
@@ -93,11 +93,11 @@ def zero_shot_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
 
 
 def retrieval_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
-    """Map of recall@10, query senses down and gallery senses across; emergent pairs are framed."""
+    """Map of recall@10, query modalities down and gallery modalities across; emergent pairs are framed."""
     entries, emergent = report.get("retrieval"), set(report.get("emergent_pairs", ()))
     if not entries:
         return None
-    names = list(evaluation.embedded.senses)
+    names = list(evaluation.embedded.modalities)
     size = max(4.4, 0.56 * len(names) + 1.7)
     figure = new_figure(size, size * 0.97)
     axes = figure.subplots()
@@ -115,33 +115,33 @@ def retrieval_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     axes.set_xlabel("gallery", fontsize=9, color=INK)
     axes.set_ylabel("query", fontsize=9, color=INK)
     chance = 100 * np.mean([entry["chance_at_10"] for entry in entries.values()])
-    heading(axes, f"Recall@10 in %, chance {chance:.1f}\nframed: senses never trained together", size=9.5)
+    heading(axes, f"Recall@10 in %, chance {chance:.1f}\nframed: modalities never trained together", size=9.5)
     quiet(axes)
     bare_spines(axes)
     return figure
 
 
 def shared_space_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
-    """t-SNE of the quantized shared embeddings, coloured by category and by sense.
+    """t-SNE of the quantized shared embeddings, coloured by category and by modality.
 
-    The panel by category is drawn with the mean of every sense taken away: whether senses agree on what is alike is
-    one question, how far apart they lie as a whole (the panel by sense) another.
+    The panel by category is drawn with the mean of every modality taken away: whether modalities agree on what is
+    alike is one question, how far apart they lie as a whole (the panel by modality) another.
     """
-    points, senses, labels = _sampled(evaluation.embedded, evaluation.seed)
+    points, modalities, labels = _sampled(evaluation.embedded, evaluation.seed)
     if len(points) < 10:
         return None
     labelled = evaluation.class_embeds is not None
     figure = new_figure(10.0 if labelled else 5.0, 5.6)
     panels = figure.subplots(1, 2 if labelled else 1, squeeze=False)[0]
     if labelled:
-        centred = _flattened(_centred(points, senses), evaluation.seed)
+        centred = _flattened(_centred(points, modalities), evaluation.seed)
         _color_by_class(panels[0], centred, labels, evaluation.classes)
     places = _flattened(points, evaluation.seed)
-    for name in sorted(dict.fromkeys(senses), key=lambda sense: sense == "text"):
-        chosen = np.array([sense == name for sense in senses])
+    for name in sorted(dict.fromkeys(modalities), key=lambda modality: modality == "text"):
+        chosen = np.array([modality == name for modality in modalities])
         style = _TEXT_POINT if name == "text" else _POINT
         panels[-1].scatter(*places[chosen].T, color=color_of(name), label=pretty(name), **style)
-    heading(panels[-1], "Shared space by sense")
+    heading(panels[-1], "Shared space by modality")
     legend(panels[-1], loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=5, columnspacing=1.0, handletextpad=0.1)
     for axes in panels:
         bare(axes)
@@ -149,7 +149,7 @@ def shared_space_figure(evaluation: Evaluation, report: Report) -> "Figure | Non
 
 
 def similarity_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
-    """For each sense a class-ordered map: mean cosine of a class's items (rows) to every class text (columns)."""
+    """For each modality a class-ordered map: mean cosine of a class's items (rows) to every class text (columns)."""
     if evaluation.class_embeds is None or not report.get("zero_shot"):
         return None
     names = list(report["zero_shot"])
@@ -177,7 +177,7 @@ def similarity_figure(evaluation: Evaluation, report: Report) -> "Figure | None"
 def probe_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     """What a linear probe finds of every private attribute in the shared and in the specific part."""
     probes = report.get("probes", {})
-    rows = [(sense, name, entry) for sense, entries in probes.items() for name, entry in entries.items()]
+    rows = [(modality, name, entry) for modality, entries in probes.items() for name, entry in entries.items()]
     rows = [row for row in rows if "specific" in row[2]]
     if not rows:
         return None
@@ -189,7 +189,7 @@ def probe_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     axes.scatter(values["chance"], places, marker="|", s=70, color=CHANCE, label="chance", zorder=2)
     axes.scatter(values["shared"], places, s=34, color=CONTINUOUS, label="shared part", zorder=3)
     axes.scatter(values["specific"], places, s=34, color=QUANTIZED, label="specific part", zorder=3)
-    axes.set_yticks(places, [f"{pretty(sense)}: {pretty(name)}" for sense, name, _ in rows])
+    axes.set_yticks(places, [f"{pretty(modality)}: {pretty(name)}" for modality, name, _ in rows])
     axes.set_xlim(0, 102)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel("probe accuracy, %", fontsize=9, color=INK)
@@ -200,7 +200,7 @@ def probe_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
 
 
 def codebook_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
-    """How often each code is picked, most used first: the shared book stacked by sense, then each specific book."""
+    """How often each code is picked, most used first: the shared book stacked by modality, then each specific book."""
     books = report.get("codebooks")
     if not books:
         return None
@@ -226,22 +226,22 @@ def _cell(axes: "Axes", row: int, column: int, value: float, top: float, framed:
 
 
 def _sampled(embedded: EmbeddedSet, seed: int) -> tuple[np.ndarray, list[str], list[str | None]]:
-    """Quantized shared embeddings of a seeded sample of rows, all senses; equal texts once."""
-    most_rows = max(_MOST_POINTS // len(embedded.senses), 10)
+    """Quantized shared embeddings of a seeded sample of rows, all modalities; equal texts once."""
+    most_rows = max(_MOST_POINTS // len(embedded.modalities), 10)
     kept = torch.from_numpy(np.random.default_rng(seed).permutation(len(embedded))[:most_rows])
-    points, senses, labels = [], [], []
-    for name, sense in embedded.only(kept).senses.items():
-        unique = np.unique(sense.embeds.numpy(), axis=0, return_index=True)[1] if name == "text" else ...
-        points.append(sense.embeds.numpy()[unique])
-        labels += [embedded.labels[row] for row in sense.positions.numpy()[unique]]
-        senses += [name] * len(points[-1])
-    return np.concatenate(points), senses, labels
+    points, modalities, labels = [], [], []
+    for name, modality in embedded.only(kept).modalities.items():
+        unique = np.unique(modality.embeds.numpy(), axis=0, return_index=True)[1] if name == "text" else ...
+        points.append(modality.embeds.numpy()[unique])
+        labels += [embedded.labels[row] for row in modality.positions.numpy()[unique]]
+        modalities += [name] * len(points[-1])
+    return np.concatenate(points), modalities, labels
 
 
-def _centred(points: np.ndarray, senses: list[str]) -> np.ndarray:
+def _centred(points: np.ndarray, modalities: list[str]) -> np.ndarray:
     centred = points.copy()
-    for name in dict.fromkeys(senses):
-        chosen = np.array([sense == name for sense in senses])
+    for name in dict.fromkeys(modalities):
+        chosen = np.array([modality == name for modality in modalities])
         centred[chosen] -= points[chosen].mean(axis=0)
     return centred
 
@@ -262,7 +262,7 @@ def _color_by_class(axes: "Axes", places: np.ndarray, labels: list[str | None], 
     for label, color in zip(classes, _class_colors(len(classes)), strict=True):
         chosen = np.array([entry == label for entry in labels])
         axes.scatter(*places[chosen].T, color=color, label=label, **_POINT)
-    heading(axes, "Shared space by category, every sense centred")
+    heading(axes, "Shared space by category, every modality centred")
     if len(classes) <= _MOST_CLASSES_NAMED:
         legend(axes, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, columnspacing=1.0, handletextpad=0.1)
 
@@ -276,11 +276,11 @@ def _class_colors(number: int) -> np.ndarray:
 
 
 def _class_similarity(evaluation: Evaluation, name: str) -> np.ndarray:
-    sense, classes = evaluation.embedded.senses[name], evaluation.class_embeds
+    modality, classes = evaluation.embedded.modalities[name], evaluation.class_embeds
     assert classes is not None
     table = np.full((len(evaluation.classes), len(evaluation.classes)), np.nan)
-    labels = np.array([evaluation.embedded.labels[row] for row in sense.positions.tolist()], dtype=object)
-    cosine = (sense.embeds @ classes.embeds.T).numpy()
+    labels = np.array([evaluation.embedded.labels[row] for row in modality.positions.tolist()], dtype=object)
+    cosine = (modality.embeds @ classes.embeds.T).numpy()
     for position, label in enumerate(evaluation.classes):
         if (labels == label).any():
             table[position] = cosine[labels == label].mean(axis=0)
@@ -288,11 +288,11 @@ def _class_similarity(evaluation: Evaluation, name: str) -> np.ndarray:
 
 
 def _shared_book(axes: "Axes", evaluation: Evaluation, book: Report) -> None:
-    """Every sense weighs the same, however many of its items there are: the question is who shares which code."""
+    """Every modality weighs the same, however many of its items there are: the question is who shares which code."""
     counts = {
-        name: code_counts(sense.shared_codes, book["num_codes"])
-        for name, sense in evaluation.training_set.senses.items()
-        if sense.shared_codes is not None
+        name: code_counts(modality.shared_codes, book["num_codes"])
+        for name, modality in evaluation.training_set.modalities.items()
+        if modality.shared_codes is not None
     }
     shares = {name: 100 * values / values.sum() / len(counts) for name, values in counts.items()}
     order = np.argsort(-np.sum(list(shares.values()), axis=0), kind="stable")
@@ -301,7 +301,7 @@ def _shared_book(axes: "Axes", evaluation: Evaluation, book: Report) -> None:
         axes.bar(range(len(order)), values[order], width=1.0, bottom=bottom, color=color_of(name), label=pretty(name))
         bottom = bottom + values[order]
     axes.set_xlim(-0.5, len(order) - 0.5)
-    axes.set_ylabel("picks, %, senses equal", fontsize=9, color=INK)
+    axes.set_ylabel("picks, %, modalities equal", fontsize=9, color=INK)
     heading(axes, f"Shared codebook: {_health_line(book)}")
     quiet(axes)
     legend(axes, loc="upper right", ncols=5)
@@ -309,14 +309,14 @@ def _shared_book(axes: "Axes", evaluation: Evaluation, book: Report) -> None:
 
 def _specific_book(axes: "Axes", evaluation: Evaluation, encoder: str, book: Report) -> None:
     modalities = evaluation.model.config.modalities
-    senses = {
-        name: sense.specific_codes
-        for name, sense in evaluation.training_set.senses.items()
-        if modalities[name].encoder == encoder and sense.specific_codes is not None
+    chosen = {
+        name: part.specific_codes
+        for name, part in evaluation.training_set.modalities.items()
+        if modalities[name].encoder == encoder and part.specific_codes is not None
     }
-    counts = code_counts(torch.cat([ids.reshape(-1) for ids in senses.values()]), book["num_codes"])
+    counts = code_counts(torch.cat([ids.reshape(-1) for ids in chosen.values()]), book["num_codes"])
     axes.bar(
-        range(len(counts)), 100 * np.sort(counts)[::-1] / counts.sum(), width=1.0, color=color_of(next(iter(senses)))
+        range(len(counts)), 100 * np.sort(counts)[::-1] / counts.sum(), width=1.0, color=color_of(next(iter(chosen)))
     )
     axes.set_xlim(-0.5, len(counts) - 0.5)
     heading(axes, f"{pretty(encoder)}: {100 * book['usage']:.0f} % used", size=9)

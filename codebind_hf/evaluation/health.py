@@ -1,4 +1,4 @@
-"""Are the codebooks alive: how many codes are used, how evenly, and do the senses of one object agree on them?
+"""Are the codebooks alive: how many codes are used, how evenly, and do the modalities of one object agree on them?
 
 Axes in this file: N items, S segments of one embedding.
 """
@@ -45,19 +45,19 @@ def code_counts(ids: ArrayLike, num_codes: int) -> np.ndarray:
 
 
 def modality_usage(ids: Mapping[str, ArrayLike], num_codes: int) -> dict[str, dict[str, float | int]]:
-    """`codebook_health` of one shared book, for each modality alone: a book may be full yet split between senses."""
+    """`codebook_health` of one shared book, for each modality alone: a full book may be split between them."""
     return {modality: codebook_health(picked, num_codes) for modality, picked in ids.items()}
 
 
 def code_agreement(one: ArrayLike, other: ArrayLike) -> dict[str, float | int]:
-    """Share of segments in which two senses of the same object pick the same code.
+    """Share of segments in which two modalities of the same object pick the same code.
 
     Args:
         one, other (integers of shape `(items, segments)`): row i of both belongs to object i.
 
     Returns:
         `agreement`, its `chance` level (the agreement of unrelated objects: for each segment the chance that two
-        independent draws from the two senses' own code frequencies coincide) and `n`, the number of objects.
+        independent draws from the two modalities' own code frequencies coincide) and `n`, the number of objects.
 
     Raises:
         ValueError: the shapes differ or are not `(items, segments)`, or there are no items.

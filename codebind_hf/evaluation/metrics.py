@@ -75,7 +75,7 @@ def pool_recall(embeds: ArrayLike, owners: ArrayLike, k: Sequence[int] = (1, 10)
     """Chance of each item to find another item of the same owner among its k nearest, in one pool of all items.
 
     The item itself is not part of its gallery. This is retrieval from a mixed pool: `owners` are objects, the items
-    are everything that any sense recorded of them.
+    are everything that any modality recorded of them.
 
     Args:
         embeds (array of shape `(items, dim)`): similarity is the cosine.

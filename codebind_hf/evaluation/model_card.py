@@ -16,6 +16,7 @@ from codebind_hf.evaluation.report import (
     zero_shot_table,
 )
 from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.processing.arguments import argument_of
 
 
 _TAGS = ("codebind", "multimodal", "embeddings", "vector-quantization", "retrieval")
@@ -105,10 +106,10 @@ def _header(report: Report, name: str, dataset: str, license: str, tags: Sequenc
             dataset_type=dataset.lower().replace(" ", "-"),
             dataset_name=dataset,
             metric_type="accuracy",
-            metric_name=f"{pretty(sense)} accuracy ({read_out})",
+            metric_name=f"{pretty(modality)} accuracy ({read_out})",
             metric_value=round(entry[key], 4),
         )
-        for sense, entry in report.get("zero_shot", {}).items()
+        for modality, entry in report.get("zero_shot", {}).items()
         for read_out, key in (("quantized", "accuracy"), ("continuous", "accuracy_continuous"))
     ]
     data = ModelCardData(
@@ -132,19 +133,19 @@ def _inputs(config: CodeBindConfig) -> str:
             size = f"{encoder.input_size[0]} x {encoder.num_channels}"
         else:
             size = " x ".join(map(str, (encoder.num_channels, *encoder.input_size)))
-        rows.append([pretty(name), f"`{modality.argument}=`", f"`{modality.tensor}`", size, modality.encoder])
-    return markdown_table(["sense", "processor argument", "model keyword", "size of one sample", "encoder"], rows)
+        rows.append([pretty(name), f"`{argument_of(name)}=`", f"`{modality.tensor}`", size, modality.encoder])
+    return markdown_table(["modality", "processor argument", "model keyword", "size of one sample", "encoder"], rows)
 
 
 def _outputs(config: CodeBindConfig) -> str:
     segments = config.shared_dim // config.code_dim
-    rows = [["`embeds[sense]`", config.shared_dim, "shared part, quantized, unit norm"]]
-    rows.append(["`continuous_embeds[sense]`", config.shared_dim, "shared part before quantization"])
+    rows = [["`embeds[modality]`", config.shared_dim, "shared part, quantized, unit norm"]]
+    rows.append(["`continuous_embeds[modality]`", config.shared_dim, "shared part before quantization"])
     if config.specific_dim:
-        rows.append(["`specific_embeds[sense]`", config.specific_dim, "specific part; every sense but text"])
+        rows.append(["`specific_embeds[modality]`", config.specific_dim, "specific part; every modality but text"])
     if config.num_shared_codes:
         codes = f"ids of the shared codes, one of {config.num_shared_codes} for each {config.code_dim} numbers"
-        rows.append(["`codes[sense].shared`", segments, codes])
+        rows.append(["`codes[modality].shared`", segments, codes])
     return markdown_table(["output", "numbers", "meaning"], rows)
 
 

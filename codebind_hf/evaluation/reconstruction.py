@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codebind_hf.evaluation.embedding import EmbeddedSet, Rows, evaluating, sense_inputs
+from codebind_hf.evaluation.embedding import EmbeddedSet, Rows, modality_inputs
+from codebind_hf.model.evaluating import evaluating
 from codebind_hf.model.losses import chamfer_distance
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
 MOST_ROWS = 256
@@ -26,11 +27,12 @@ def reconstruction_section(
     batch_size: int = 64,
     most_rows: int = MOST_ROWS,
 ) -> dict[str, dict[str, Any]]:
-    """Reconstruction error of every sense that has a decoder, over the first `most_rows` rows that have the sense.
+    """Reconstruction error of every modality that has a decoder, over the first `most_rows` rows that have the
+    modality.
 
     Args:
         rows: the rows that `embedded` was made from.
-        embedded: says which rows have which sense (and could be read).
+        embedded: says which rows have which modality (and could be read).
 
     Returns:
         `{modality: {mse, mse_of_mean, relative_mse, measure, n}}`. `mse_of_mean` is the error of the best constant
@@ -40,7 +42,7 @@ def reconstruction_section(
     """
     if model.config.decoder_config is None:
         return {}
-    wanted = {name: sense.positions[:most_rows].tolist() for name, sense in embedded.senses.items()}
+    wanted = {name: part.positions[:most_rows].tolist() for name, part in embedded.modalities.items()}
     read = {position: rows[position] for position in sorted(set().union(*wanted.values()))}
     section = {}
     for name, positions in wanted.items():
@@ -58,14 +60,14 @@ def reconstructions(
     modality: Modality,
     batch_size: int = 64,
 ) -> tuple[Tensor, Tensor] | None:
-    """Targets and reconstructions of one sense that all rows have, in the processor's value space.
+    """Targets and reconstructions of one modality that all rows have, in the processor's value space.
 
-    `None` for a sense without a decoder.
+    `None` for a modality without a decoder.
     """
     targets, answers = [], []
     with evaluating(model), torch.inference_mode():
         for start in range(0, len(rows), batch_size):
-            inputs = sense_inputs(processor, modality, rows[start : start + batch_size])
+            inputs = modality_inputs(processor, modality, rows[start : start + batch_size])
             values = {name: value.to(model.device) for name, value in inputs.items()}
             output = model(**values, output_reconstructions=True)
             if modality.name not in (output.reconstructions or {}):

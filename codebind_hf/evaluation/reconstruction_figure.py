@@ -1,4 +1,4 @@
-"""The picture of originals beside what the decoders rebuild from the codes, drawn as each sense is looked at."""
+"""The picture of originals beside what the decoders rebuild from the codes, drawn as each modality is looked at."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ _CELL = 1.05
 
 
 def reconstruction_figure(evaluation: Evaluation, report: dict[str, Any]) -> "Figure | None":
-    """A grid: two lines a sense, originals above reconstructions, for a few objects of different classes."""
+    """A grid: two lines a modality, originals above reconstructions, for a few objects of different classes."""
     if not report.get("reconstruction"):
         return None
     modalities = evaluation.model.config.modalities
@@ -35,16 +35,16 @@ def reconstruction_figure(evaluation: Evaluation, report: dict[str, Any]) -> "Fi
 
 
 def _examples(evaluation: Evaluation, name: str) -> list[int]:
-    """Rows with this sense, of classes far apart in the order of the rows: neighbours there are often alike."""
+    """Rows with this modality, of classes far apart in the order of the rows: neighbours there are often alike."""
     embedded = evaluation.embedded
-    positions = embedded.senses[name].positions.tolist()
+    positions = embedded.modalities[name].positions.tolist()
     first_of_class = sorted({embedded.labels[row]: row for row in reversed(positions)}.values())
     spread = first_of_class[:: max(1, len(first_of_class) // _EXAMPLES)]
     return list(dict.fromkeys([*spread, *positions]))[:_EXAMPLES]
 
 
 def _grid(pairs: dict[str, tuple[Tensor, Tensor]]) -> "Figure":
-    """Two blocks of senses side by side, so that nine senses stay readable at the width of a page."""
+    """Two blocks of modalities side by side, so that nine modalities stay readable at the width of a page."""
     blocks = 2 if len(pairs) > 3 else 1
     lines = -(-len(pairs) // blocks)
     width = _EXAMPLES + 0.45

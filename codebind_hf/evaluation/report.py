@@ -76,11 +76,11 @@ def percent(share: float | None) -> str:
 
 
 def zero_shot_table(report: Report) -> str:
-    """Zero-shot accuracy of every sense, in percent; empty when the report has none."""
+    """Zero-shot accuracy of every modality, in percent; empty when the report has none."""
     entries = report.get("zero_shot", {})
     keys = ("accuracy", "accuracy_continuous", "chance")
     rows = [[pretty(name), *(percent(entry[key]) for key in keys), entry["n"]] for name, entry in entries.items()]
-    return markdown_table(["sense", "quantized", "continuous", "chance", "n"], rows) if rows else ""
+    return markdown_table(["modality", "quantized", "continuous", "chance", "n"], rows) if rows else ""
 
 
 def retrieval_table(report: Report, names: Iterable[str] | None = None) -> str:
@@ -115,20 +115,20 @@ def _emergent_table(report: Report) -> str:
 
 
 def _pool_table(report: Report) -> str:
-    keys = (*_RECALLS, "nearest_same_sense", "same_sense_chance")
+    keys = (*_RECALLS, "nearest_same_modality", "same_modality_chance")
     rows = [
         [pretty(name), *(percent(entry[key]) for key in keys), entry["pool"]]
         for name, entry in report.get("mixed_pool", {}).items()
     ]
-    header = ["query", "R@1", "R@10", "R@1 cont.", "R@10 cont.", "nearest is own sense", "by chance", "pool"]
+    header = ["query", "R@1", "R@10", "R@1 cont.", "R@10 cont.", "nearest is own modality", "by chance", "pool"]
     return markdown_table(header, rows) if rows else ""
 
 
 def _probe_table(report: Report) -> str:
     keys = ("shared", "specific", "shared_continuous", "specific_continuous", "chance")
     rows = [
-        [f"{pretty(sense)}: {pretty(name)}", *(percent(entry.get(key)) for key in keys), _gain(entry), entry["n"]]
-        for sense, attributes in report.get("probes", {}).items()
+        [f"{pretty(modality)}: {pretty(name)}", *(percent(entry.get(key)) for key in keys), _gain(entry), entry["n"]]
+        for modality, attributes in report.get("probes", {}).items()
         for name, entry in attributes.items()
     ]
     if not rows:
@@ -139,8 +139,8 @@ def _probe_table(report: Report) -> str:
         return markdown_table(header, rows)
     counts = (
         f"The specific part beats the shared part on {summary['specific_beats_shared']} of {summary['attributes']} "
-        f"attributes, by more than two standard errors on {summary['by_two_standard_errors']}; senses with two or "
-        f"more: {', '.join(map(pretty, summary['senses_with_two_or_more'])) or 'none'}."
+        f"attributes, by more than two standard errors on {summary['by_two_standard_errors']}; modalities with two or "
+        f"more: {', '.join(map(pretty, summary['modalities_with_two_or_more'])) or 'none'}."
     )
     return f"{markdown_table(header, rows)}\n\n{counts}"
 
@@ -175,7 +175,7 @@ def _reconstruction_table(report: Report) -> str:
         ]
         for name, entry in report.get("reconstruction", {}).items()
     ]
-    return markdown_table(["sense", "error", "error of the mean", "ratio", "n"], rows) if rows else ""
+    return markdown_table(["modality", "error", "error of the mean", "ratio", "n"], rows) if rows else ""
 
 
 def _about(report: Report) -> str:
@@ -208,8 +208,8 @@ _CHAPTERS: tuple[tuple[str, Callable[[Report], str], tuple[str, ...]], ...] = (
     ("Zero-shot classification", zero_shot_table, ("zero_shot", "similarity")),
     ("Shared space", lambda report: "", ("shared_space",)),
     ("Retrieval of the same object", _trained_table, ("retrieval",)),
-    ("Emergent pairs: senses never trained together", _emergent_table, ()),
-    ("Mixed pool: every sense of every object in one gallery", _pool_table, ()),
+    ("Emergent pairs: modalities never trained together", _emergent_table, ()),
+    ("Mixed pool: every modality of every object in one gallery", _pool_table, ()),
     ("Private attributes: linear probes", _probe_table, ("probes",)),
     ("Codebooks", _codebook_chapter, ("codebook_usage",)),
     ("Reconstruction", _reconstruction_table, ("reconstructions",)),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSense, EmbeddedSet
+from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedModality, EmbeddedSet
 from codebind_hf.evaluation.health import code_agreement, codebook_health, modality_usage
 from codebind_hf.evaluation.metrics import pool_recall, retrieval_recall, zero_shot_accuracy
 from codebind_hf.evaluation.probes import ProbeResult, linear_probe
@@ -33,7 +33,7 @@ Section = dict[str, dict[str, Any]]
 
 
 def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: Sequence[str]) -> Section:
-    """Zero-shot accuracy of every sense but text: `{modality: {accuracy, accuracy_continuous, chance, n}}`.
+    """Zero-shot accuracy of every modality but text: `{modality: {accuracy, accuracy_continuous, chance, n}}`.
 
     Raises:
         ValueError: a label is not among the class names.
@@ -43,8 +43,10 @@ def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: 
     if unknown:
         raise ValueError(f"class_names: the rows are labelled {unknown[0]!r}, which is not among the class names.")
     section = {}
-    for name, sense in embedded.senses.items():
-        labelled = sense.take(torch.tensor([embedded.labels[row] is not None for row in sense.positions.tolist()]))
+    for name, modality in embedded.modalities.items():
+        labelled = modality.take(
+            torch.tensor([embedded.labels[row] is not None for row in modality.positions.tolist()])
+        )
         if name == "text" or not len(labelled):
             continue
         labels = [index[str(embedded.labels[row])] for row in labelled.positions.tolist()]
@@ -57,15 +59,15 @@ def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: 
 
 
 def retrieval_section(embedded: EmbeddedSet) -> Section:
-    """Instance-level recall between every two senses, both ways: `{"<query>_to_<gallery>": {...}}`.
+    """Instance-level recall between every two modalities, both ways: `{"<query>_to_<gallery>": {...}}`.
 
-    A row's match is the same row in the other sense; equal texts tie, so a text that names only a class finds its row
-    among the rows of that class by chance. Where all rows of a pair are labelled, `class_only_at_<k>` is the recall of
-    a model that knows the class and nothing else.
+    A row's match is the same row in the other modality; equal texts tie, so a text that names only a class finds its
+    row among the rows of that class by chance. Where all rows of a pair are labelled, `class_only_at_<k>` is the
+    recall of a model that knows the class and nothing else.
     """
     section = {}
-    for query in embedded.senses:
-        for gallery in embedded.senses:
+    for query in embedded.modalities:
+        for gallery in embedded.modalities:
             one, other = embedded.both(query, gallery)
             if query != gallery and len(one) > 1:
                 section[f"{query}_to_{gallery}"] = _pair_recall(one, other, embedded.labels)
@@ -73,9 +75,9 @@ def retrieval_section(embedded: EmbeddedSet) -> Section:
 
 
 def emergent_pairs(embedded: EmbeddedSet, trained_pairs: Iterable[tuple[str, str]] | None = None) -> list[str]:
-    """The retrieval pairs of senses never trained together; by default all that involve neither text nor image."""
+    """The retrieval pairs of modalities never trained together; by default all that involve neither text nor image."""
     trained = None if trained_pairs is None else {frozenset(pair) for pair in trained_pairs}
-    pairs = [(one, other) for one in embedded.senses for other in embedded.senses if one != other]
+    pairs = [(one, other) for one in embedded.modalities for other in embedded.modalities if one != other]
     if trained is None:
         emergent = [pair for pair in pairs if not set(pair) & set(BRIDGES)]
     else:
@@ -84,27 +86,28 @@ def emergent_pairs(embedded: EmbeddedSet, trained_pairs: Iterable[tuple[str, str
 
 
 def mixed_pool_section(embedded: EmbeddedSet) -> Section:
-    """Retrieval from one pool that holds every sense of every row, by the sense of the query.
+    """Retrieval from one pool that holds every modality of every row, by the modality of the query.
 
-    The query itself is left out; any other sense of its row is right. `nearest_same_sense` is the share of queries
-    whose nearest item is of the query's own sense and so of another row: far above `same_sense_chance` it shows a gap
-    between the senses. Of a large set, a fixed random choice of rows with about `MOST_POOLED` items is pooled.
+    The query itself is left out; any other modality of its row is right. `nearest_same_modality` is the share of
+    queries whose nearest item is of the query's own modality and so of another row: far above `same_modality_chance`
+    it shows a gap between the modalities. Of a large set, a fixed random choice of rows with about `MOST_POOLED`
+    items is pooled.
     """
     embedded = _pool_of(embedded)
-    pooled = list(embedded.senses.values())
+    pooled = list(embedded.modalities.values())
     if len(pooled) < 2:
         return {}
-    owners = torch.cat([sense.positions for sense in pooled])
-    kinds = torch.cat([torch.full((len(sense),), kind) for kind, sense in enumerate(pooled)])
+    owners = torch.cat([modality.positions for modality in pooled])
+    kinds = torch.cat([torch.full((len(modality),), kind) for kind, modality in enumerate(pooled)])
     columns = {}
     for suffix, part in READ_OUTS:
-        embeds = torch.cat([getattr(sense, part) for sense in pooled])
+        embeds = torch.cat([getattr(modality, part) for modality in pooled])
         found = pool_recall(embeds, owners, k=CUTS)
         columns.update({f"{name}{suffix}": values for name, values in found.items()})
-        columns[f"nearest_same_sense{suffix}"] = pool_recall(embeds, kinds, k=(1,))["recall_at_1"]
-    columns["same_sense_chance"] = _same_owner_share(kinds)
+        columns[f"nearest_same_modality{suffix}"] = pool_recall(embeds, kinds, k=(1,))["recall_at_1"]
+    columns["same_modality_chance"] = _same_owner_share(kinds)
     section = {}
-    for kind, name in enumerate(embedded.senses):
+    for kind, name in enumerate(embedded.modalities):
         mask = (kinds == kind).numpy() & ~np.isnan(columns["recall_at_1"])
         if mask.any():
             means = {column: _mean(values[mask]) for column, values in columns.items()}
@@ -115,25 +118,29 @@ def mixed_pool_section(embedded: EmbeddedSet) -> Section:
 def codebook_section(embedded: EmbeddedSet, config: CodeBindConfig) -> Section:
     """Health of the shared book (with `by_modality`) and of each encoder's own: `{"shared" | encoder: {...}}`."""
     section: Section = {}
-    shared = {name: sense.shared_codes for name, sense in embedded.senses.items() if sense.shared_codes is not None}
+    shared = {
+        name: modality.shared_codes
+        for name, modality in embedded.modalities.items()
+        if modality.shared_codes is not None
+    }
     if shared:
         section["shared"] = _book_health(shared, config.num_shared_codes)
     by_encoder: dict[str, dict[str, Tensor]] = {}
-    for name, sense in embedded.senses.items():
-        if sense.specific_codes is not None:
-            by_encoder.setdefault(config.modalities[name].encoder, {})[name] = sense.specific_codes
+    for name, modality in embedded.modalities.items():
+        if modality.specific_codes is not None:
+            by_encoder.setdefault(config.modalities[name].encoder, {})[name] = modality.specific_codes
     for encoder, ids in by_encoder.items():
         section[encoder] = _book_health(ids, config.num_specific_codes_of(encoder))
     return section
 
 
 def agreement_section(embedded: EmbeddedSet) -> Section:
-    """Share of segments in which two senses of one row pick the same shared code: `{"<one>_and_<other>": {...}}`."""
-    coded = [name for name, sense in embedded.senses.items() if sense.shared_codes is not None]
+    """Share of segments in which two modalities of a row pick the same shared code: `{"<one>_and_<other>": {...}}`."""
+    coded = [name for name, modality in embedded.modalities.items() if modality.shared_codes is not None]
     section = {}
     for position, one in enumerate(coded):
         for other in coded[position + 1 :]:
-            first, second = (sense.shared_codes for sense in embedded.both(one, other))
+            first, second = (modality.shared_codes for modality in embedded.both(one, other))
             if first is not None and second is not None and len(first) > 1:
                 section[f"{one}_and_{other}"] = code_agreement(first, second)
     return section
@@ -150,7 +157,7 @@ def probe_section(train: EmbeddedSet, test: EmbeddedSet, seed: int = 0) -> dict[
     section: dict[str, Section] = {}
     for name in sorted({name for attributes in test.attributes for name in attributes}):
         modality, _, attribute = name.partition(".")
-        if modality not in test.senses or modality not in train.senses or not attribute:
+        if modality not in test.modalities or modality not in train.modalities or not attribute:
             continue
         one, one_labels = _attributed(train, modality, name)
         two, two_labels = _attributed(test, modality, name)
@@ -166,7 +173,7 @@ def halves(embedded: EmbeddedSet, seed: int) -> tuple[EmbeddedSet, EmbeddedSet]:
 
 
 def _probe_entry(
-    train: EmbeddedSense, train_labels: np.ndarray, test: EmbeddedSense, test_labels: np.ndarray, seed: int
+    train: EmbeddedModality, train_labels: np.ndarray, test: EmbeddedModality, test_labels: np.ndarray, seed: int
 ) -> dict[str, Any]:
     results: dict[str, ProbeResult] = {}
     for name, part in _PROBED:
@@ -182,14 +189,14 @@ def _probe_entry(
     return entry
 
 
-def _attributed(embedded: EmbeddedSet, modality: str, name: str) -> tuple[EmbeddedSense, np.ndarray]:
-    sense = embedded.senses[modality]
-    rows = [embedded.attributes[row].get(name) for row in sense.positions.tolist()]
+def _attributed(embedded: EmbeddedSet, modality: str, name: str) -> tuple[EmbeddedModality, np.ndarray]:
+    part = embedded.modalities[modality]
+    rows = [embedded.attributes[row].get(name) for row in part.positions.tolist()]
     known = torch.tensor([value is not None for value in rows])
-    return sense.take(known), np.array([str(value) for value in rows if value is not None])
+    return part.take(known), np.array([str(value) for value in rows if value is not None])
 
 
-def _pair_recall(one: EmbeddedSense, other: EmbeddedSense, labels: Sequence[str | None]) -> dict[str, Any]:
+def _pair_recall(one: EmbeddedModality, other: EmbeddedModality, labels: Sequence[str | None]) -> dict[str, Any]:
     entry: dict[str, Any] = {}
     for suffix, part in READ_OUTS:
         found = retrieval_recall(getattr(one, part), getattr(other, part), k=CUTS)
@@ -208,7 +215,7 @@ def _book_health(ids: dict[str, Tensor], num_codes: int) -> dict[str, Any]:
 
 
 def _pool_of(embedded: EmbeddedSet) -> EmbeddedSet:
-    items = sum(len(sense) for sense in embedded.senses.values())
+    items = sum(len(modality) for modality in embedded.modalities.values())
     if items <= MOST_POOLED:
         return embedded
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(embedded)))

@@ -23,7 +23,7 @@ from codebind_hf.evaluation.sections import (
     zero_shot_section,
 )
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
 _TIMES_CHANCE = 5
@@ -36,13 +36,13 @@ class Evaluation:
     Args:
         model: a `CodeBindModel`.
         processor: its `CodeBindProcessor`.
-        rows: rows or prepared rows of any subset of senses, with or without labels and attributes.
+        rows: rows or prepared rows of any subset of modalities, with or without labels and attributes.
         class_names: classes of zero-shot classification; by default the labels of the rows, sorted.
         templates: texts with `{}` where the class name belongs.
         probe_rows: rows to train the linear probes on; by default a seeded half of `rows`, tested on the other half.
         training_rows: rows over which codebook usage is counted; by default `rows`.
         seed: of everything random.
-        trained_pairs: pairs of senses that were trained together; by default every pair with text or image.
+        trained_pairs: pairs of modalities that were trained together; by default every pair with text or image.
         batch_size: rows at a time.
         on_error: "raise" or "skip", as in `embed_dataset`.
         progress: show progress bars.
@@ -65,9 +65,9 @@ class Evaluation:
     def embedded(self) -> EmbeddedSet:
         """The rows, embedded."""
         embedded = self._embed(self.rows)
-        if not embedded.senses:
+        if not embedded.modalities:
             raise ValueError(
-                f"rows: no row has a sense that this model reads ({', '.join(self.model.config.modality_names)})."
+                f"rows: no row has a modality that this model reads ({', '.join(self.model.config.modality_names)})."
             )
         return embedded
 
@@ -103,7 +103,7 @@ class Evaluation:
         A section that does not apply (zero-shot without labels, probes without attributes) is absent.
 
         Raises:
-            ValueError: as `embed_dataset`; a label outside `class_names`; no row with a sense that the model reads.
+            ValueError: as `embed_dataset`; a label outside `class_names`; no row with a modality that the model reads.
         """
         start = time.perf_counter()
         report = {name: section for name, fill in _SECTIONS.items() if (section := fill(self)) != {}}
@@ -158,7 +158,7 @@ def _rows_section(evaluation: Evaluation) -> dict[str, Any]:
     embedded = evaluation.embedded
     return {
         "n": len(embedded),
-        "senses": {name: len(sense) for name, sense in embedded.senses.items()},
+        "modalities": {name: len(modality) for name, modality in embedded.modalities.items()},
         "failures": [vars(failure) for failure in embedded.failures],
     }
 
@@ -204,7 +204,9 @@ def _zero_shot_summary(report: Mapping[str, Any]) -> dict[str, Any]:
         "mean_accuracy": _mean(entry["accuracy"] for entry in entries.values()),
         "mean_accuracy_continuous": _mean(entry["accuracy_continuous"] for entry in entries.values()),
         "least_times_chance": min(times.values()),
-        f"senses_at_{_TIMES_CHANCE}x_chance": sorted(name for name, ratio in times.items() if ratio >= _TIMES_CHANCE),
+        f"modalities_at_{_TIMES_CHANCE}x_chance": sorted(
+            name for name, ratio in times.items() if ratio >= _TIMES_CHANCE
+        ),
     }
 
 
@@ -230,12 +232,12 @@ def _probe_summary(report: Mapping[str, Any]) -> dict[str, Any]:
     }
     if not gains:
         return {}
-    better = [sense for (sense, _), (gain, _) in gains.items() if gain > 0]
+    better = [name for (name, _), (gain, _) in gains.items() if gain > 0]
     return {
         "attributes": len(gains),
         "specific_beats_shared": len(better),
         "by_two_standard_errors": sum(gain > 2 * error for gain, error in gains.values()),
-        "senses_with_two_or_more": sorted({sense for sense in better if better.count(sense) > 1}),
+        "modalities_with_two_or_more": sorted({name for name in better if better.count(name) > 1}),
     }
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from codebind_hf.inference.code_items import CodeItems, Columns, shown_keys, stored_keys
 from codebind_hf.inference.code_scores import (
     Best,
     cosines,
@@ -25,15 +24,17 @@ from codebind_hf.inference.code_scores import (
     score_table,
     table_rows,
 )
+from codebind_hf.inference.code_storage import CodeStorage, Columns, shown_keys, stored_keys
 from codebind_hf.inference.faiss_gallery import FaissGallery
 from codebind_hf.inference.index_files import StoredIndex, read_index, write_index
 from codebind_hf.inference.packed_codes import checked_ids, pack_codes, packed_size, unpack_codes, unpacked
+from codebind_hf.renamed import renamed_attribute, renamed_keywords, warn_of
 
 
 BACKENDS = ("auto", "faiss", "numpy")
 # Items unpacked at a time: bounds the memory of a search whatever the size of the gallery.
 CHUNK = 8192
-_MOST_SENSES = 256
+_MOST_MODALITIES = 256
 # Codes whose norms differ by less than this count as codes of one norm.
 _SAME_NORM = 1e-3
 
@@ -44,24 +45,30 @@ class SearchResult(NamedTuple):
     Args:
         scores: float32 cosine of the query and the quantized embedding of the item.
         keys: int64, or texts, as they were added.
-        senses: names.
+        modalities: names.
     """
 
     scores: NDArray[np.float32]
     keys: NDArray[Any]
-    senses: NDArray[np.str_]
+    modalities: NDArray[np.str_]
+
+    @property
+    def senses(self) -> NDArray[np.str_]:
+        """Old name of `modalities`."""
+        warn_of("SearchResult.senses", "modalities")
+        return self.modalities
 
 
 class Entries(NamedTuple):
-    """Some items of one sense: its name, code ids `(items, segments)` int64 and keys `(items,)`."""
+    """Some items of one modality: its name, code ids `(items, segments)` int64 and keys `(items,)`."""
 
-    sense: str
+    modality: str
     ids: NDArray[np.int64]
     keys: NDArray[Any]
 
 
 class CodeIndex:
-    """A gallery of packed codes of any senses, for queries of any sense.
+    """A gallery of packed codes of any modalities, for queries of any modality.
 
     Args:
         codes (`Tensor` of shape `(num_codes, code_dim)`): the shared codebook; `CodeIndex.from_model` takes a model's.
@@ -74,6 +81,8 @@ class CodeIndex:
         ValueError: codes of a wrong shape, an unknown backend, or "faiss" without FAISS.
     """
 
+    senses = renamed_attribute("senses", "modalities")
+
     def __init__(self, codes: Tensor, segments: int, backend: str = "auto") -> None:
         if codes.ndim != 2 or not codes.numel() or not bool(torch.isfinite(codes).all()):
             raise ValueError(f"codes: got shape {tuple(codes.shape)}; expected finite numbers (num_codes, code_dim).")
@@ -81,8 +90,8 @@ class CodeIndex:
         self.segments, self.num_codes, self.dim = segments, len(codes), segments * codes.shape[1]
         self.bytes_per_vector = packed_size(segments, self.num_codes)
         self.backend = _checked_backend(backend)
-        self.senses: list[str] = []
-        self._items = CodeItems()
+        self.modalities: list[str] = []
+        self._items = CodeStorage()
         self._in_faiss: dict[int, FaissGallery] = {}
         self._num_in_faiss = 0
 
@@ -103,28 +112,30 @@ class CodeIndex:
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, ids: Tensor | NDArray[Any], sense: str, keys: Sequence[Any] | NDArray[Any] | None = None) -> None:
-        """More items of one sense.
+    @renamed_keywords(sense="modality")
+    def add(self, ids: Tensor | NDArray[Any], modality: str, keys: Sequence[Any] | NDArray[Any] | None = None) -> None:
+        """More items of one modality.
 
         Args:
             ids (integers of shape `(items, segments)`): shared code ids, as `encode(..., output="codes")` gives them.
-            sense: its name.
+            modality: its name.
             keys: what a search answers with, integers or texts; by default running numbers. Several items may have
-                one key, such as clips of a sound or senses of an object.
+                one key, such as clips of a sound or modalities of an object.
 
         Raises:
             ValueError: ids of a wrong shape or outside the book, no name, or keys of a wrong number or kind.
         """
         ids_NS = checked_ids("ids", ids, self.num_codes, self.segments)
         kept_keys = stored_keys(keys, len(ids_NS))
-        number = self._number(sense)
-        senses = np.full(len(ids_NS), number, dtype=np.uint8)
-        self._items.append(Columns(pack_codes(ids_NS, self.num_codes), senses, kept_keys))
-        if len(ids_NS) and number == len(self.senses):
-            self.senses.append(sense)
+        number = self._number(modality)
+        modalities = np.full(len(ids_NS), number, dtype=np.uint8)
+        self._items.append(Columns(pack_codes(ids_NS, self.num_codes), modalities, kept_keys))
+        if len(ids_NS) and number == len(self.modalities):
+            self.modalities.append(modality)
 
+    @renamed_keywords(senses="modalities")
     def search(
-        self, queries: Tensor | NDArray[Any], top_k: int = 10, senses: Sequence[str] | None = None
+        self, queries: Tensor | NDArray[Any], top_k: int = 10, modalities: Sequence[str] | None = None
     ) -> SearchResult:
         """The `top_k` items (all, if there are fewer) with the largest cosine; of ties, those added first.
 
@@ -132,49 +143,50 @@ class CodeIndex:
             queries: embeddings of shape `(queries, shared_dim)`, before or after quantization and of any length, or
                 code ids of shape `(queries, segments)`.
             top_k: how many.
-            senses: where to search, by default everywhere.
+            modalities: where to search, by default everywhere.
 
         Raises:
             ValueError: queries of a wrong shape, outside the book, not finite or zero; `top_k` below 1; an unknown
-                sense; or nothing to search in.
+                modality; or nothing to search in.
         """
         queries_QSD = self._queries(queries)
         if isinstance(top_k, bool) or int(top_k) != top_k or top_k < 1:
             raise ValueError(f"top_k: got {top_k}; give a whole number of at least 1.")
-        wanted = self._wanted(senses)
+        wanted = self._wanted(modalities)
         group = queries_at_once(self.segments, self.num_codes)
         with torch.inference_mode():
             found = [self._best(part, int(top_k), wanted) for part in queries_QSD.split(group)]
         scores, positions = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
         columns = self._items.take(positions.ravel())
-        names = np.array(self.senses)[columns.senses]
+        names = np.array(self.modalities)[columns.modalities]
         assert columns.keys is not None
         return SearchResult(scores, shown_keys(columns.keys).reshape(scores.shape), names.reshape(scores.shape))
 
-    def reconstruct(self, keys: Sequence[Any] | NDArray[Any], sense: str | None = None) -> Tensor:
+    @renamed_keywords(sense="modality")
+    def reconstruct(self, keys: Sequence[Any] | NDArray[Any], modality: str | None = None) -> Tensor:
         """Quantized embeddings `(keys, shared_dim)` of items, bit for bit those of `model.codes_to_embeds`.
 
         Args:
             keys: of the items.
-            sense: of the items, where several senses have the same key.
+            modality: of the items, where several modalities have the same key.
 
         Raises:
-            ValueError: an unknown sense, or a key that no item has, or several have.
+            ValueError: an unknown modality, or a key that no item has, or several have.
         """
         chosen = stored_keys(keys, len(keys))
         assert chosen is not None
-        columns = self._items.take(self._find(chosen, None if sense is None else self._wanted([sense])[0]))
+        columns = self._items.take(self._find(chosen, None if modality is None else self._wanted([modality])[0]))
         ids = torch.from_numpy(unpack_codes(columns.codes, self.segments, self.num_codes))
         return normalize(self.codes[ids].flatten(-2), dim=-1)
 
     def entries(self) -> Iterator[Entries]:
-        """All items, some at a time, each time of one sense."""
+        """All items, some at a time, each time of one modality."""
         for start, columns in self._items.chunks(CHUNK):
             keys = np.arange(start, start + len(columns.codes)) if columns.keys is None else columns.keys
             ids = unpack_codes(columns.codes, self.segments, self.num_codes)
-            for number in np.unique(columns.senses).tolist():
-                mine = columns.senses == number
-                yield Entries(self.senses[number], ids[mine], shown_keys(keys[mine]))
+            for number in np.unique(columns.modalities).tolist():
+                mine = columns.modalities == number
+                yield Entries(self.modalities[number], ids[mine], shown_keys(keys[mine]))
 
     def merge(self, other: "CodeIndex") -> None:
         """Add all items of another index with the same codebook behind those of this one; running numbers go on.
@@ -188,11 +200,15 @@ class CodeIndex:
                 f"this index {self.segments} and {self.num_codes} of width {self.codes.shape[1]}; both must be the "
                 "same numbers. Fix: merge shards of one model."
             )
-        numbers = [self._number(sense, beyond=other.senses[:place]) for place, sense in enumerate(other.senses)]
-        parts = [columns._replace(senses=_renumbered(columns.senses, numbers)) for columns in other._items.parts]
+        numbers = [
+            self._number(modality, beyond=other.modalities[:place]) for place, modality in enumerate(other.modalities)
+        ]
+        parts = [
+            columns._replace(modalities=_renumbered(columns.modalities, numbers)) for columns in other._items.parts
+        ]
         for columns in parts:
             self._items.append(columns)
-        self.senses += [sense for sense in other.senses if sense not in self.senses]
+        self.modalities += [modality for modality in other.modalities if modality not in self.modalities]
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the index to a folder, which appears all at once; an index that is there is replaced.
@@ -201,7 +217,7 @@ class CodeIndex:
             ValueError: the folder holds something else.
             OSError: it cannot be written.
         """
-        write_index(StoredIndex(self.codes, self.segments, self.senses, self._items), folder)
+        write_index(StoredIndex(self.codes, self.segments, self.modalities, self._items), folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, mmap: bool = True, backend: str = "auto") -> "CodeIndex":
@@ -218,7 +234,7 @@ class CodeIndex:
         """
         stored = read_index(folder, mmap)
         index = cls(stored.codes, stored.segments, backend)
-        index.senses, index._items = stored.senses, stored.items
+        index.modalities, index._items = stored.modalities, stored.items
         return index
 
     def _queries(self, queries: Any) -> Tensor:
@@ -228,7 +244,7 @@ class CodeIndex:
             if queries.dtype.kind not in "fiu":
                 raise ValueError(
                     f"queries: got {queries.dtype} of shape {queries.shape}; expected embeddings or code ids. Fix: "
-                    "encode first, and take one sense of the dictionary."
+                    "encode first, and take one modality of the dictionary."
                 )
             queries = torch.from_numpy(queries)
         values = queries.detach().cpu()
@@ -247,45 +263,49 @@ class CodeIndex:
         unit = (values.double() / lengths[:, None]).float()
         return unit.unflatten(-1, (self.segments, -1))
 
-    def _wanted(self, senses: Sequence[str] | None) -> list[int]:
-        """Numbers of the senses to search."""
-        names = self.senses if senses is None else list(senses)
-        unknown = [name for name in names if name not in self.senses]
-        if isinstance(senses, str) or unknown or not names or not len(self):
-            raise ValueError(f"senses: got {senses!r}; this index has {', '.join(self.senses) or 'no items'}.")
-        return [self.senses.index(name) for name in dict.fromkeys(names)]
+    def _wanted(self, modalities: Sequence[str] | None) -> list[int]:
+        """Numbers of the modalities to search."""
+        names = self.modalities if modalities is None else list(modalities)
+        unknown = [name for name in names if name not in self.modalities]
+        if isinstance(modalities, str) or unknown or not names or not len(self):
+            raise ValueError(
+                f"modalities: got {modalities!r}; this index has {', '.join(self.modalities) or 'no items'}."
+            )
+        return [self.modalities.index(name) for name in dict.fromkeys(names)]
 
-    def _number(self, sense: str, beyond: Sequence[str] = ()) -> int:
-        """Number of a sense; the next one for a new sense, behind those `beyond` that are new too."""
-        if not isinstance(sense, str) or not sense:
-            raise ValueError(f"sense: got {sense!r}; give the name of a sense, such as 'image'.")
-        known = [*self.senses, *(name for name in beyond if name not in self.senses)]
-        if sense not in known and len(known) == _MOST_SENSES:
-            raise ValueError(f"sense: {sense!r} is one more than the {_MOST_SENSES} senses that an index can have.")
-        return known.index(sense) if sense in known else len(known)
+    def _number(self, modality: str, beyond: Sequence[str] = ()) -> int:
+        """Number of a modality; the next one for a new modality, behind those `beyond` that are new too."""
+        if not isinstance(modality, str) or not modality:
+            raise ValueError(f"modality: got {modality!r}; give the name of a modality, such as 'image'.")
+        known = [*self.modalities, *(name for name in beyond if name not in self.modalities)]
+        if modality not in known and len(known) == _MOST_MODALITIES:
+            raise ValueError(
+                f"modality: {modality!r} is one more than the {_MOST_MODALITIES} modalities that an index can have."
+            )
+        return known.index(modality) if modality in known else len(known)
 
-    def _best(self, queries_QSD: Tensor, k: int, senses: list[int]) -> Best:
+    def _best(self, queries_QSD: Tensor, k: int, modalities: list[int]) -> Best:
         table = score_table(queries_QSD, self.codes)
         best: Best | None = None
         if self._uses_faiss():
             self._fill_faiss()
-            for number in senses:
+            for number in modalities:
                 if number in self._in_faiss:
                     best = merged(best, self._in_faiss[number].best(queries_QSD.flatten(1), table, k), k)
         else:
-            for positions, packed in self._chosen(senses):
+            for positions, packed in self._chosen(modalities):
                 rows = table_rows(torch.from_numpy(unpacked(packed, self.segments, self.num_codes)), self.num_codes)
                 part = first_best(cosines(table, rows), torch.from_numpy(positions), min(k, len(positions)))
                 best = merged(best, part, k)
         assert best is not None
         return best
 
-    def _chosen(self, senses: list[int]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-        """Positions and packed codes of the items of some senses, some at a time."""
+    def _chosen(self, modalities: list[int]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+        """Positions and packed codes of the items of some modalities, some at a time."""
         for start, columns in self._items.chunks(CHUNK):
             positions = np.arange(start, start + len(columns.codes))
-            if len(senses) < len(self.senses):
-                mine = np.isin(columns.senses, senses)
+            if len(modalities) < len(self.modalities):
+                mine = np.isin(columns.modalities, modalities)
                 positions, columns = positions[mine], columns.of(mine)
             if len(positions):
                 yield positions, columns.codes
@@ -300,37 +320,37 @@ class CodeIndex:
     def _fill_faiss(self) -> None:
         """Hand FAISS the items it does not have yet."""
         for start, columns in self._items.chunks(CHUNK, self._num_in_faiss):
-            for number in np.unique(columns.senses).tolist():
-                mine = np.flatnonzero(columns.senses == number)
+            for number in np.unique(columns.modalities).tolist():
+                mine = np.flatnonzero(columns.modalities == number)
                 gallery = self._in_faiss.setdefault(number, FaissGallery(self.codes, self.segments))
                 gallery.add(columns.codes[mine], start + mine)
         self._num_in_faiss = len(self)
 
-    def _find(self, keys: NDArray[Any], sense: int | None) -> NDArray[np.int64]:
+    def _find(self, keys: NDArray[Any], modality: int | None) -> NDArray[np.int64]:
         """Position of the one item that has each key."""
         found: dict[Any, int] = {}
         wanted = set(keys.tolist())
         for start, columns in self._items.chunks(CHUNK):
             own = np.arange(start, start + len(columns.codes)) if columns.keys is None else columns.keys
             hits = np.isin(own, keys) if own.dtype.kind == keys.dtype.kind else np.zeros(len(own), dtype=bool)
-            hits &= True if sense is None else columns.senses == sense
+            hits &= True if modality is None else columns.modalities == modality
             for place in np.flatnonzero(hits).tolist():
                 if found.setdefault(own[place], start + place) != start + place:
                     raise ValueError(
-                        f"keys: {shown_keys(own[place : place + 1]).tolist()} names several items; `sense` tells "
-                        "senses apart; items of one sense need a key each to be found by it."
+                        f"keys: {shown_keys(own[place : place + 1]).tolist()} names several items; `modality` tells "
+                        "modalities apart; items of one modality need a key each to be found by it."
                     )
         missing = sorted(wanted - found.keys())
         if missing:
             shown = shown_keys(np.array(missing[:5])).tolist()
             raise ValueError(
-                f"keys: no item {'' if sense is None else 'of this sense '}has {shown}; it was not added."
+                f"keys: no item {'' if modality is None else 'of this modality '}has {shown}; it was not added."
             )
         return np.array([found[key] for key in keys.tolist()], dtype=np.int64)
 
 
-def _renumbered(senses: NDArray[np.uint8], numbers: list[int]) -> NDArray[np.uint8]:
-    return np.array(numbers, dtype=np.uint8)[senses]
+def _renumbered(modalities: NDArray[np.uint8], numbers: list[int]) -> NDArray[np.uint8]:
+    return np.array(numbers, dtype=np.uint8)[modalities]
 
 
 def _has_faiss() -> bool:

@@ -1,4 +1,4 @@
-"""What does a code stand for? The items of a reference set that pick it, sense by sense."""
+"""What does a code stand for? The items of a reference set that pick it, modality by modality."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from codebind_hf.inference.code_index import CodeIndex, Entries
 
 @dataclass
 class CodeUse:
-    """How one sense of a reference set uses one code.
+    """How one modality of a reference set uses one code.
 
     Args:
         count: segments that picked it, of all items.
-        share: of all segments of this sense; with a uniform use of the codebook, 1 / its size.
+        share: of all segments of this modality; with a uniform use of the codebook, 1 / its size.
         items: items that picked it at least once.
         examples: keys of items, those that picked it most often first.
         by_segment (array of shape `(segments,)`): `count` of each segment.
@@ -33,7 +33,7 @@ class CodeUse:
 def explain_code(
     reference: EmbeddedSet | CodeIndex, code: int, segment: int | None = None, examples: int = 5
 ) -> dict[str, CodeUse]:
-    """Which items of a reference set pick a shared code, by sense.
+    """Which items of a reference set pick a shared code, by modality.
 
     Args:
         reference: rows that a model has embedded (their keys are row ids, or positions where a row has none), or an
@@ -43,29 +43,29 @@ def explain_code(
         examples: how many keys to give at most.
 
     Returns:
-        A `CodeUse` for every sense, also for those that never pick the code.
+        A `CodeUse` for every modality, also for those that never pick the code.
 
     Raises:
-        ValueError: no sense with shared codes, or `code`, `segment` or `examples` out of range.
+        ValueError: no modality with shared codes, or `code`, `segment` or `examples` out of range.
     """
     if examples < 0 or code < 0:
         raise ValueError(f"code, examples: got {code} and {examples}; neither can be negative.")
     if isinstance(reference, CodeIndex) and code >= reference.num_codes:
         raise ValueError(f"code: got {code}; this index has codes 0 to {reference.num_codes - 1}.")
     tallies: dict[str, _Tally] = {}
-    for sense, ids, keys in _entries(reference):
+    for modality, ids, keys in _entries(reference):
         if segment is not None and not 0 <= segment < ids.shape[1]:
             raise ValueError(f"segment: got {segment}; an embedding has segments 0 to {ids.shape[1] - 1}.")
-        tallies.setdefault(sense, _Tally(ids.shape[1], examples)).add(ids == code, keys, segment)
+        tallies.setdefault(modality, _Tally(ids.shape[1], examples)).add(ids == code, keys, segment)
     if not tallies:
         raise ValueError(
             "reference: holds no shared codes. Fix: add items, or embed rows with a model that has codes."
         )
-    return {sense: tally.result() for sense, tally in tallies.items()}
+    return {modality: tally.result() for modality, tally in tallies.items()}
 
 
 class _Tally:
-    """Counts of one sense, some items at a time, and the best examples so far."""
+    """Counts of one modality, some items at a time, and the best examples so far."""
 
     def __init__(self, segments: int, examples: int) -> None:
         self.by_segment = np.zeros(segments, dtype=np.int64)
@@ -93,7 +93,7 @@ def _entries(reference: EmbeddedSet | CodeIndex) -> Iterator[Entries]:
     if isinstance(reference, CodeIndex):
         yield from reference.entries()
         return
-    for name, sense in reference.senses.items():
-        if sense.shared_codes is not None and len(sense):
-            ids = [reference.ids[position] or position for position in sense.positions.tolist()]
-            yield Entries(name, sense.shared_codes.numpy(), np.array(ids, dtype=object))
+    for name, modality in reference.modalities.items():
+        if modality.shared_codes is not None and len(modality):
+            ids = [reference.ids[position] or position for position in modality.positions.tolist()]
+            yield Entries(name, modality.shared_codes.numpy(), np.array(ids, dtype=object))

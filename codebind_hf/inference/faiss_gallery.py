@@ -24,7 +24,7 @@ _SMALLEST_BOOK = 8
 
 
 class FaissGallery:
-    """The items of one sense in FAISS.
+    """The items of one modality in FAISS.
 
     Args:
         codes (`Tensor` of shape `(num_codes, code_dim)`): the shared codebook.

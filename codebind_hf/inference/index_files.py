@@ -1,7 +1,7 @@
 """What is an index on disk? A folder of plain arrays that can be read where they lie.
 
-`index.json` says what it is, `codebook.safetensors` holds the codes, `codes.npy` the packed ids, `senses.npy` the
-number of each item's sense and, when items have keys of their own, `keys.npy` these.
+`index.json` says what it is, `codebook.safetensors` holds the codes, `codes.npy` the packed ids, `modalities.npy` the
+number of each item's modality and, when items have keys of their own, `keys.npy` these.
 """
 
 import json
@@ -19,25 +19,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from codebind_hf.inference.code_items import CodeItems, Columns, kind_of
+from codebind_hf.inference.code_storage import CodeStorage, Columns, kind_of
 from codebind_hf.inference.packed_codes import packed_size, unpack_codes
 
 
 DESCRIPTION, BOOK = "index.json", "codebook.safetensors"
-FORMAT, VERSION = "codebind_hf.CodeIndex", 1
-_FILES = frozenset({DESCRIPTION, BOOK, "codes.npy", "senses.npy", "keys.npy"})
-_FIELDS = frozenset({"items", "segments", "num_codes", "code_dim", "senses", "keys"})
+FORMAT, VERSION = "codebind_hf.CodeIndex", 2
+# Version 1 called a modality a sense.
+_OF_VERSION_1 = {"senses": "modalities"}
+_FILES = frozenset({DESCRIPTION, BOOK, "codes.npy", "modalities.npy", "senses.npy", "keys.npy"})
+_FIELDS = frozenset({"items", "segments", "num_codes", "code_dim", "modalities", "keys"})
 # Items whose ids are checked at a time.
 _CHECKED = 2**16
 
 
 class StoredIndex(NamedTuple):
-    """Everything an index is: the codebook `(num_codes, code_dim)`, ids of one item, names of senses, and items."""
+    """Everything an index is: the codebook `(num_codes, code_dim)`, ids of an item, names of modalities, items."""
 
     codes: Tensor
     segments: int
-    senses: list[str]
-    items: CodeItems
+    modalities: list[str]
+    items: CodeStorage
 
 
 def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
@@ -50,7 +52,7 @@ def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
         filled = [part for part in index.items.parts if len(part.codes)]
         width = packed_size(index.segments, len(index.codes))
         _write_column(staged / "codes.npy", [part.codes for part in filled], np.dtype(np.uint8), (width,))
-        _write_column(staged / "senses.npy", [part.senses for part in filled], np.dtype(np.uint8))
+        _write_column(staged / "modalities.npy", [part.modalities for part in filled], np.dtype(np.uint8))
         keys = [part.keys for part in filled if part.keys is not None]
         if keys:
             _write_column(staged / "keys.npy", keys, np.result_type(*keys))
@@ -61,7 +63,7 @@ def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
             "segments": index.segments,
             "num_codes": len(index.codes),
             "code_dim": index.codes.shape[1],
-            "senses": index.senses,
+            "modalities": index.modalities,
             "keys": index.items.key_kind or "numbers",
         }
         (staged / DESCRIPTION).write_text(json.dumps(description, indent=1))
@@ -80,7 +82,7 @@ def read_index(folder: str | os.PathLike, mmap: bool) -> StoredIndex:
         raise ValueError(f"{path / BOOK}: holds codes of shape {tuple(codes.shape)}; {DESCRIPTION} says otherwise.")
     columns = Columns(
         _read_column(path / "codes.npy", (count, packed_size(segments, len(codes))), mmap),
-        _read_column(path / "senses.npy", (count,), mmap),
+        _read_column(path / _modality_file(about), (count,), mmap),
         None if about["keys"] == "numbers" else _read_column(path / "keys.npy", (count,), mmap),
     )
     if columns.codes.dtype != np.uint8 or kind_of(columns.keys) != about["keys"]:
@@ -88,9 +90,9 @@ def read_index(folder: str | os.PathLike, mmap: bool) -> StoredIndex:
             f"{path}: holds {columns.codes.dtype} codes and {kind_of(columns.keys)} as keys, not its own."
         )
     _check_numbers(path, columns, about)
-    items = CodeItems()
+    items = CodeStorage()
     items.append(columns)
-    return StoredIndex(codes, segments, list(about["senses"]), items)
+    return StoredIndex(codes, segments, list(about["modalities"]), items)
 
 
 @contextmanager
@@ -134,15 +136,18 @@ def _may_be_replaced(path: Path) -> bool:
 
 
 def _check_numbers(path: Path, columns: Columns, about: dict[str, Any]) -> None:
-    """Refuse numbers of senses and ids that nothing has, which a search would take for others."""
-    if columns.senses.dtype != np.uint8:
-        raise ValueError(f"{path / 'senses.npy'}: holds {columns.senses.dtype}, not uint8.")
+    """Refuse numbers of modalities and ids that nothing has, which a search would take for others."""
+    if columns.modalities.dtype != np.uint8:
+        raise ValueError(f"{path / _modality_file(about)}: holds {columns.modalities.dtype}, not uint8.")
     # Of a power of two codes every pattern of bits is an id.
     has_gaps = about["num_codes"] & (about["num_codes"] - 1) != 0
     for start in range(0, about["items"], _CHECKED):
         part = columns.of(slice(start, start + _CHECKED))
-        if int(part.senses.max()) >= len(about["senses"]):
-            raise ValueError(f"{path / 'senses.npy'}: holds sense {part.senses.max()} of {len(about['senses'])}.")
+        if int(part.modalities.max()) >= len(about["modalities"]):
+            raise ValueError(
+                f"{path / _modality_file(about)}: holds modality {part.modalities.max()} of "
+                f"{len(about['modalities'])}."
+            )
         if has_gaps:
             try:
                 unpack_codes(part.codes, about["segments"], about["num_codes"])
@@ -167,13 +172,20 @@ def _read_description(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path / DESCRIPTION}: is no JSON ({error}).") from error
     kind = (about.get("format"), about.get("version")) if isinstance(about, dict) else None
-    if kind != (FORMAT, VERSION):
+    if kind not in [(FORMAT, version) for version in range(1, VERSION + 1)]:
         raise ValueError(
-            f"{path / DESCRIPTION}: got {kind}; expected {(FORMAT, VERSION)}, which `CodeIndex.save` writes."
+            f"{path / DESCRIPTION}: got {kind}; expected {(FORMAT, VERSION)}, which `CodeIndex.save` writes, or an "
+            "older version."
         )
+    if about["version"] == 1:
+        about = {_OF_VERSION_1.get(key, key): value for key, value in about.items()}
     if missing := sorted(_FIELDS - about.keys()):
         raise ValueError(f"{path / DESCRIPTION}: has no {missing[0]!r}. Fix: copy the whole folder again.")
     return about
+
+
+def _modality_file(about: dict[str, Any]) -> str:
+    return "senses.npy" if about["version"] == 1 else "modalities.npy"
 
 
 def _read_column(file: Path, shape: tuple[int, ...], mmap: bool) -> NDArray[Any]:

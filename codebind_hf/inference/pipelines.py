@@ -1,14 +1,14 @@
-"""Which tasks `transformers.pipeline` knows beside its own, once this package is imported."""
+"""Which tasks does `transformers.pipeline` know beside its own, once this package is imported?"""
 
-from transformers import AutoModel
-from transformers.pipelines import PIPELINE_REGISTRY
+from transformers import pipelines
 
-from codebind_hf.model.pipelines_codebind import (
-    PIPELINES,
+from codebind_hf.processing import pipelines_codebind
+from codebind_hf.processing.pipelines_codebind import (
     CrossModalRetrievalPipeline,
     MultimodalEmbeddingPipeline,
     SensorClassificationPipeline,
 )
+from codebind_hf.registration import register_pipelines as _register
 
 
 __all__ = [
@@ -21,8 +21,4 @@ __all__ = [
 
 def register_pipelines() -> None:
     """Let `pipeline("zero-shot-sensor-classification", ...)` and the other tasks of this package be found."""
-    for task, pipeline_class in PIPELINES.items():
-        if task not in PIPELINE_REGISTRY.get_supported_tasks():
-            PIPELINE_REGISTRY.register_pipeline(
-                task, pipeline_class=pipeline_class, pt_model=AutoModel, type="multimodal"
-            )
+    _register(pipelines, pipelines_codebind)

@@ -1,1 +1,1 @@
-"""The model room: everything that a checkpoint on the Hub carries as code."""
+"""The network: everything that a checkpoint on the Hub carries as code of the model. Flat: siblings only."""

@@ -44,7 +44,7 @@ def gather_with_gradient(x: Tensor) -> Tensor:
 class _Gather(torch.autograd.Function):
     """all_gather of rows whose backward needs no communication.
 
-    A process without samples of a sense has nothing to differentiate and would never join a collective backward.
+    A process without samples of a modality has nothing to differentiate and would never join a collective backward.
     Every process computes the same loss from the gathered rows, so the summed gradient is its own times their number.
     """
 

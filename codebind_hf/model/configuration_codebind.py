@@ -21,6 +21,7 @@ from .configuration_encoders import (
     CodeBindVisionConfig,
     decoder_config_for,
 )
+from .format_version import FORMAT_VERSION, check_version, of_this_version
 from .modalities import ENCODERS, MODALITIES, Modality, added_modality, modality_named
 from .presets import merge_fields, preset_fields
 
@@ -57,7 +58,8 @@ class CodeBindConfig(CodeBindBaseConfig):
         code_temperature: of the softmax over codes in `cm` (1 is the paper).
         codebook_spread_rate: step of the uniformity term `cuni` on the codes, per update; used when its weight is on.
         source_scales: scalars of a converted checkpoint that no embedding depends on, by their original key.
-        added_encoders: encoders of senses a user added, by name, as plain dictionaries.
+        added_encoders: encoders of modalities a user added, by name, as plain dictionaries.
+        format_version: of the files of a checkpoint; a file that names none is of version 1.
     """
 
     model_type = "codebind"
@@ -117,6 +119,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     code_temperature: float | int = 1.0
     codebook_spread_rate: float | int = 0.01
     source_scales: dict[str, float | int] | None = None
+    format_version: int = FORMAT_VERSION
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "CodeBindConfig":
@@ -129,17 +132,29 @@ class CodeBindConfig(CodeBindBaseConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """The library's, restricted to `modalities=`, which `AutoModel.from_pretrained` hands on to here.
+        """The library's, of files of any version so far, restricted to `modalities=`.
+
+        `AutoModel.from_pretrained` hands `modalities` on to here.
 
         Raises:
-            ValueError: a modality that the checkpoint lacks.
+            ValueError: a modality that the checkpoint lacks, or files of a version that this package does not know.
         """
+        config_dict = of_this_version(config_dict)
         modalities = kwargs.pop("modalities", None)
         if modalities is not None:
             config_dict = cls(**config_dict).restricted_to(modalities).to_dict()
         return super().from_dict(config_dict, **kwargs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The library's, without the version where it is the first.
+
+        Code of version 0.1, which a folder on the Hub may carry, refuses keys that it does not know.
+        """
+        fields = super().to_dict()
+        return {name: value for name, value in fields.items() if name != "format_version" or value > 1}
+
     def validate_architecture(self) -> None:
+        check_version(self.format_version)
         check_choice("align_on", self.align_on, ("codes", "continuous"))
         check_choice("decoder_inputs", self.decoder_inputs, ("codes", "codes+tokens"))
         check_least(self, "shared_dim code_dim")
@@ -156,7 +171,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         self._validate_weights("pair_weights", PAIRS)
         for name in self.added_encoders or {}:
             if name in {*MODALITIES, *ENCODERS}:
-                raise ValueError(f"added_encoders: {name!r} is the name of a built-in sense; choose another name.")
+                raise ValueError(f"added_encoders: {name!r} is the name of a built-in modality; choose another name.")
         for name, encoder in self.encoder_configs.items():
             self._validate_encoder(name)
             if (name == "text") != (encoder.stem == "tokens"):

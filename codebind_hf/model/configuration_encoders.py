@@ -318,7 +318,7 @@ class CodeBindImuConfig(CodeBindEncoderConfig):
 
 @checked_config
 class CodeBindDecoderConfig(CodeBindBlockConfig):
-    """The decoders that reconstruct every sense but text while training (paper section 3.2; sizes of its code).
+    """The decoders that reconstruct every modality but text while training (paper section 3.2; sizes of its code).
 
     Args:
         has_position: a learned position table on the decoder's tokens, which codes alone do not carry.

@@ -51,7 +51,7 @@ class PointHead(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Transformer on the concatenated shared and specific parts of CLS and patch tokens, then a head for the sense.
+    """Transformer on the concatenated shared and specific parts of CLS and patch tokens, then a head for the modality.
 
     Source: paper section 3.2, eq. 2. `takes_tokens` is the input that the released weights were trained with: the
     encoder's own continuous tokens and its position table beside the codes, tokens and codes through the same norm

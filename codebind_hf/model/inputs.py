@@ -144,7 +144,7 @@ def paired_rows(sizes: dict[str, int], rows: dict[str, Tensor] | None, device: t
 
     Args:
         sizes: samples of each modality.
-        rows: from the collator when senses are missing in some rows; `None` when every modality has every row.
+        rows: from the collator when modalities are missing in some rows; `None` when every modality has every row.
 
     Raises:
         ValueError: sizes differ without `rows`, or `rows` does not fit the sizes.

@@ -121,13 +121,13 @@ def code_log_probabilities(segments_BSD: Tensor, codes_KD: Tensor, temperature: 
 def code_matching(
     anchor_BSD: Tensor, other_BSD: Tensor, codes_KD: Tensor, temperature: float = 1.0, chunk: int = 16
 ) -> Tensor:
-    """Cross-modal code matching: the two senses of a sample should choose the same codes (paper eq. 6).
+    """Cross-modal code matching: the two modalities of a sample should choose the same codes (paper eq. 6).
 
     The similarity of two samples at a segment is the symmetric cross-entropy of their code distributions; a softmax
     over the batch asks for the matching one. In the released code this term has no gradient.
 
     Args:
-        anchor_BSD, other_BSD (`Tensor` of shape `(batch, segments, code_dim)`): unit segments of two senses.
+        anchor_BSD, other_BSD (`Tensor` of shape `(batch, segments, code_dim)`): unit segments of two modalities.
         codes_KD (`Tensor` of shape `(codes, code_dim)`): the shared codes; they get no gradient.
         temperature (`float`): of the softmax over codes; 1 is the paper.
         chunk (`int`): segments whose code distributions are held at once.

@@ -6,96 +6,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .blocks import Attention
-from .codebook_methods import CodebookMethods
-from .codebooks import Codebook, Quantized, SharedSpecificCodebook
+from .codebook_fitting import CodebookFitting
+from .codebooks import Quantized, SharedSpecificCodebook
 from .configuration_codebind import CodeBindConfig
 from .configuration_encoders import CodeBindEncoderConfig
 from .decoders import Decoder, reconstruction_target
-from .encode_methods import EncodeMethods
-from .feature_methods import FeatureMethods
 from .heads import Encoded, Encoder
 from .inputs import ModalityInput, model_input, model_inputs, paired_rows
-from .lenses import Lens
 from .modalities import ENCODERS, MODALITIES
-from .objective import Objective, SenseState
-from .outputs import BySense, CodeBindOutput, CodeIds
+from .modality_features import ModalityFeatures
+from .objective import ModalityState, Objective
+from .outputs import ByModality, CodeBindOutput, CodeIds
 from .parity_codebooks import ParityCodebooks
 from .parity_losses import ParityObjective
-from .stems import PatchStem
-from .towers import Tower
+from .pretrained_model import CodeBindPreTrainedModel, LogitScale
+from .raw_data_encoding import RawDataEncoding
 
 
-class LogitScale(nn.Module):
-    """The learned scale of the cosine: `exp(log_scale)`, at most `max_logit_scale`."""
-
-    def __init__(self, config: CodeBindConfig) -> None:
-        super().__init__()
-        self.maximum = float(config.max_logit_scale)
-        self.initial = float(config.logit_scale_init_value)
-        # Shape (1,): FSDP2 cannot shard a scalar.
-        self.log_scale = nn.Parameter(torch.full((1,), self.initial))
-
-    def forward(self) -> Tensor:
-        return self.log_scale.float().exp().clamp(max=self.maximum)
-
-
-class CodeBindPreTrainedModel(PreTrainedModel):
-    """Initialization and the library's hooks."""
-
-    config: CodeBindConfig
-    base_model_prefix = "codebind"
-    main_input_name = "input_ids"
-    input_modalities = ["text", "image", "video", "audio"]
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False
-    _no_split_modules = ["Block", "LensBlock"]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """Set every parameter and every buffer that `module` owns itself."""
-        std = float(self.config.initializer_range)
-        if isinstance(module, Codebook):
-            for name, value in module.initial_state().items():
-                init.copy_(getattr(module, name), value)
-        elif isinstance(module, nn.BatchNorm1d):
-            for name, start in (("running_mean", 0.0), ("running_var", 1.0), ("num_batches_tracked", 0)):
-                init.constant_(module.get_buffer(name), start)
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, LogitScale):
-            init.constant_(module.log_scale, module.initial)
-        elif isinstance(module, Lens):
-            init.normal_(module.latents)
-        elif isinstance(module, (Tower, PatchStem, Decoder, Attention)):
-            for parameter in module.parameters(recurse=False):
-                init.normal_(parameter, std=std)
-        elif getattr(module, "weight", None) is not None:
-            init.normal_(module.get_parameter("weight"), std=getattr(module, "init_std", std))
-            if getattr(module, "bias", None) is not None:
-                init.zeros_(module.get_parameter("bias"))
-
-
-class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreTrainedModel):
+class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBindPreTrainedModel):
     """Nine kinds of sensor data (and IMU) in one embedding space.
 
     Every input becomes a shared embedding, comparable across modalities and quantized with one codebook for all, and
     (text apart) a specific embedding, quantized with a codebook of its encoder's own.
     """
 
-    # Takes the place of `_sense` in `forward`: `(model, value, decode, all_tokens)`. Training in chunks sets it.
-    sense_runner: Callable[..., tuple[SenseState, tuple[Tensor, ...]]] | None = None
+    # Takes the place of `_quantized` in `forward`: `(model, value, decode, all_tokens)`. Training in chunks sets it.
+    modality_runner: Callable[..., tuple[ModalityState, tuple[Tensor, ...]]] | None = None
 
     def __init__(self, config: CodeBindConfig) -> None:
         super().__init__(config)
@@ -107,7 +45,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         self.codebooks = ParityCodebooks(config) if config.parity_codebooks else SharedSpecificCodebook(config)
         self.logit_scale = LogitScale(config)
         parts = {"encoders": self.encoders, "decoders": self.decoders, "codebooks.specific": self.codebooks.specific}
-        # A checkpoint may hold senses and decoders that this configuration leaves out.
+        # A checkpoint may hold modalities and decoders that this configuration leaves out.
         ignored = [rf"^{part}\.(?!({'|'.join(held)})\.)" for part, held in parts.items()]
         self._keys_to_ignore_on_load_unexpected = ignored
         self.post_init()
@@ -134,7 +72,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
     def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
         """Like the library's, for all encoders: they are plain modules, which the library does not look into.
 
-        A dictionary changes the parts that it names, "" being the model and the senses that were added to it.
+        A dictionary changes the parts that it names, "" being the model and the modalities that were added to it.
         """
         wanted = attn_implementation if isinstance(attn_implementation, dict) else {"": attn_implementation}
         super().set_attn_implementation({"": wanted.get("", self.config._attn_implementation)}, allow_all_kernels)
@@ -237,7 +175,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
             point_values (`torch.Tensor` of shape `(batch, points, 3)`, or 6 with colours): point clouds.
             eeg_values (`torch.Tensor` of shape `(batch, channels, time)`), imu_values likewise with 6 channels.
             rows (`dict[str, torch.LongTensor]`, *optional*): with `return_loss`, which row of the batch each sample of
-                a modality belongs to, when some rows lack some senses.
+                a modality belongs to, when some rows lack some modalities.
             quantize (`bool`): `False` gives continuous shared and specific embeddings.
             return_loss (`bool`, *optional*): also compute the loss; in training mode this moves the codebooks.
             output_reconstructions (`bool`): also run the decoders.
@@ -269,7 +207,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         for name, value in inputs.items():
             decode = output_reconstructions or (learns and self._is_trained(value.modality.encoder))
             decode = decode and value.modality.encoder in self.decoders
-            run = self.sense_runner or type(self)._sense
+            run = self.modality_runner or type(self)._quantized
             states[name], hidden[name] = run(self, value, decode, all_tokens or decode)
         loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
         output = self._output(states, hidden, quantize, loss, terms)
@@ -286,7 +224,9 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         encoder = self.encoders[value.modality.encoder]
         return encoder(value.values, value.attention_mask, value.clips, all_tokens, specific)
 
-    def _sense(self, value: ModalityInput, decode: bool, all_tokens: bool) -> tuple[SenseState, tuple[Tensor, ...]]:
+    def _quantized(
+        self, value: ModalityInput, decode: bool, all_tokens: bool
+    ) -> tuple[ModalityState, tuple[Tensor, ...]]:
         """Encode, quantize and, when asked, decode one modality."""
         modality, encoder = value.modality, value.modality.encoder
         encoded = self._encode(value, all_tokens)
@@ -294,7 +234,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         specific = None
         if encoded.specific is not None:
             specific = self.codebooks.quantize("specific", encoder, encoded.specific)
-        state = SenseState(modality, _pooled(shared), None if specific is None else _pooled(specific))
+        state = ModalityState(modality, _pooled(shared), None if specific is None else _pooled(specific))
         if all_tokens:
             state.shared_tokens, state.specific_tokens = shared, specific
         if decode:
@@ -302,7 +242,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
             self._decode(state, value, encoded.hidden_states[-1])
         return state, encoded.hidden_states
 
-    def _decode(self, state: SenseState, value: ModalityInput, tokens: Tensor) -> None:
+    def _decode(self, state: ModalityState, value: ModalityInput, tokens: Tensor) -> None:
         encoder = value.modality.encoder
         tokens = tokens.unflatten(0, (-1, value.clips)).mean(1)
         values = value.values.unflatten(0, (-1, value.clips)).mean(1)
@@ -312,7 +252,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         smooth = not (self.config.parity_losses and value.modality.name == "video")
         state.target = reconstruction_target(values, state.reconstruction, state.is_points, smooth)
 
-    def _decoder_input(self, state: SenseState) -> Tensor:
+    def _decoder_input(self, state: ModalityState) -> Tensor:
         """Embeddings of all tokens, `(batch, tokens, shared_dim + specific_dim)`, as the decoder was trained with."""
         parts = [part for part in (state.shared_tokens, state.specific_tokens) if part is not None]
         released = self.config.decoder_inputs == "codes+tokens"
@@ -324,7 +264,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
 
     def _output(
         self,
-        states: dict[str, SenseState],
+        states: dict[str, ModalityState],
         hidden: dict[str, tuple[Tensor, ...]],
         quantize: bool,
         loss: Tensor | None,
@@ -340,11 +280,11 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
             loss_terms=terms,
             last_hidden_state=None if only is None else hidden[only][-1],
             pooler_output=None if only is None else embeds[only],
-            embeds=BySense(embeds),
-            continuous_embeds=BySense({name: state.shared.continuous for name, state in states.items()}),
-            specific_embeds=BySense({name: _read(part, keep) for name, part in own.items()}) or None,
-            continuous_specific_embeds=BySense({name: part.continuous for name, part in own.items()}) or None,
-            codes=BySense(
+            embeds=ByModality(embeds),
+            continuous_embeds=ByModality({name: state.shared.continuous for name, state in states.items()}),
+            specific_embeds=ByModality({name: _read(part, keep) for name, part in own.items()}) or None,
+            continuous_specific_embeds=ByModality({name: part.continuous for name, part in own.items()}) or None,
+            codes=ByModality(
                 {
                     name: CodeIds(state.shared.ids, None if state.specific is None else state.specific.ids)
                     for name, state in states.items()
@@ -353,13 +293,13 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         )
         if "text" in embeds and len(embeds) > 1:
             scaled = self.logit_scale() * embeds["text"]
-            output.logits = BySense({name: x @ scaled.T for name, x in embeds.items() if name != "text"})
+            output.logits = ByModality({name: x @ scaled.T for name, x in embeds.items() if name != "text"})
             for name, logits in output.logits.items():
                 if name in MODALITIES:
                     output[f"logits_per_{name}"] = logits
         return output
 
-    def _loss(self, states: dict[str, SenseState], rows: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, states: dict[str, ModalityState], rows: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         trained = frozenset(
             name for name, modality in self.config.modalities.items() if self._is_trained(modality.encoder)
         )
@@ -402,7 +342,7 @@ class CodeBindModel(FeatureMethods, EncodeMethods, CodebookMethods, CodeBindPreT
         return output if wants_dict else output.to_tuple()  # type: ignore[return-value]
 
     def add_modality(self, name: str, config: CodeBindEncoderConfig | Mapping[str, Any]) -> None:
-        """Add a sense with its own encoder, specific codebook and decoder; the rest of the model is untouched.
+        """Add a modality with its own encoder, specific codebook and decoder; the rest of the model is untouched.
 
         Args:
             name: a new name, such as `radar`; `forward` then takes `radar_values`.

@@ -1,6 +1,6 @@
-"""The training objective: which senses and pairs each loss term of `losses` is applied to.
+"""The training objective: which modalities and pairs each loss term of `losses` is applied to.
 
-`rows` maps a modality to the rows of the batch its samples belong to, so that any subset of senses may be missing.
+`rows` maps a modality to the rows of the batch its samples belong to, so that any subset of modalities may be missing.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,13 +27,13 @@ from .losses import (
 from .modalities import Modality
 
 
-# What a term gives for its pairs, senses or books, with weights; and for one sense, by part.
+# What a term gives for its pairs, modalities or books, with weights; and for one modality, by part.
 Weighted = Iterator[tuple[float, Tensor]]
 ByPart = Iterator[tuple[str, Tensor]]
 
 
 @dataclass
-class SenseState:
+class ModalityState:
     """Everything the objective may need of one modality in one batch.
 
     Args:
@@ -62,7 +62,7 @@ class SenseState:
 
 @dataclass
 class Pair:
-    """Samples of two senses that belong to the same rows, from all processes.
+    """Samples of two modalities that belong to the same rows, from all processes.
 
     Args:
         anchor, other: unit embeddings, quantized or not as `align_on` says.
@@ -80,7 +80,7 @@ class Objective:
     """Loss terms of one batch.
 
     With several processes every term has the value that one process would give the whole batch, and gradients that are
-    the whole batch's after data parallelism has averaged them; also where a process has no sample of a sense.
+    the whole batch's after data parallelism has averaged them; also where a process has no sample of a modality.
 
     Args:
         config: weights, temperatures and what alignment runs on.
@@ -96,7 +96,7 @@ class Objective:
         config: CodeBindConfig,
         codebooks: SharedSpecificCodebook,
         scale: Tensor,
-        states: dict[str, SenseState],
+        states: dict[str, ModalityState],
         rows: dict[str, Tensor],
         trained: frozenset[str],
     ) -> None:
@@ -111,12 +111,12 @@ class Objective:
         """Every term whose weight is above 0, as a scalar with gradient.
 
         Raises:
-            ValueError: no two senses share a row, so nothing can be aligned.
+            ValueError: no two modalities share a row, so nothing can be aligned.
         """
         if not self.pairs and self.config.loss_weight("align"):
             raise ValueError(
-                f"return_loss: the batch has {', '.join(self.states)} and no two senses to align; a batch needs text "
-                "or image, and another sense, in the same rows."
+                f"return_loss: the batch has {', '.join(self.states)} and no two modalities to align; it needs text "
+                "or image, and another modality, in the same rows."
             )
         terms = {}
         # Differences of cosines near 1 do not survive the few digits of half precision.
@@ -129,11 +129,11 @@ class Objective:
         return self._agreed(terms)
 
     def _judging(self, trained: frozenset[str]) -> frozenset[str]:
-        """The senses whose terms count: those that learn, or all where nothing does."""
+        """The modalities whose terms count: those that learn, or all where nothing does."""
         return trained if torch.is_grad_enabled() and trained else frozenset(self.config.modality_names)
 
     def _present(self) -> list[str]:
-        """Senses of which any process has a sample."""
+        """Modalities of which any process has a sample."""
         names = self.config.modality_names
         counts = sum_over_processes(torch.tensor([float(name in self.states) for name in names]).to(self.scale))
         return [name for name, count in zip(names, counts.tolist(), strict=True) if count]
@@ -146,7 +146,7 @@ class Objective:
         return {name: term + (mean - term.detach()) for (name, term), mean in zip(terms.items(), means, strict=True)}
 
     def _combined(self, name: str, values: list[tuple[float, Tensor]]) -> Tensor:
-        """One value for term `name` from what its pairs or senses gave, with their weights."""
+        """One value for term `name` from what its pairs or modalities gave, with their weights."""
         return sum(weight * value for weight, value in values) / sum(weight for weight, _ in values)  # type: ignore[return-value]
 
     def _pairs(self) -> Iterator[Pair]:
@@ -187,7 +187,7 @@ class Objective:
         return gather_with_gradient(x)
 
     def _common(self, anchor: str, other: str) -> tuple[Tensor, Tensor]:
-        """Positions, in each sense's own batch, of the rows that both have; a video gives way to an image."""
+        """Positions, in each modality's own batch, of the rows that both have; a video gives way to an image."""
         if anchor not in self.states or other not in self.states:
             empty = torch.zeros(0, dtype=torch.long, device=self.scale.device)
             return empty, empty
@@ -204,7 +204,7 @@ class Objective:
         state = self.states[name]
         return self._shared(state)[index], state.shared.segments[index]
 
-    def _shared(self, state: SenseState) -> Tensor:
+    def _shared(self, state: ModalityState) -> Tensor:
         """The shared embedding that losses see, as `align_on` says."""
         return state.shared.continuous if self.config.align_on == "continuous" else state.shared.embedding
 
@@ -212,8 +212,8 @@ class Objective:
         """The specific embedding that losses see, as `quantize_specific` says."""
         return part.embedding if self.config.quantize_specific else part.continuous
 
-    def _means(self, values_of: Callable[[SenseState], Iterator[tuple[str, Tensor]]]) -> Weighted:
-        """Means over the samples of every sense that is judged, by sense and part.
+    def _means(self, values_of: Callable[[ModalityState], Iterator[tuple[str, Tensor]]]) -> Weighted:
+        """Means over the samples of every modality that is judged, by modality and part.
 
         A process that has n of N samples weighs its own mean by n / N times the number of processes.
         """
@@ -247,7 +247,7 @@ class Objective:
     def _recon(self) -> Weighted:
         return self._means(self._recon_of)
 
-    def _recon_of(self, state: SenseState) -> ByPart:
+    def _recon_of(self, state: ModalityState) -> ByPart:
         if state.reconstruction is not None and state.target is not None:
             distance = chamfer_distance if state.is_points else reconstruction
             yield "shared", distance(state.reconstruction, state.target)
@@ -255,7 +255,7 @@ class Objective:
     def _orth(self) -> Weighted:
         return self._means(self._orth_of)
 
-    def _orth_of(self, state: SenseState) -> ByPart:
+    def _orth_of(self, state: ModalityState) -> ByPart:
         if state.specific is not None:
             yield "specific", orthogonality(self._shared(state), self._specific(state.specific))
 
@@ -271,7 +271,7 @@ class Objective:
     def _commit(self) -> Weighted:
         return self._means(self._commit_of)
 
-    def _commit_of(self, state: SenseState) -> ByPart:
+    def _commit_of(self, state: ModalityState) -> ByPart:
         parts = [value for _, _, value in state.quantized() if value.chosen is not None]
         if parts:
             yield "shared", torch.stack([commitment(x.segments, x.chosen) for x in parts]).sum()  # type: ignore[arg-type]
@@ -279,7 +279,7 @@ class Objective:
     def _cctr(self) -> Weighted:
         return self._means(self._cctr_of)
 
-    def _cctr_of(self, state: SenseState) -> ByPart:
+    def _cctr_of(self, state: ModalityState) -> ByPart:
         for part, value in (("shared", state.shared), ("specific", state.specific)):
             book = self.codebooks.book(part, state.modality.encoder)
             if value is not None and book is not None:

@@ -20,7 +20,7 @@ _pytree._register_namedtuple(CodeIds, serialized_type_name=f"{CodeIds.__module__
 
 
 @dataclass(init=False, eq=False, repr=False)
-class BySense(ModelOutput):
+class ByModality(ModelOutput):
     """A dictionary keyed by modality name.
 
     Not a plain dictionary, because the library's pipelines cut a batch into samples and know how to only for tensors

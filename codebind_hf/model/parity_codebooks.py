@@ -71,9 +71,10 @@ class ParityCodebook(Codebook):
 
 
 class ParityCodebooks(SharedSpecificCodebook):
-    """Codebooks that move as soon as they have quantized one sense, in training mode, whether there is a loss or not.
+    """Codebooks that move as soon as they have quantized one modality, in training mode, whether there is a loss or
+    not.
 
-    The next sense searches codes that have moved already. Each process moves its own codebooks, without the others.
+    The next modality searches codes that have moved already. Each process moves its own codebooks, without the others.
     """
 
     book_class: type[Codebook] = ParityCodebook

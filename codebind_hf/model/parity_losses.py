@@ -15,7 +15,7 @@ from .losses import uniformity
 from .objective import Objective, Pair
 
 
-# Terms that the released code sums over senses; the others are means over senses or pairs.
+# Terms that the released code sums over modalities; the others are means over modalities or pairs.
 SUMMED_TERMS = ("recon", "commit", "cctr", "cuni")
 
 
@@ -32,10 +32,10 @@ def code_cosines(segments_NSD: Tensor, codes_KD: Tensor) -> Tensor:
 def cosine_code_matching(anchor_BSK: Tensor, other_BSK: Tensor) -> Tensor:
     """Cross-modal code matching on softmaxes of cosines, averaged over samples and segments.
 
-    Only each row of the anchor chooses among the samples of the other sense, as in eq. 6 of the paper.
+    Only each row of the anchor chooses among the samples of the other modality, as in eq. 6 of the paper.
 
     Args:
-        anchor_BSK, other_BSK (`Tensor` of shape `(batch, segments, codes)`): cosines of two senses with the codes.
+        anchor_BSK, other_BSK (`Tensor` of shape `(batch, segments, codes)`): cosines of two modalities with the codes.
     """
     log_a, log_b = log_softmax(anchor_BSK, dim=-1), log_softmax(other_BSK, dim=-1)
     similarity_SBB = torch.einsum("isk,jsk->sij", log_a.exp(), log_b)
@@ -79,10 +79,10 @@ def token_orthogonality(shared_BTC: Tensor, specific_BTC: Tensor) -> Tensor:
 class ParityObjective(Objective):
     """The objective of the released code (Visual-AI/CodeBind@bba682e calculate_loss).
 
-    `align` and `cm` are means over the pairs of vision, text and every other sense; a video is vision as an image is.
-    `orth` and `uni` are means over senses; `recon`, `commit`, `cctr` and `cuni` sums, of all tokens where all were
-    quantized. Every sense counts, trained or not, and negatives come from the own process. `cm`, `cctr` and `cuni`
-    have no gradient. In training mode with `parity_codebooks` these three see the codes after their move.
+    `align` and `cm` are means over the pairs of vision, text and every other modality; a video is vision as an image
+    is. `orth` and `uni` are means over modalities; `recon`, `commit`, `cctr` and `cuni` sums, of all tokens where all
+    were quantized. Every modality counts, trained or not, and negatives come from the own process. `cm`, `cctr` and
+    `cuni` have no gradient. In training mode with `parity_codebooks` these three see the codes after their move.
 
     The released weights in our names: `loss_vq_weight` is `commit`, `loss_vq_reg_weight` is `cctr` and `cuni`,
     `loss_cmcm_weight` `cm`, `loss_modal_decomp_weight` `orth`, `loss_uniform_weight` `uni`; `align` and `recon` are 1.
@@ -141,7 +141,7 @@ class ParityObjective(Objective):
                 yield 1.0, torch.stack(parts).sum() / len(segments)
 
     def _cuni(self) -> Iterator[tuple[float, Tensor]]:
-        """Of every codebook that a sense uses, over pairs of different codes; the shared one counts for each sense."""
+        """Of every codebook that a modality uses, over pairs of different codes; the shared one counts for each."""
         for state in self.own:
             for part, encoder, _ in state.quantized():
                 codes = self.codebooks.book(part, encoder).codes  # type: ignore[union-attr]

@@ -122,7 +122,7 @@ def _clip_text(width: int, blocks: int, heads: int) -> dict[str, Any]:
 
 
 def _vit_l(**fields: Any) -> dict[str, Any]:
-    """OpenCLIP's ViT-L/14 on a picture, or on what a lens makes of another sense."""
+    """OpenCLIP's ViT-L/14 on a picture, or on what a lens makes of another modality."""
     return _clip_tower(1024, 24, 16, **{"patch_size": [14, 14], "pre_norm": True, **fields})
 
 
@@ -187,7 +187,7 @@ _CODEBIND_ADDITIONS: dict[str, Any] = {
 
 _TINY_LENS = {"lens_num_latents": 16, "lens_num_heads": 4, "lens_head_dim": 16, "lens_cross_head_dim": 16}
 
-# tiny with the shapes of ViT-Lens: a Perceiver lens for the senses that are least like pictures.
+# tiny with the shapes of ViT-Lens: a Perceiver lens for the modalities that are least like pictures.
 _TINY_VL: dict[str, Any] = {
     **{name: value for name, value in _TINY.items() if name != "imu_config"},
     "text_config": {**_TINY["text_config"], "normalize_clips": False},

@@ -187,8 +187,8 @@ def save_adapter(
 def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     """Load what `save_adapter` wrote onto its base model, in place; an adapter that is there takes the new values.
 
-    Senses that `model` was loaded without are left out. From a file without decoders the model keeps its own, and a
-    warning says so.
+    Modalities that `model` was loaded without are left out. From a file without decoders the model keeps its own, and
+    a warning says so.
 
     Raises:
         OSError: the folder holds no adapter.
@@ -201,7 +201,7 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     ignored = re.compile("|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"]))
     saved = {name.removeprefix(_PREFIX): value for name, value in load_file(file).items()}
     state = {name: value for name, value in saved.items() if not ignored.match(name)}
-    # Of a model that was loaded without the adapted senses, only what lies beside the adapter is left.
+    # Of a model that was loaded without the adapted modalities, only what lies beside the adapter is left.
     is_new = not has_lora(model) and any(LORA_PART in name for name in state)
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if is_new:

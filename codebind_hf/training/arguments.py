@@ -68,7 +68,7 @@ class CodeBindTrainingArguments(TrainingArguments):
     gradient_cache_chunk: int | None = field(
         default=None,
         metadata={
-            "help": "Samples of a sense that go through its encoder at a time while training, with the gradients of "
+            "help": "Samples of a modality that its encoder is given at a time while training, with the gradients of "
             "the whole batch; None takes all at once. Memory is that of a chunk, and every encoder runs twice."
         },
     )
@@ -88,7 +88,7 @@ class CodeBindTrainingArguments(TrainingArguments):
                 "and 1."
             )
         if self.ddp_find_unused_parameters is None:
-            # A batch rarely has every sense, and activation checkpointing would turn the library's default off.
+            # A batch rarely has every modality, and activation checkpointing would turn the library's default off.
             self.ddp_find_unused_parameters = True
         chunk = self.gradient_cache_chunk
         if chunk is not None and (not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1):

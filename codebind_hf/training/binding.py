@@ -1,4 +1,4 @@
-"""Binding one sense to a finished model: what it starts from, and how far everything else moved meanwhile."""
+"""Binding one modality to a finished model: what it starts from, and how far everything else moved meanwhile."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,19 +13,21 @@ from torch import Tensor
 from codebind_hf.data import PreparedDataset
 from codebind_hf.data.collator import modality_for
 from codebind_hf.data.columns import EXTRA_COLUMNS
-from codebind_hf.evaluation import EmbeddedSense, EmbeddedSet, embed_dataset
+from codebind_hf.evaluation import EmbeddedModality, EmbeddedSet, embed_dataset
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import PRESETS, merge_fields, preset_fields
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.arguments import argument_of
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.renamed import renamed_attribute, renamed_keywords
 from codebind_hf.training.building import recipe_config
 from codebind_hf.training.recipe import Recipe, train
 from codebind_hf.training.stages import Stage
 
 
 SHARED_CODES = ("frozen", "learning")
-# Rows of every other sense whose embeddings are compared.
+# Rows of every other modality whose embeddings are compared.
 SAMPLE = 64
 # Fields of the configuration that no embedding of a finished encoder depends on.
 _FREE_FIELDS = (
@@ -36,25 +38,27 @@ _FREE_FIELDS = (
 
 @dataclass
 class Binding:
-    """What binding a sense did.
+    """What binding a modality did.
 
     Args:
-        sense: the one that was bound.
+        modality: the one that was bound.
         shared_codes: "frozen" or "learning".
-        tolerance: how far the embedding of another sense may move.
-        movement: how far it moved, by sense, as `movement` measures it.
-        unmeasured: other senses that no row has; their tensors are compared with all others in `changed`.
+        tolerance: how far the embedding of another modality may move.
+        movement: how far it moved, by modality, as `movement` measures it.
+        unmeasured: other modalities that no row has; their tensors are compared with all others in `changed`.
         changed: tensors that should have stayed and did not; shared codes that may learn are none of them.
         logs: of the training.
     """
 
-    sense: str
+    modality: str
     shared_codes: str
     tolerance: float
     movement: dict[str, float]
     unmeasured: list[str]
     changed: list[str]
     logs: list[dict[str, Any]]
+
+    sense = renamed_attribute("sense", "modality")
 
     @property
     def is_within_tolerance(self) -> bool:
@@ -73,65 +77,70 @@ class Binding:
         return f"largest movement (tolerance {self.tolerance:g}): {moved}{changed}"
 
 
-def binding_recipe(recipe: Recipe, sense: str, encoder: Mapping[str, Any] | None = None) -> Recipe:
-    """`recipe` as one that binds `sense` to the finished model `recipe.base`, for `build` and `bind`.
+@renamed_keywords(sense="modality")
+def binding_recipe(recipe: Recipe, modality: str, encoder: Mapping[str, Any] | None = None) -> Recipe:
+    """`recipe` as one that binds `modality` to the finished model `recipe.base`, for `build` and `bind`.
 
-    A built-in sense that the base lacks gets the encoder of `recipe.preset`, by default of the preset with the base's
-    embedding sizes; `encoder` overrides its fields. A sense that the base has is trained further.
+    A built-in modality that the base lacks gets the encoder of `recipe.preset`, by default of the preset with the
+    base's embedding sizes; `encoder` overrides its fields. A modality that the base has is trained further.
 
     Args:
-        recipe: with a base; its `model` and `processor` may hold only what leaves the other senses alone.
+        recipe: with a base; its `model` and `processor` may hold only what leaves the other modalities alone.
         encoder: fields of `CodeBindEncoderConfig`; `processor` among them are parameters of its preprocessing.
 
     Raises:
-        ValueError: no base, a bridge sense, an added sense without `encoder`, an encoder for a sense that the base
-            has, or a recipe that would change other senses.
+        ValueError: no base, a bridge modality, an added modality without `encoder`, an encoder for a modality that
+            the base has, or a recipe that would change other modalities.
         OSError: no checkpoint at `recipe.base`.
     """
     if recipe.base is None:
-        raise ValueError("recipe: got no base; a sense is bound to a finished model. Fix: name its checkpoint.")
+        raise ValueError("recipe: got no base; a modality is bound to a finished model. Fix: name its checkpoint.")
     config = recipe_config(Recipe(base=recipe.base))
-    name = modality_for(sense).encoder
-    _check_target(sense, name)
-    own = _config_field(sense)
-    _check_recipe(recipe, sense, own)
+    name = modality_for(modality).encoder
+    _check_target(modality, name)
+    own = _config_field(modality)
+    _check_recipe(recipe, modality, own)
     shape = dict(encoder or {})
     options = shape.pop("processor", {})
-    if sense in config.modalities:
+    if modality in config.modalities:
         if shape:
-            raise ValueError(f"encoder: got one for {sense!r}, which the checkpoint has; its shape is settled.")
+            raise ValueError(f"encoder: got one for {modality!r}, which the checkpoint has; its shape is settled.")
         added: dict[str, Any] = {}
-    elif sense in MODALITIES:
+    elif modality in MODALITIES:
         added = {own: merge_fields(_preset_encoder(recipe.preset, config, name, bool(shape)), shape)}
     elif shape:
-        added = {own: {sense: shape}}
+        added = {own: {modality: shape}}
     else:
         known = ", ".join(config.modalities)
-        raise ValueError(f"sense: {sense!r} is none of {known}. Fix: describe its encoder (`encoder`, --encoder).")
-    processor = merge_fields(recipe.processor, {modality_for(sense).argument: options} if options else {})
+        raise ValueError(
+            f"modality: {modality!r} is none of {known}. Fix: describe its encoder (`encoder`, --encoder)."
+        )
+    processor = merge_fields(recipe.processor, {argument_of(modality): options} if options else {})
     model = merge_fields(added, recipe.model)
     return replace(recipe, preset=None, order="bind", model=model, processor=processor)
 
 
-def _config_field(sense: str) -> str:
-    """The field of `CodeBindConfig` that describes the encoder of a sense."""
-    return f"{modality_for(sense).encoder}_config" if sense in MODALITIES else "added_encoders"
+def _config_field(modality: str) -> str:
+    """The field of `CodeBindConfig` that describes the encoder of a modality."""
+    return f"{modality_for(modality).encoder}_config" if modality in MODALITIES else "added_encoders"
 
 
-def _check_target(sense: str, encoder: str) -> None:
+def _check_target(modality: str, encoder: str) -> None:
     if encoder in BRIDGE_ENCODERS:
-        raise ValueError(f"sense: got {sense!r}, which is the bridge that others are bound to; it stays as it is.")
+        raise ValueError(
+            f"modality: got {modality!r}, which is the bridge that others are bound to; it stays as it is."
+        )
 
 
-def _check_recipe(recipe: Recipe, sense: str, own: str) -> None:
-    """Refuse what would change the other senses before anything is measured."""
+def _check_recipe(recipe: Recipe, modality: str, own: str) -> None:
+    """Refuse what would change the other modalities before anything is measured."""
     allowed = (*_FREE_FIELDS, own)
     added = recipe.model.get("added_encoders") or {}
-    if wrong := [name for name in recipe.model if name not in allowed] + [name for name in added if name != sense]:
-        raise ValueError(f"model: {wrong[0]!r} may change other senses; allowed: {', '.join(allowed)}.")
-    argument = modality_for(sense).argument
+    if wrong := [name for name in recipe.model if name not in allowed] + [name for name in added if name != modality]:
+        raise ValueError(f"model: {wrong[0]!r} may change other modalities; allowed: {', '.join(allowed)}.")
+    argument = argument_of(modality)
     if wrong := [name for name in recipe.processor if name != argument]:
-        raise ValueError(f"processor: {wrong[0]!r} belongs to another sense; allowed: {argument!r}.")
+        raise ValueError(f"processor: {wrong[0]!r} belongs to another modality; allowed: {argument!r}.")
     if recipe.temperature is not None:
         raise ValueError(f"temperature: got {recipe.temperature}; a finished model keeps its own. Fix: leave it out.")
     if any(options.get("train_bridge_heads") for options in (recipe.training, recipe.stages.get("bind", {}))):
@@ -156,11 +165,12 @@ def _preset_encoder(preset: str | None, config: CodeBindConfig, encoder: str, is
     return found or {}
 
 
+@renamed_keywords(sense="modality")
 def bind(
     model: CodeBindModel,
     processor: CodeBindProcessor,
     rows: Sequence[Mapping[str, Any]],
-    sense: str,
+    modality: str,
     recipe: Recipe,
     output_dir: Path,
     shared_codes: str = "frozen",
@@ -168,32 +178,33 @@ def bind(
     check_rows: Sequence[Mapping[str, Any]] | None = None,
     on_error: str = "raise",
 ) -> Binding:
-    """Train `sense` against the frozen bridge, in place, and measure how far all other senses moved.
+    """Train `modality` against the frozen bridge, in place, and measure how far all other modalities moved.
 
     Bridges and all other encoders, decoders and specific codebooks are frozen. The temperature learns meanwhile and is
-    then put back: no embedding depends on it, and the logits of the other senses stay what they were.
+    then put back: no embedding depends on it, and the logits of the other modalities stay what they were.
 
     Args:
-        rows: raw rows; those with `sense` and a bridge are trained on, with their other senses left out.
+        rows: raw rows; those with `modality` and a bridge are trained on, with their other modalities left out.
         recipe: training arguments and seed, for example of `binding_recipe`.
         output_dir: for what the trainer writes; the model is not saved.
-        shared_codes: "frozen", or "learning": codes follow the new sense, and the quantized others follow the codes.
+        shared_codes: "frozen", or "learning": codes follow the new modality, and the quantized others follow the
+            codes.
         tolerance: largest movement that is allowed, see `movement`; 0 is not a bit.
-        check_rows: rows of the other senses to measure, by default `rows`.
+        check_rows: rows of the other modalities to measure, by default `rows`.
         on_error: "raise" or "skip", as in `PreparedDataset`.
 
     Raises:
-        ValueError: a sense that the model lacks or that is a bridge, no row to train on, a wrong `shared_codes` or
+        ValueError: a modality that the model lacks or that is a bridge, no row to train on, a wrong `shared_codes` or
             `tolerance`, learning codes with an encoder that no row could measure, or a recipe that moves the bridge.
     """
     if shared_codes not in SHARED_CODES:
         raise ValueError(f"shared_codes: got {shared_codes!r}; allowed: {', '.join(map(repr, SHARED_CODES))}.")
     if not tolerance >= 0:
         raise ValueError(f"tolerance: got {tolerance}; it must be 0 or more.")
-    encoder = model.config.modality(sense).encoder
-    _check_target(sense, encoder)
-    _check_recipe(recipe, sense, _config_field(sense))
-    others = [name for name in model.config.modalities if name != sense]
+    encoder = model.config.modality(modality).encoder
+    _check_target(modality, encoder)
+    _check_recipe(recipe, modality, _config_field(modality))
+    others = [name for name in model.config.modalities if name != modality]
     sample, missing = _sample(rows if check_rows is None else check_rows, others)
     measured = {modality_for(name).encoder for name in others if name not in missing}
     # Whoever has pictures alone cannot show videos; both are read by one encoder.
@@ -203,11 +214,11 @@ def bind(
             f"check_rows: no row has {', '.join(unknown)}, whose movement with learning codes is then unknown. Fix: "
             "give rows that have them (--check_manifest), or freeze the shared codes."
         )
-    items = PreparedDataset(_training_rows(rows, sense, others), processor, on_error=on_error)
+    items = PreparedDataset(_training_rows(rows, modality, others), processor, on_error=on_error)
     checked = PreparedDataset(sample, processor, on_error=on_error)
     own_stage = {**recipe.stages.get("bind", {}), "freeze_shared_codes": shared_codes == "frozen"}
     recipe = replace(recipe, order="bind", stages={**recipe.stages, "bind": own_stage})
-    stage = Stage("bind", (sense,), (*others, sense))
+    stage = Stage("bind", (modality,), (*others, modality))
     model.to(recipe.arguments(stage, output_dir).device)  # type: ignore[arg-type]
 
     learning = [f"{room}.{encoder}." for room in ("encoders", "decoders", "codebooks.specific")]
@@ -221,20 +232,20 @@ def bind(
         model.logit_scale.log_scale.copy_(scale)
     after = _fingerprints(model, learning)
     changed = [name for name, fingerprint in kept.items() if after.get(name) != fingerprint]
-    return Binding(sense, shared_codes, tolerance, movement(model, before, checked), missing, changed, logs)
+    return Binding(modality, shared_codes, tolerance, movement(model, before, checked), missing, changed, logs)
 
 
-def _training_rows(rows: Sequence[Mapping[str, Any]], sense: str, others: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows with `sense`, of whose other senses only the bridge is left."""
+def _training_rows(rows: Sequence[Mapping[str, Any]], modality: str, others: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows with `modality`, of whose other modalities only the bridge is left."""
     bridges = [name for name in others if modality_for(name).encoder in BRIDGE_ENCODERS]
-    usable = [_only(row, (*bridges, sense)) for row in rows if row.get(sense) is not None]
+    usable = [_only(row, (*bridges, modality)) for row in rows if row.get(modality) is not None]
     if not usable:
-        raise ValueError(f"rows: none has {sense!r}. Fix: give rows with {sense!r}, and text or an image.")
+        raise ValueError(f"rows: none has {modality!r}. Fix: give rows with {modality!r}, and text or an image.")
     return usable
 
 
 def movement(model: CodeBindModel, before: EmbeddedSet, items: PreparedDataset) -> dict[str, float]:
-    """How far the embeddings of `items` moved, by sense: the largest Euclidean distance over all rows.
+    """How far the embeddings of `items` moved, by modality: the largest Euclidean distance over all rows.
 
     Shared and specific embeddings count, before and after quantization. All have unit norm, so that 2 is the most; 0
     is bit for bit.
@@ -242,11 +253,11 @@ def movement(model: CodeBindModel, before: EmbeddedSet, items: PreparedDataset) 
     Args:
         before: of the same items, from `embed_dataset`.
     """
-    after = _embedded(model, items, before.senses)
-    return {name: _distance(sense, after.senses[name]) for name, sense in before.senses.items()}
+    after = _embedded(model, items, before.modalities)
+    return {name: _distance(modality, after.modalities[name]) for name, modality in before.modalities.items()}
 
 
-def _distance(one: EmbeddedSense, other: EmbeddedSense) -> float:
+def _distance(one: EmbeddedModality, other: EmbeddedModality) -> float:
     names = [entry.name for entry in fields(one) if entry.name.endswith("embeds")]
     pairs = [(getattr(one, name), getattr(other, name)) for name in names]
     # In float32 the square of a tiny difference would be 0.
@@ -254,15 +265,15 @@ def _distance(one: EmbeddedSense, other: EmbeddedSense) -> float:
     return max(distances)
 
 
-def _embedded(model: CodeBindModel, items: PreparedDataset, senses: Iterable[str] | None = None) -> EmbeddedSet:
+def _embedded(model: CodeBindModel, items: PreparedDataset, modalities: Iterable[str] | None = None) -> EmbeddedSet:
     if not len(items):
         return EmbeddedSet({}, [], [], [])
-    return embed_dataset(model, None, items, senses=senses, progress=False)
+    return embed_dataset(model, None, items, modalities=modalities, progress=False)
 
 
-def _sample(rows: Sequence[Mapping[str, Any]], senses: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The first `SAMPLE` rows of every sense, with nothing but these senses; and the senses that no row has."""
-    left = dict.fromkeys(senses, SAMPLE)
+def _sample(rows: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The first `SAMPLE` rows of every modality, with nothing but these; and the modalities that no row has."""
+    left = dict.fromkeys(modalities, SAMPLE)
     sample = []
     for row in rows:
         wanted = [name for name, count in left.items() if count and row.get(name) is not None]
@@ -274,9 +285,9 @@ def _sample(rows: Sequence[Mapping[str, Any]], senses: Sequence[str]) -> tuple[l
     return sample, [name for name, count in left.items() if count == SAMPLE]
 
 
-def _only(row: Mapping[str, Any], senses: Sequence[str]) -> dict[str, Any]:
-    """`row` without other senses."""
-    kept = (*senses, *EXTRA_COLUMNS)
+def _only(row: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
+    """`row` without other modalities."""
+    kept = (*modalities, *EXTRA_COLUMNS)
     return {name: value for name, value in row.items() if name in kept}
 
 

@@ -17,10 +17,11 @@ from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig, Code
 from codebind_hf.model.modalities import BRIDGE_ENCODERS
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import merge_fields, preset_fields
-from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.sense_processing import SenseProcessing
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.processing.modality_processing import ModalityProcessing
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.renamed import renamed_keywords
 from codebind_hf.training.recipe import Recipe
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,9 @@ _TOWER_FIELDS = sorted(
 _DERIVED = {"intermediate_size": "mlp_size", "patch_stride": "strides"}
 
 
-def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[CodeBindModel, CodeBindProcessor]:
-    """A model with the encoders that `senses` need, and its processor.
+@renamed_keywords(senses="modalities")
+def build(recipe: Recipe, modalities: Sequence[str], texts: Sequence[str]) -> tuple[CodeBindModel, CodeBindProcessor]:
+    """A model with the encoders that `modalities` need, and its processor.
 
     Without `recipe.base` the model is fresh and its tokenizer is trained on `texts`. With it, weights, tokenizer and
     preprocessing are the checkpoint's, in float32, and `texts` is not used.
@@ -52,7 +54,7 @@ def build(recipe: Recipe, senses: Sequence[str], texts: Sequence[str]) -> tuple[
     if recipe.order == "bind" and recipe.base is None:
         raise ValueError("order: got 'bind' without base; a fresh bridge would stay random. Fix: name a checkpoint.")
     set_seed(recipe.seed)
-    config = recipe_config(recipe).restricted_to(senses)
+    config = recipe_config(recipe).restricted_to(modalities)
     warn_of_idle_terms(config)
     if recipe.base is not None:
         processor = _extended_processor(recipe.base, config, recipe.processor)
@@ -177,9 +179,11 @@ def _part(name: str) -> str:
 
 
 def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, dict[str, Any]]) -> CodeBindProcessor:
-    """The base's processor for the senses of `config`; senses that it does not know take the default parameters."""
+    """The base's processor for the modalities of `config`; those it does not know take the default parameters."""
     stored = CodeBindProcessor.from_pretrained(base)
-    known = {part.argument: part.parameters() for part in _sense_parts(stored) if part.modality in stored.modalities}
+    known = {
+        part.argument: part.parameters() for part in _modality_parts(stored) if part.modality in stored.modalities
+    }
     known["text"] = {
         "max_length": stored.max_text_length,
         "padding": stored.text_padding,
@@ -200,6 +204,6 @@ def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, 
     return processor
 
 
-def _sense_parts(processor: CodeBindProcessor) -> Iterable[SenseProcessing]:
+def _modality_parts(processor: CodeBindProcessor) -> Iterable[ModalityProcessing]:
     parts = (getattr(processor, name) for name in processor.get_attributes())
-    return (part for part in parts if isinstance(part, SenseProcessing))
+    return (part for part in parts if isinstance(part, ModalityProcessing))

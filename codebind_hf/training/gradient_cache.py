@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from codebind_hf.model.codebooks import Codebook, Quantized
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.inputs import ModalityInput
-from codebind_hf.model.objective import SenseState
+from codebind_hf.model.objective import ModalityState
 
 
 def check_config(config: CodeBindConfig, size: int, is_sharded: bool) -> None:
@@ -46,17 +46,17 @@ def check_config(config: CodeBindConfig, size: int, is_sharded: bool) -> None:
 
 @contextmanager
 def in_chunks(model: Any, size: int) -> Iterator[None]:
-    """Forward passes of `model` inside take `size` samples of a sense at a time; `backward` may come later.
+    """Forward passes of `model` inside take `size` samples of a modality at a time; `backward` may come later.
 
     Raises:
         ValueError: an encoder learns by batch statistics, which are not those of its chunks.
     """
     codes = CodesAsOf(model.codebooks)
-    model.sense_runner = partial(_run_sense, size=size, codes=codes)
+    model.modality_runner = partial(_run_modality, size=size, codes=codes)
     try:
         yield
     finally:
-        model.sense_runner = None
+        model.modality_runner = None
 
 
 class CodesAsOf:
@@ -79,14 +79,14 @@ class CodesAsOf:
             book.codes = values
 
 
-def _run_sense(
+def _run_modality(
     model: Any, value: ModalityInput, decode: bool, all_tokens: bool, size: int, codes: CodesAsOf
-) -> tuple[SenseState, tuple[Tensor, ...]]:
-    """What the model says of one sense, chunk by chunk; without hidden states."""
+) -> tuple[ModalityState, tuple[Tensor, ...]]:
+    """What the model says of one modality, chunk by chunk; without hidden states."""
     _check_norms(model, value.modality.encoder)
 
-    def run(values: Tensor, mask: Tensor | None) -> SenseState:
-        state, _ = model._sense(value._replace(values=values, attention_mask=mask), decode, all_tokens)
+    def run(values: Tensor, mask: Tensor | None) -> ModalityState:
+        state, _ = model._quantized(value._replace(values=values, attention_mask=mask), decode, all_tokens)
         state.shared_tokens, state.specific_tokens = _slim(state.shared_tokens), _slim(state.specific_tokens)
         return state
 
@@ -115,7 +115,7 @@ def _slim(tokens: Quantized | None) -> Quantized | None:
     return tokens._replace(continuous=tokens.continuous[:, :0], embedding=tokens.embedding[:, :0])
 
 
-def _joined(chunks: list[SenseState]) -> SenseState:
+def _joined(chunks: list[ModalityState]) -> ModalityState:
     """One state of all samples."""
     quantized = ("shared", "specific", "shared_tokens", "specific_tokens")
     fields: dict[str, Any] = {name: _quantized([getattr(chunk, name) for chunk in chunks]) for name in quantized}

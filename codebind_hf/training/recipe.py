@@ -11,16 +11,16 @@ from typing import Any
 
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import CodeBindCollator, PreparedDataset
-from codebind_hf.data.collator import sense_names
+from codebind_hf.data.collator import modality_names
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modalities import MODALITIES, Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import add_lora, save_adapter
 from codebind_hf.training.arguments import MODES, CodeBindTrainingArguments
 from codebind_hf.training.freezing import train_only, trainable_parts
 from codebind_hf.training.health import CodebookHealthCallback
-from codebind_hf.training.stages import ORDERS, SenseView, Stage, plan_stages
+from codebind_hf.training.stages import ORDERS, ModalityView, Stage, plan_stages
 from codebind_hf.training.trainer import CodeBindTrainer
 
 
@@ -121,8 +121,8 @@ def _check_values(name: str, options: Mapping[str, Any]) -> None:
         raise ValueError(f"{name}: train_mode is {options['train_mode']!r}; allowed: {allowed}.")
 
 
-def senses_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The senses that any row has, in the order of the table of modalities."""
+def modalities_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The modalities that any row has, in the order of the table of modalities."""
     present = {name for row in rows for name in MODALITIES if row.get(name) is not None}
     return [name for name in MODALITIES if name in present]
 
@@ -133,7 +133,7 @@ def train(
     """Run all stages; returns the training log of each.
 
     Raises:
-        ValueError: the items have no senses that can be trained together, or one that never meets text or image.
+        ValueError: the items have no modalities that can be trained together, or one that never meets text or image.
     """
     plan = [
         (stage, view, recipe.arguments(stage, output_dir))
@@ -142,7 +142,7 @@ def train(
     _add_lora(model, [(stage, arguments) for stage, _, arguments in plan])
     logs = []
     for stage, view, arguments in plan:
-        bridges = set(stage.senses) - set(stage.trained) if arguments.train_bridge_heads else ()
+        bridges = set(stage.modalities) - set(stage.trained) if arguments.train_bridge_heads else ()
         encoders = train_only(model, stage.trained, arguments.train_mode, bridges)
         parts = trainable_parts(model)
         named = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
@@ -157,21 +157,21 @@ def train(
     return logs
 
 
-def _planned(items: PreparedDataset, modalities: dict[str, Modality], order: str) -> list[tuple[Stage, SenseView]]:
+def _planned(items: PreparedDataset, modalities: dict[str, Modality], order: str) -> list[tuple[Stage, ModalityView]]:
     """The stages and the rows of each; one joint stage when no row has text and image, which would leave no bridge."""
     tensors = {name for item in items for name in item["tensors"]}
-    senses = [name for name, modality in modalities.items() if modality.tensor in tensors]
-    stages = plan_stages(senses, order)
-    usable = SenseView(items, senses, modalities)
+    names = [name for name, modality in modalities.items() if modality.tensor in tensors]
+    stages = plan_stages(names, order)
+    usable = ModalityView(items, names, modalities)
     met = {name for item in usable for name in item["tensors"]}
-    if alone := [name for name in senses if modalities[name].tensor not in met]:
+    if alone := [name for name in names if modalities[name].tensor not in met]:
         raise ValueError(
             f"rows: no row has {' or '.join(alone)} together with text or image, so there is nothing to align it to. "
-            "Fix: leave this sense out, or give its rows a text or an image."
+            "Fix: leave this modality out, or give its rows a text or an image."
         )
-    views = [SenseView(items, stage.senses, modalities, required=stage.trained) for stage in stages]
+    views = [ModalityView(items, stage.modalities, modalities, required=stage.trained) for stage in stages]
     if not len(views[0]):
-        return [(Stage("joint", tuple(senses), tuple(senses)), usable)]
+        return [(Stage("joint", tuple(names), tuple(names)), usable)]
     return list(zip(stages, views, strict=True))
 
 
@@ -199,7 +199,7 @@ def _add_lora(model: CodeBindModel, stages: Sequence[tuple[Stage, CodeBindTraini
 
 
 def _run(
-    arguments: CodeBindTrainingArguments, model: CodeBindModel, processor: CodeBindProcessor, view: SenseView
+    arguments: CodeBindTrainingArguments, model: CodeBindModel, processor: CodeBindProcessor, view: ModalityView
 ) -> list[dict[str, Any]]:
     arguments.dataloader_drop_last = arguments.dataloader_drop_last and _fills_batches(
         view, arguments.train_batch_size * arguments.world_size
@@ -219,13 +219,13 @@ def _run(
     return trainer.state.log_history
 
 
-def _fills_batches(view: SenseView, batch_size: int) -> bool:
-    """Whether smaller rounds can be left out: not of a few hundred rows, nor the only one of a set of senses.
+def _fills_batches(view: ModalityView, batch_size: int) -> bool:
+    """Whether smaller rounds can be left out: not of a few hundred rows, nor the only one of a set of modalities.
 
     Args:
         batch_size: rows that all processes together take in a round.
     """
-    sizes = Counter(map(sense_names, view)).values()
+    sizes = Counter(map(modality_names, view)).values()
     return sum(sizes) >= 8 * batch_size and min(sizes) >= batch_size
 
 

@@ -1,4 +1,4 @@
-"""Stages: first the image-text bridge, then the other senses against the frozen bridge; or only one of the two.
+"""Stages: first the image-text bridge, then the other modalities against the frozen bridge; or only one of the two.
 
 `video` has no encoder of its own: it learns with the bridge, in the vision encoder that later stages freeze. The other
 targets bind jointly by default. With frozen bridges and a frozen shared codebook (the defaults, not the paper's
@@ -13,6 +13,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES, Modality
+from codebind_hf.renamed import renamed_attribute, renamed_keywords
 
 
 ORDERS = ("joint", "sequential", "bind")
@@ -26,33 +27,36 @@ class Stage:
     Args:
         name: for logs and folders.
         trained: modalities whose encoders learn.
-        senses: modalities that its batches hold.
+        modalities: modalities that its batches hold.
     """
 
     name: str
     trained: tuple[str, ...]
-    senses: tuple[str, ...]
+    modalities: tuple[str, ...]
+
+    senses = renamed_attribute("senses", "modalities")
 
 
-def plan_stages(senses: Iterable[str], order: str = "joint") -> list[Stage]:
-    """The stages for data that has these senses.
+@renamed_keywords(senses="modalities")
+def plan_stages(modalities: Iterable[str], order: str = "joint") -> list[Stage]:
+    """The stages for data that has these modalities.
 
-    Without both text and image there is no bridge to freeze: all senses learn together in one stage.
+    Without both text and image there is no bridge to freeze: all modalities learn together in one stage.
 
     Args:
         order: "joint" or "sequential" binding of the targets after the bridge; or "bind", for a bridge that a
             checkpoint brings: one stage of all targets, or without targets one of text and vision.
 
     Raises:
-        ValueError: fewer than two senses, no bridge sense, or an unknown order.
+        ValueError: fewer than two modalities, no bridge modality, or an unknown order.
     """
     if order not in ORDERS:
         raise ValueError(f"order: got {order!r}; allowed: {', '.join(map(repr, ORDERS))}.")
-    names = tuple(dict.fromkeys(senses))
+    names = tuple(dict.fromkeys(modalities))
     bridges = tuple(name for name in _BRIDGES if name in names)
     if len(names) < 2 or not bridges:
         raise ValueError(
-            f"senses: the data has {', '.join(names) or 'none'}; training needs text or image, and another sense that "
+            f"modalities: the data has {', '.join(names) or 'none'}; training needs text or image, and another that "
             "shares rows with it."
         )
     with_bridge = tuple(name for name in names if _encoder(name) in BRIDGE_ENCODERS)
@@ -73,26 +77,27 @@ def _encoder(name: str) -> str:
     return MODALITIES[name].encoder if name in MODALITIES else name
 
 
-class SenseView(Dataset):
-    """The rows of a prepared data set that can be aligned, with only the senses asked for.
+class ModalityView(Dataset):
+    """The rows of a prepared data set that can be aligned, with only the modalities asked for.
 
-    These are the rows with text, an image or a video, and at least one more of `senses`.
+    These are the rows with text, an image or a video, and at least one more of `modalities`.
 
     Args:
         items: prepared items, whose `tensors` are named as in `modalities`.
-        senses: modalities to keep.
+        names: modalities to keep.
         modalities: names of their tensors.
         required: keep only rows that have one of these, default any.
     """
 
+    @renamed_keywords(senses="names")
     def __init__(
         self,
         items: Sequence[dict[str, Any]],
-        senses: Iterable[str],
+        names: Iterable[str],
         modalities: dict[str, Modality],
         required: Iterable[str] | None = None,
     ) -> None:
-        kept = {modalities[name].tensor for name in senses}
+        kept = {modalities[name].tensor for name in names}
         needed = kept if required is None else {modalities[name].tensor for name in required}
         bridges = {MODALITIES[name].tensor for name in (*_BRIDGES, "video")}
         self._items = []

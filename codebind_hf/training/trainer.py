@@ -19,7 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, seed_worker
 
 from codebind_hf.conversion.lora import has_lora
-from codebind_hf.data.sampler import SenseBatchSampler
+from codebind_hf.data.sampler import ModalityBatchSampler
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.point_stems import gather_points, originals
 from codebind_hf.training.adapters import load_adapter, save_adapter
@@ -54,7 +54,7 @@ class _AnySize(Sampler[list[int]]):
 
     batch_size = None
 
-    def __init__(self, batches: SenseBatchSampler) -> None:
+    def __init__(self, batches: ModalityBatchSampler) -> None:
         self.batches, self.drop_last = batches, batches.drop_last
 
     def set_epoch(self, epoch: int) -> None:
@@ -77,11 +77,11 @@ class _ShortProgress(ProgressCallback):
 
 
 class CodeBindTrainer(Trainer):
-    """Trains a `CodeBindModel` on rows of any subset of senses.
+    """Trains a `CodeBindModel` on rows of any subset of modalities.
 
     Every logged step carries the mean of each loss term (`loss/align`, ...), its weight (`weight/align`, ...), the
     scale, and usage and perplexity of every codebook (`codebook/shared/usage`, ...). Batches hold rows of one set of
-    senses: negatives are then of the sense that is being bound.
+    modalities: negatives are then of the modality that is being bound.
     """
 
     loss_is_scaled_for_ga = False
@@ -103,7 +103,7 @@ class CodeBindTrainer(Trainer):
     train_dataset: Any
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches that are homogeneous in their senses, shuffled anew every epoch."""
+        """Batches that are homogeneous in their modalities, shuffled anew every epoch."""
         return self.accelerator.prepare(self._batches())
 
     def _num_batches(self) -> int:
@@ -115,7 +115,7 @@ class CodeBindTrainer(Trainer):
         return max(1, int(self.args.num_train_epochs * num_rows / size))
 
     def _batches(self) -> DataLoader:
-        sampler = SenseBatchSampler(
+        sampler = ModalityBatchSampler(
             self.train_dataset,
             batch_size=self._train_batch_size,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,

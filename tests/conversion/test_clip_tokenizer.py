@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer, CLIPTokenizer
 
-from codebind_hf.conversion.clip_tokenizer import clip_tokenizer
+from codebind_hf.conversion.clip_vocabulary import clip_tokenizer
 
 
 NUM_MERGES = 48894

@@ -197,7 +197,7 @@ def test_a_missing_file_is_named_and_never_another_model(
         convert(experiment, imagebind_file)
 
 
-def test_a_missing_codebook_of_one_sense_is_named(experiment: Path, imagebind_file: Path) -> None:
+def test_a_missing_codebook_of_one_modality_is_named(experiment: Path, imagebind_file: Path) -> None:
     file = experiment / "checkpoints" / "imagebind-vector_quantise-_best.pth"
     books = torch.load(file, weights_only=True)
     torch.save({key: x for key, x in books.items() if ".audio." not in key}, file)

@@ -39,7 +39,7 @@ def test_imagebind_becomes_a_folder_with_model_and_processor(
     (tmp_path / "architecture.json").write_text(json.dumps(TINY))
     done = convert("--imagebind", imagebind_file, *options)
     assert done.returncode == 0, done.stderr
-    assert "million parameters; senses: text, image, video, audio, depth, thermal, imu" in done.stdout
+    assert "million parameters; modalities: text, image, video, audio, depth, thermal, imu" in done.stdout
     assert not (tmp_path / "out.partial").exists()
     model, processor = (kind.from_pretrained(tmp_path / "out") for kind in (CodeBindModel, CodeBindProcessor))
     embeds = model(**processor(text=["a dog", "rain"], audio=[TONE])).embeds
@@ -71,23 +71,23 @@ def test_files_of_vitlens_become_one_folder(options: list[object], tmp_path: Pat
     torch.manual_seed(0)
     whole = CodeBindModel(CodeBindConfig(**SMALL_VITLENS))
     files = []
-    for sense in ("point_cloud", "audio"):
-        part = CodeBindModel(whole.config.restricted_to(["text", "image", sense]))
+    for modality in ("point_cloud", "audio"):
+        part = CodeBindModel(whole.config.restricted_to(["text", "image", modality]))
         part.load_state_dict({key: x for key, x in whole.state_dict().items() if key in part.state_dict()})
-        files.append(tmp_path / f"{sense}.pt")
+        files.append(tmp_path / f"{modality}.pt")
         torch.save({"state_dict": revert_vitlens(part, "single")}, files[-1])
     done = convert("--vitlens", *files, *options)
     assert done.returncode == 0, done.stderr
     assert "Point clouds: 40 points in 9 groups of 7 (nearest)." in done.stdout
-    assert "senses: text, image, video, audio, point_cloud" in done.stdout
+    assert "modalities: text, image, video, audio, point_cloud" in done.stdout
     model, processor = (kind.from_pretrained(tmp_path / "out") for kind in (CodeBindModel, CodeBindProcessor))
     inputs = processor(text=["a bell"], audio=[TONE], point_clouds=[np.random.default_rng(0).normal(size=(90, 3))])
     assert inputs["point_values"].shape == (1, 40, 3)
     expected = convert_vitlens(files, SMALL_ARCHITECTURE)
     assert_same(model.state_dict(), expected.state_dict())
-    for sense, embeds in model(**inputs).embeds.items():
+    for modality, embeds in model(**inputs).embeds.items():
         # Where a file's tensors lie in memory can change the last bit of a sum.
-        torch.testing.assert_close(embeds, expected(**inputs).embeds[sense], rtol=0, atol=1e-6)
+        torch.testing.assert_close(embeds, expected(**inputs).embeds[modality], rtol=0, atol=1e-6)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "license: apache-2.0" in card
     assert "Converted from point_cloud.pt and audio.pt" in card

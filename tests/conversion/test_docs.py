@@ -66,7 +66,7 @@ def test_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     texts = ["a glass ring", "a wooden heart"]
     save(*build(Recipe(), ["text", "image", "audio", "depth"], texts), tmp_path / "runs" / "demo" / "checkpoint")
-    row = NineSenses("test", num_rows=1, senses=["text", "image", "audio", "depth"])[0]
+    row = NineSenses("test", num_rows=1, modalities=["text", "image", "audio", "depth"])[0]
     Pillow.fromarray(np.asarray(row["image"])).save("photo.png")
     Pillow.fromarray((np.asarray(row["depth"]) * 1000).astype(np.uint16)).save("map.png")
     with wave.open("strike.wav", "wb") as stream:

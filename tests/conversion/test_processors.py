@@ -20,7 +20,8 @@ from codebind_hf.conversion.processors import (
     vitlens_processor,
 )
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.arguments import argument_of
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
 IMAGEBIND = CodeBindConfig.from_preset("ib-huge")
@@ -77,7 +78,7 @@ def bpe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def raw(config: CodeBindConfig) -> dict[str, Any]:
-    """One raw item of every sense of the configuration, by argument."""
+    """One raw item of every modality of the configuration, by argument."""
     rng = np.random.default_rng(0)
     items = {
         "text": "A café &amp; <|endoftext|>",
@@ -91,7 +92,7 @@ def raw(config: CodeBindConfig) -> dict[str, Any]:
         "eeg": rng.normal(size=(128, 500)),
         "imu": rng.normal(size=(6, 2000)).astype(np.float32),
     }
-    return {modality.argument: items[modality.argument] for modality in config.modalities.values()}
+    return {argument_of(name): items[argument_of(name)] for name in config.modality_names}
 
 
 @PROJECTS
@@ -139,7 +140,7 @@ def test_every_number_of_the_table_is_in_the_json(
     saved = json.loads((tmp_path / "processor_config.json").read_text())
     text = {"text_cleaning": inputs["text"]["cleaning"], "text_padding": "max_length", "max_text_length": 77}
     assert {name: saved[name] for name in text} == text
-    assert set(inputs) == {modality.argument for modality in config.modalities.values()}
+    assert set(inputs) == {argument_of(name) for name in config.modality_names}
     for argument in set(inputs) - {"text"}:
         part = saved[PARTS[argument]]
         assert {name: part[name] for name in inputs[argument]} == inputs[argument], argument

@@ -191,7 +191,7 @@ def test_half_precision_files_keep_their_bits(merged_file: Path) -> None:
     ("layout", "modalities", "message"),
     [
         ("merge", (), "layout: got 'merge'; allowed: 'merged', 'single', 'backbone'"),
-        ("single", (), "layout: got 'single' for towers of text, image, audio, .*; it holds one sense beside text"),
+        ("single", (), "layout: got 'single' for towers of text, image, audio, .*; it holds one modality beside text"),
         ("backbone", ("text", "point_cloud"), "layout: got 'backbone' for towers of text, pc; it holds a point tower"),
     ],
 )

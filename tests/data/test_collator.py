@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from codebind_hf.data import CodeBindCollator, NineSenses, PreparedDataset
-from codebind_hf.data.collator import sense_names
+from codebind_hf.data.collator import modality_names
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import MODALITIES
-from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +24,11 @@ def prepared(**tensors: torch.Tensor) -> dict[str, Any]:
 
 def test_all_nine_senses_stack_over_their_rows(processor: CodeBindProcessor) -> None:
     batch = CodeBindCollator(processor)(NineSenses("test", num_rows=3)[:])
-    senses = [name for name in MODALITIES if name != "imu"]
-    assert list(batch["rows"]) == senses
-    for sense in senses:
-        assert len(batch[MODALITIES[sense].tensor]) == 3
-        assert batch["rows"][sense].tolist() == [0, 1, 2]
+    modalities = [name for name in MODALITIES if name != "imu"]
+    assert list(batch["rows"]) == modalities
+    for modality in modalities:
+        assert len(batch[MODALITIES[modality].tensor]) == 3
+        assert batch["rows"][modality].tolist() == [0, 1, 2]
     assert batch["attention_mask"].shape == batch["input_ids"].shape
     assert batch["return_loss"] is True
 
@@ -41,7 +41,7 @@ def test_rows_say_which_row_of_the_batch_a_tensor_belongs_to(processor: CodeBind
         {"eeg": full[2]["eeg"], "depth": full[2]["depth"]},
     ]
     batch = CodeBindCollator(processor)(rows)
-    assert {sense: places.tolist() for sense, places in batch["rows"].items()} == {
+    assert {modality: places.tolist() for modality, places in batch["rows"].items()} == {
         "text": [0],
         "depth": [1, 2],
         "eeg": [0, 2],
@@ -59,8 +59,8 @@ def test_prepared_and_raw_rows_give_the_same_batch(processor: CodeBindProcessor)
     for name, value in raw.items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, ready[name]), name
-    assert {sense: places.tolist() for sense, places in raw["rows"].items()} == {
-        sense: places.tolist() for sense, places in ready["rows"].items()
+    assert {modality: places.tolist() for modality, places in raw["rows"].items()} == {
+        modality: places.tolist() for modality, places in ready["rows"].items()
     }
 
 
@@ -82,14 +82,14 @@ def test_texts_of_unequal_length_are_padded_with_the_tokenizers_pad_id() -> None
         CodeBindCollator()(rows)
 
 
-def test_an_added_sense_is_batched_under_its_own_tensor() -> None:
+def test_an_added_modality_is_batched_under_its_own_tensor() -> None:
     batch = CodeBindCollator()([prepared(radar_values=torch.ones(2, 3)), prepared(radar_values=torch.zeros(2, 3))])
     assert batch["radar_values"].shape == (2, 2, 3)
     assert batch["rows"]["radar"].tolist() == [0, 1]
 
 
-def test_senses_come_in_the_order_of_the_table() -> None:
-    assert sense_names({"eeg": 1, "radar": 2, "text": "x", "depth": None, "label": "y"}) == ("text", "eeg", "radar")
+def test_modalities_come_in_the_order_of_the_table() -> None:
+    assert modality_names({"eeg": 1, "radar": 2, "text": "x", "depth": None, "label": "y"}) == ("text", "eeg", "radar")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_senses_come_in_the_order_of_the_table() -> None:
         pytest.param([], "got an empty batch", id="empty"),
         pytest.param([{"text": "a"}], "processor: got None, but the rows are raw. Fix", id="raw-without-processor"),
         pytest.param([{"text": "a"}, prepared(eeg_values=torch.ones(1))], "raw and prepared rows in one", id="mixed"),
-        pytest.param([{"text": "a"}, {"id": "b"}], "row 1 .id 'b'. has no sense", id="no-sense"),
+        pytest.param([{"text": "a"}, {"id": "b"}], "row 1 .id 'b'. has no modality", id="no-modality"),
         pytest.param(
             [prepared(eeg_values=torch.ones(2)), prepared(eeg_values=torch.ones(3))],
             r"eeg: row 'x' has shape \(3,\), but 'x' has \(2,\)",

@@ -84,7 +84,7 @@ def test_slices_and_negative_indices_of_data_set_rows() -> None:
         pytest.param(
             Dataset.from_dict({"picture": [1]}), None, "unknown column 'picture'; allowed: text", id="column"
         ),
-        pytest.param(Dataset.from_dict({"label": ["x"]}), None, "no column is a sense", id="no-sense"),
+        pytest.param(Dataset.from_dict({"label": ["x"]}), None, "no column is a modality", id="no-modality"),
         pytest.param(Dataset.from_dict({"text": ["x"]}), {"img": "image"}, "has no column 'img'", id="rename"),
     ],
 )

@@ -6,9 +6,9 @@ import torch
 
 from codebind_hf.data import CodeBindCollator, Manifest, NineSenses, rows_from_dataset
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.media import read_media
-from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.processing.media import read_media
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_hugging_face_dataset_gives_the_same_tensors(processor: CodeBindProc
     assert [row["id"] for row in rows] == [row["id"] for row in data]
 
 
-def test_missing_senses_are_none_in_the_dataset_and_absent_in_rows_and_manifest(tmp_path: Path) -> None:
+def test_missing_modalities_are_none_in_the_dataset_and_absent_in_rows_and_manifest(tmp_path: Path) -> None:
     data = NineSenses("train", num_bridge=1, num_target=1)
     assert data.dataset[0]["depth"] is None
     assert data.dataset[0]["video"] is None
@@ -53,7 +53,7 @@ def test_missing_senses_are_none_in_the_dataset_and_absent_in_rows_and_manifest(
 
 
 def test_depth_can_be_written_in_millimetres_and_points_as_arrays(tmp_path: Path) -> None:
-    data = NineSenses("test", num_rows=1, senses=["depth", "point_cloud"])
+    data = NineSenses("test", num_rows=1, modalities=["depth", "point_cloud"])
     row = Manifest(data.export(tmp_path, depth_format="png", point_format="npy"))[0]
     millimetres = read_media("depth", row["depth"])
     assert millimetres.dtype.kind in "ui"

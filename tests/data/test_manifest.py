@@ -43,7 +43,7 @@ def test_attributes_are_an_object_or_json_text(tmp_path: Path) -> None:
     assert [row["attributes"] for row in Manifest(write(tmp_path, rows))] == [{"x": 1}, {"x": 2}]
 
 
-def test_columns_are_renamed_and_added_senses_allowed(tmp_path: Path) -> None:
+def test_columns_are_renamed_and_added_modalities_allowed(tmp_path: Path) -> None:
     path = write(tmp_path, [{"img": "a.png", "radar": "a.npy", "category": "ring"}])
     row = Manifest(path, columns={"img": "image", "category": "label"}, modalities=["radar"])[0]
     assert row["image"] == str(tmp_path / "a.png")
@@ -81,8 +81,10 @@ def test_validate_returns_a_complete_manifest(tmp_path: Path) -> None:
 
 BAD_ROWS = [
     pytest.param([], "got no rows", id="empty"),
-    pytest.param([{"id": "a", "label": "ring"}], "row 1: has no sense; allowed: at least one of text", id="no-sense"),
-    pytest.param([{"text": "a"}, {"text": ""}], "row 2: has no sense", id="empty-cell"),
+    pytest.param(
+        [{"id": "a", "label": "ring"}], "row 1: has no modality; allowed: at least one of text", id="no-modality"
+    ),
+    pytest.param([{"text": "a"}, {"text": ""}], "row 2: has no modality", id="empty-cell"),
     pytest.param([{"picture": "a.png"}], "unknown column 'picture'; allowed: text, image.*Fix: rename", id="column"),
     pytest.param([{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], "id 'x' occurs in rows 1 and 2", id="same-id"),
     pytest.param([{"image": "https://x.org/a.png"}], "image is the URL 'https://x.org/a.png'", id="url"),

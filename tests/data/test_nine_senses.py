@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from codebind_hf.data import NineSenses
-from codebind_hf.data.nine_senses import TARGET_SENSES
+from codebind_hf.data.nine_senses import TARGET_MODALITIES
 
 
-SENSES = ("text", "image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg")
+NAMES = ("text", "image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg")
 
 
 def digest(row: dict) -> str:
@@ -29,7 +29,7 @@ def test_the_same_arguments_give_the_same_bits() -> None:
 
 
 def test_a_row_does_not_depend_on_what_else_is_rendered() -> None:
-    alone = NineSenses("test", num_rows=40, senses=["eeg", "depth"])[7]
+    alone = NineSenses("test", num_rows=40, modalities=["eeg", "depth"])[7]
     among = NineSenses("test", num_rows=800)[7]
     assert alone["id"] == among["id"]
     assert np.array_equal(alone["eeg"], among["eeg"])
@@ -45,38 +45,42 @@ def test_a_row_does_not_depend_on_what_else_is_rendered() -> None:
         pytest.param({"split": "validation"}, id="split"),
     ],
 )
-def test_another_draw_changes_every_sense(changes: dict) -> None:
+def test_another_draw_changes_every_modality(changes: dict) -> None:
     first = NineSenses(**{"split": "test", "num_rows": 1})[0]
     other = NineSenses(**{"split": "test", "num_rows": 1, **changes})[0]
-    for sense in SENSES[1:]:
-        assert digest({"value": first[sense]}) != digest({"value": other[sense]}), sense
+    for modality in NAMES[1:]:
+        assert digest({"value": first[modality]}) != digest({"value": other[modality]}), modality
 
 
 def test_splits_and_targets_have_disjoint_objects() -> None:
-    ids = [row["id"] for split in ("validation", "test") for row in NineSenses(split, num_rows=20, senses=["text"])]
-    ids += [row["id"] for row in small_train(senses=["text", "eeg", "audio"])]
+    ids = [
+        row["id"] for split in ("validation", "test") for row in NineSenses(split, num_rows=20, modalities=["text"])
+    ]
+    ids += [row["id"] for row in small_train(modalities=["text", "eeg", "audio"])]
     assert len(ids) == len(set(ids)) == 20 + 20 + 40 + 2 * 20
 
 
 def test_train_rows_have_the_bridge_and_at_most_one_target() -> None:
     rows = list(small_train())
     assert len(rows) == 40 + 7 * 20
-    targets = [tuple(sense for sense in TARGET_SENSES if sense in row) for row in rows]
+    targets = [tuple(modality for modality in TARGET_MODALITIES if modality in row) for row in rows]
     assert all({"text", "image"} <= set(row) for row in rows)
     assert targets.count(()) == 40
-    for sense in TARGET_SENSES:
-        assert targets.count((sense,)) == 20
+    for modality in TARGET_MODALITIES:
+        assert targets.count((modality,)) == 20
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_held_out_rows_have_all_nine_senses(split: str) -> None:
     data = NineSenses(split, num_rows=20)
-    assert all(set(SENSES) <= set(row) for row in data)
+    assert all(set(NAMES) <= set(row) for row in data)
 
 
-def test_the_senses_of_rows_are_known_without_rendering() -> None:
+def test_the_modalities_of_rows_are_known_without_rendering() -> None:
     data = small_train()
-    assert [set(senses) for senses in data.row_senses] == [set(row) - {"id", "label", "attributes"} for row in data]
+    assert [set(modalities) for modalities in data.row_modalities] == [
+        set(row) - {"id", "label", "attributes"} for row in data
+    ]
 
 
 def test_default_sizes() -> None:
@@ -86,8 +90,8 @@ def test_default_sizes() -> None:
 
 def test_values_have_the_shapes_and_types_of_the_contract() -> None:
     row = NineSenses("test", num_rows=1)[0]
-    arrays = {sense: row[sense]["array"] if sense == "audio" else row[sense] for sense in SENSES[1:]}
-    assert {sense: (array.shape, str(array.dtype)) for sense, array in arrays.items()} == {
+    arrays = {modality: row[modality]["array"] if modality == "audio" else row[modality] for modality in NAMES[1:]}
+    assert {modality: (array.shape, str(array.dtype)) for modality, array in arrays.items()} == {
         "image": ((32, 32, 3), "uint8"),
         "video": ((4, 32, 32, 3), "uint8"),
         "audio": ((16000,), "float32"),
@@ -105,14 +109,14 @@ def test_values_have_the_shapes_and_types_of_the_contract() -> None:
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_every_class_has_the_same_number_of_rows(split: str) -> None:
     sizes = {"num_bridge": 60, "num_target": 20} if split == "train" else {"num_rows": 60}
-    data = NineSenses(split, senses=["text", "eeg"], **sizes)
+    data = NineSenses(split, modalities=["text", "eeg"], **sizes)
     labels = [row["label"] for row in data]
     assert {labels.count(name) for name in data.class_names} == {len(data) // 20}
     assert len(data.class_names) == len(set(data.class_names)) == 20
 
 
 def test_text_names_the_label_through_a_template() -> None:
-    data = NineSenses("test", num_rows=60, senses=["text"])
+    data = NineSenses("test", num_rows=60, modalities=["text"])
     used = set()
     for row in data:
         matching = [template for template in data.templates if template.format(row["label"]) == row["text"]]
@@ -121,16 +125,16 @@ def test_text_names_the_label_through_a_template() -> None:
     assert used == set(data.templates)
 
 
-def test_rows_record_the_private_attributes_of_their_senses_only() -> None:
+def test_rows_record_the_private_attributes_of_their_modalities_only() -> None:
     data = small_train()
-    names = {sense: {f"{sense}.{name}" for name in own} for sense, own in data.private_attributes.items()}
+    names = {modality: {f"{modality}.{name}" for name in own} for modality, own in data.private_attributes.items()}
     assert all(len(own) >= 2 for own in names.values())
     assert set(data[0]["attributes"]) == names["image"]
     assert set(data[-1]["attributes"]) == names["image"] | names["eeg"]
 
 
 def test_private_attributes_are_balanced_and_independent_of_class_and_factors() -> None:
-    data = NineSenses("test", num_rows=800, senses=["image", "point_cloud", "eeg"])
+    data = NineSenses("test", num_rows=800, modalities=["image", "point_cloud", "eeg"])
     values = [data[index]["attributes"] for index in range(800)]
     factors = np.stack([data.instance_factors(index) for index in range(800)])
     labels = np.arange(800) % 20
@@ -149,17 +153,17 @@ def test_instance_factors_lie_in_range_and_are_repeatable() -> None:
     factors = np.stack([data.instance_factors(index) for index in range(20)])
     assert factors.shape == (20, len(data.factor_names)) == (20, 5)
     assert np.abs(factors).max() <= 1
-    assert np.array_equal(factors[3], NineSenses("test", senses=["text"]).instance_factors(3))
+    assert np.array_equal(factors[3], NineSenses("test", modalities=["text"]).instance_factors(3))
 
 
-@pytest.mark.parametrize("sense", SENSES[1:])
-def test_every_sense_carries_the_category(sense: str) -> None:
+@pytest.mark.parametrize("modality", NAMES[1:])
+def test_every_modality_carries_the_category(modality: str) -> None:
     """Nearest class mean on raw numbers, far weaker than an encoder; chance is 5 %."""
-    data = NineSenses("train", num_bridge=200, num_target=200, senses=[sense])
+    data = NineSenses("train", num_bridge=200, num_target=200, modalities=[modality])
     rows = [data[index] for index in range(len(data))]
-    features = np.stack([_features(sense, row[sense]) for row in rows if sense in row])
-    test = NineSenses("test", num_rows=200, senses=[sense])
-    queries = np.stack([_features(sense, row[sense]) for row in test])
+    features = np.stack([_features(modality, row[modality]) for row in rows if modality in row])
+    test = NineSenses("test", num_rows=200, modalities=[modality])
+    queries = np.stack([_features(modality, row[modality]) for row in test])
     means = np.stack([features[label::20].mean(0) for label in range(20)])
     scale = features.std(0) + 1e-3
     distances = (((queries[:, None] - means) / scale) ** 2).sum(-1)
@@ -167,11 +171,11 @@ def test_every_sense_carries_the_category(sense: str) -> None:
     assert accuracy >= 0.14
 
 
-def _features(sense: str, value: object) -> np.ndarray:
-    if sense == "audio":
+def _features(modality: str, value: object) -> np.ndarray:
+    if modality == "audio":
         frames = value["array"][: 31 * 512].reshape(31, 512)
         return np.log(np.abs(np.fft.rfft(frames * np.hanning(512), axis=1)) + 1e-2).ravel()
-    if sense == "point_cloud":
+    if modality == "point_cloud":
         angle = (np.arctan2(value[:, 1], value[:, 0]) / np.pi * 8 + 8).astype(int) % 16
         length = np.hypot(value[:, 0], value[:, 1])
         parts = [
@@ -179,13 +183,13 @@ def _features(sense: str, value: object) -> np.ndarray:
         ]
         return np.concatenate([*parts, np.percentile(value[:, 2], [10, 30, 50, 70, 90])])
     array = np.asarray(value, dtype=float)
-    if sense in ("depth", "thermal"):
+    if modality in ("depth", "thermal"):
         array = array - np.median(array)
-    return (array.mean((0, 3)) if sense == "video" else array).ravel()
+    return (array.mean((0, 3)) if modality == "video" else array).ravel()
 
 
 def test_slices_and_negative_indices_work_like_those_of_a_list() -> None:
-    data = NineSenses("test", num_rows=5, senses=["text"])
+    data = NineSenses("test", num_rows=5, modalities=["text"])
     assert [row["id"] for row in data[1:3]] == [data[1]["id"], data[2]["id"]]
     assert data[-1]["id"] == data[4]["id"]
     with pytest.raises(IndexError, match="index 5"):
@@ -199,9 +203,9 @@ def test_slices_and_negative_indices_work_like_those_of_a_list() -> None:
         pytest.param({"difficulty": "medium"}, "difficulty: got 'medium'", id="difficulty"),
         pytest.param({"world": -1}, "world: got -1", id="negative-world"),
         pytest.param({"world": 1.5}, "world: got 1.5", id="fractional-world"),
-        pytest.param({"senses": ["smell"]}, "senses: got 'smell'; allowed: text, image", id="sense"),
-        pytest.param({"senses": "image"}, "senses: got 'image'; allowed: a list", id="senses-string"),
-        pytest.param({"senses": []}, "senses: got", id="no-senses"),
+        pytest.param({"modalities": ["smell"]}, "modalities: got 'smell'; allowed: text, image", id="modality"),
+        pytest.param({"modalities": "image"}, "modalities: got 'image'; allowed: a list", id="modalities-string"),
+        pytest.param({"modalities": []}, "modalities: got", id="no-modalities"),
         pytest.param({"num_rows": 10}, "num_rows: got 10, which is not a size of split 'train'", id="rows-of-train"),
         pytest.param({"split": "test", "num_bridge": 3}, "num_bridge: got 3", id="bridge-of-test"),
         pytest.param({"split": "test", "num_rows": True}, "num_rows: got True", id="boolean"),

@@ -4,8 +4,8 @@ import torch
 
 from codebind_hf.data import NineSenses, PreparedDataset
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_items_are_tensors_without_a_batch_axis(processor: CodeBindProcessor) ->
 def test_all_bad_rows_are_named_in_one_error(processor: CodeBindProcessor) -> None:
     with pytest.raises(ValueError, match="3 of 4 rows cannot be prepared. Fix them, or skip them") as error:
         PreparedDataset(BAD, processor)
-    for name in ("shape: eeg", "file: images", "none: the row has no sense"):
+    for name in ("shape: eeg", "file: images", "none: the row has no modality"):
         assert name in str(error.value)
 
 

@@ -1,7 +1,7 @@
-"""A stand-in for processor and model whose answers are known: what a sense shows is a rotation of a known latent.
+"""A stand-in for processor and model whose answers are known: what a modality shows is a rotation of a known latent.
 
 The first `SHARED` numbers of the latent are the shared part (a class direction plus a little of the instance), the
-rest is private to the sense. The stand-in model rotates back, so its embeddings are right by construction.
+rest is private to the modality. The stand-in model rotates back, so its embeddings are right by construction.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from codebind_hf.model.modalities import MODALITIES
+from codebind_hf.processing.arguments import argument_of
 
 
 # Several test processes share few cores; more threads than cores make these small problems many times slower.
@@ -45,10 +46,10 @@ def class_directions() -> Tensor:
 class FakeProcessor:
     """Turns latents into tensors of the right names and shapes; refuses the latent "broken"."""
 
-    def __call__(self, return_tensors: str, **senses: Sequence[Any]) -> dict[str, Tensor]:
+    def __call__(self, return_tensors: str, **modalities: Sequence[Any]) -> dict[str, Tensor]:
         batch: dict[str, Tensor] = {}
         for modality in MODALITIES.values():
-            items = senses.get(modality.argument)
+            items = modalities.get(argument_of(modality.name))
             if items is not None and modality.name == "text":
                 tokens = [[next(i for i, name in enumerate(CLASSES) if name in text), 1] for text in items]
                 batch |= {"input_ids": torch.tensor(tokens), "attention_mask": torch.ones(len(tokens), 2).long()}
@@ -68,14 +69,14 @@ class FakeModel(nn.Module):
 
     device = torch.device("cpu")
 
-    def __init__(self, senses: Sequence[str] = ("text", *SHAPES), has_decoders: bool = False) -> None:
+    def __init__(self, modalities: Sequence[str] = ("text", *SHAPES), has_decoders: bool = False) -> None:
         super().__init__()
         self.dropout = nn.Dropout(0.5)
         generator = torch.Generator().manual_seed(3)
         self.codes = nn.functional.normalize(torch.randn(CODES, CODE, generator=generator), dim=-1)
         self.config = SimpleNamespace(
-            modalities={name: MODALITIES[name] for name in senses},
-            modality_names=tuple(senses),
+            modalities={name: MODALITIES[name] for name in modalities},
+            modality_names=tuple(modalities),
             num_shared_codes=CODES,
             num_specific_codes_of=lambda encoder: CODES,
             decoder_config={} if has_decoders else None,
@@ -124,8 +125,8 @@ def folded(name: str, values: Tensor) -> Tensor:
     return values.mean(1).transpose(1, 2) if name == "video" else values
 
 
-def make_rows(number: int, senses: Sequence[str] = ("text", *SHAPES), seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of latents: class and instance shared by the senses, one four-valued attribute private to each."""
+def make_rows(number: int, modalities: Sequence[str] = ("text", *SHAPES), seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of latents: class and instance shared by the modalities, one four-valued attribute private to each."""
     rng = np.random.default_rng(seed)
     directions = class_directions().numpy()
     rows = []
@@ -133,7 +134,7 @@ def make_rows(number: int, senses: Sequence[str] = ("text", *SHAPES), seed: int 
         label = position % len(CLASSES)
         shared = directions[label] + 0.15 * rng.standard_normal(SHARED)
         row: dict[str, Any] = {"id": f"row-{position}", "label": CLASSES[label], "attributes": {}}
-        for name in senses:
+        for name in modalities:
             private = int(rng.integers(4))
             latent = np.concatenate([shared, 0.2 * rng.standard_normal(SPECIFIC)])
             latent[:SHARED] += 0.05 * rng.standard_normal(SHARED)
@@ -147,7 +148,7 @@ def make_rows(number: int, senses: Sequence[str] = ("text", *SHAPES), seed: int 
 
 @pytest.fixture
 def fake() -> SimpleNamespace:
-    """`model`, `processor` and `rows(number, senses, seed)` that fit together."""
+    """`model`, `processor` and `rows(number, modalities, seed)` that fit together."""
     return SimpleNamespace(
         model=FakeModel(), processor=FakeProcessor(), rows=make_rows, FakeModel=FakeModel, classes=CLASSES
     )

@@ -8,23 +8,23 @@ import torch
 from codebind_hf.evaluation.embedding import class_embeddings, embed_dataset, embed_texts
 
 
-def test_every_sense_of_every_row_is_embedded(fake: SimpleNamespace) -> None:
+def test_every_modality_of_every_row_is_embedded(fake: SimpleNamespace) -> None:
     rows = fake.rows(7)
     del rows[2]["audio"]
     rows[4]["audio"] = None
     embedded = embed_dataset(fake.model, fake.processor, rows, batch_size=3, progress=False)
     assert len(embedded) == 7
-    assert embedded.senses["audio"].positions.tolist() == [0, 1, 3, 5, 6]
-    assert embedded.senses["image"].positions.tolist() == list(range(7))
+    assert embedded.modalities["audio"].positions.tolist() == [0, 1, 3, 5, 6]
+    assert embedded.modalities["image"].positions.tolist() == list(range(7))
     assert embedded.ids[5] == "row-5"
     assert embedded.labels == [row["label"] for row in rows]
     assert embedded.attributes[1] == rows[1]["attributes"]
-    image = embedded.senses["image"]
+    image = embedded.modalities["image"]
     assert image.embeds.shape == (7, fake.model.config.shared_dim)
     assert image.specific_embeds is not None
     assert image.shared_codes is not None
     assert image.shared_codes.shape == (7, 4)
-    text = embedded.senses["text"]
+    text = embedded.modalities["text"]
     assert text.specific_embeds is None
     assert text.specific_codes is None
 
@@ -33,8 +33,8 @@ def test_the_batch_size_does_not_change_an_embedding(fake: SimpleNamespace) -> N
     rows = fake.rows(9)
     one = embed_dataset(fake.model, fake.processor, rows, batch_size=1, progress=False)
     many = embed_dataset(fake.model, fake.processor, rows, batch_size=64, progress=False)
-    for name in one.senses:
-        torch.testing.assert_close(one.senses[name].continuous_embeds, many.senses[name].continuous_embeds)
+    for name in one.modalities:
+        torch.testing.assert_close(one.modalities[name].continuous_embeds, many.modalities[name].continuous_embeds)
 
 
 def test_prepared_rows_give_the_embeddings_of_raw_rows(fake: SimpleNamespace) -> None:
@@ -44,11 +44,11 @@ def test_prepared_rows_give_the_embeddings_of_raw_rows(fake: SimpleNamespace) ->
         arguments = {"text": [row["text"]], "images": [row["image"]], "audio": [row["audio"]]}
         tensors = {name: value[0] for name, value in fake.processor(return_tensors="pt", **arguments).items()}
         prepared.append({"tensors": tensors, "id": row["id"], "label": row["label"], "attributes": {}})
-    raw = embed_dataset(fake.model, fake.processor, rows, senses=("text", "image", "audio"), progress=False)
+    raw = embed_dataset(fake.model, fake.processor, rows, modalities=("text", "image", "audio"), progress=False)
     ready = embed_dataset(fake.model, None, prepared, progress=False)
-    assert set(ready.senses) == {"text", "image", "audio"}
-    for name, sense in ready.senses.items():
-        torch.testing.assert_close(sense.embeds, raw.senses[name].embeds)
+    assert set(ready.modalities) == {"text", "image", "audio"}
+    for name, modality in ready.modalities.items():
+        torch.testing.assert_close(modality.embeds, raw.modalities[name].embeds)
 
 
 def test_a_broken_item_is_named(fake: SimpleNamespace) -> None:
@@ -62,8 +62,8 @@ def test_a_broken_item_can_be_skipped_and_is_listed(fake: SimpleNamespace) -> No
     rows = fake.rows(5)
     rows[3]["eeg"] = "broken"
     embedded = embed_dataset(fake.model, fake.processor, rows, on_error="skip", progress=False)
-    assert embedded.senses["eeg"].positions.tolist() == [0, 1, 2, 4]
-    assert embedded.senses["image"].positions.tolist() == [0, 1, 2, 3, 4]
+    assert embedded.modalities["eeg"].positions.tolist() == [0, 1, 2, 4]
+    assert embedded.modalities["image"].positions.tolist() == [0, 1, 2, 3, 4]
     assert [(failure.position, failure.modality) for failure in embedded.failures] == [(3, "eeg")]
     assert "broken" in embedded.failures[0].message
 
@@ -87,25 +87,25 @@ def test_training_flags_come_back_after_an_error(fake: SimpleNamespace) -> None:
 
 def test_embedding_in_training_mode_uses_no_dropout(fake: SimpleNamespace) -> None:
     rows = fake.rows(6)
-    calm = embed_dataset(fake.model.eval(), fake.processor, rows, progress=False).senses["image"].embeds
+    calm = embed_dataset(fake.model.eval(), fake.processor, rows, progress=False).modalities["image"].embeds
     torch.testing.assert_close(
-        embed_dataset(fake.model.train(), fake.processor, rows, progress=False).senses["image"].embeds, calm
+        embed_dataset(fake.model.train(), fake.processor, rows, progress=False).modalities["image"].embeds, calm
     )
 
 
-def test_both_aligns_the_rows_that_have_two_senses(fake: SimpleNamespace) -> None:
+def test_both_aligns_the_rows_that_have_two_modalities(fake: SimpleNamespace) -> None:
     rows = fake.rows(6)
     del rows[0]["image"], rows[3]["audio"]
     embedded = embed_dataset(fake.model, fake.processor, rows, progress=False)
     image, audio = embedded.both("image", "audio")
     assert image.positions.tolist() == audio.positions.tolist() == [1, 2, 4, 5]
-    torch.testing.assert_close(audio.embeds, embedded.senses["audio"].embeds[[1, 2, 3, 4]])
+    torch.testing.assert_close(audio.embeds, embedded.modalities["audio"].embeds[[1, 2, 3, 4]])
 
 
 def test_only_keeps_the_named_rows(fake: SimpleNamespace) -> None:
     embedded = embed_dataset(fake.model, fake.processor, fake.rows(6), progress=False)
     part = embedded.only(torch.tensor([5, 0]))
-    assert part.senses["image"].positions.tolist() == [0, 5]
+    assert part.modalities["image"].positions.tolist() == [0, 5]
     assert part.labels[5] == embedded.labels[5]
 
 
@@ -142,7 +142,7 @@ def test_class_prototypes_are_the_unit_mean_over_templates() -> None:
 BAD = {
     "no rows": lambda fake: embed_dataset(fake.model, fake.processor, []),
     "batch size": lambda fake: embed_dataset(fake.model, fake.processor, fake.rows(1), batch_size=0),
-    "unknown sense": lambda fake: embed_dataset(fake.model, fake.processor, fake.rows(1), senses=["radar"]),
+    "unknown modality": lambda fake: embed_dataset(fake.model, fake.processor, fake.rows(1), modalities=["radar"]),
     "on_error": lambda fake: embed_dataset(fake.model, fake.processor, fake.rows(1), on_error="ignore"),
     "template without a place": lambda fake: class_embeddings(fake.model, fake.processor, ["ball"], ["a photo"]),
     "no template": lambda fake: class_embeddings(fake.model, fake.processor, ["ball"], []),
@@ -152,5 +152,5 @@ BAD = {
 
 @pytest.mark.parametrize("call", BAD.values(), ids=BAD.keys())
 def test_bad_arguments_of_embedding_are_refused(call: Callable, fake: SimpleNamespace) -> None:
-    with pytest.raises(ValueError, match=r"rows|batch_size|senses|on_error|templates|class_names"):
+    with pytest.raises(ValueError, match=r"rows|batch_size|modalities|on_error|templates|class_names"):
         call(fake)

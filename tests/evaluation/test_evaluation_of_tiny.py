@@ -13,7 +13,7 @@ import torch
 from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset
 from codebind_hf.evaluation import Evaluation, embed_dataset, write_model_card, write_report
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -70,13 +70,13 @@ def test_tiny_on_nine_senses_gives_a_whole_report_and_card(tiny: SimpleNamespace
         progress=False,
     )
     report = evaluation.report()
-    senses = set(tiny.rows.senses)
-    assert set(report["zero_shot"]) == senses - {"text"}
+    modalities = set(tiny.rows.modalities)
+    assert set(report["zero_shot"]) == modalities - {"text"}
     assert {entry["chance"] for entry in report["zero_shot"].values()} == {1 / len(tiny.rows.class_names)}
-    assert len(report["retrieval"]) == len(senses) * (len(senses) - 1)
+    assert len(report["retrieval"]) == len(modalities) * (len(modalities) - 1)
     assert len(report["emergent_pairs"]) == 7 * 6
-    assert set(report["reconstruction"]) == senses - {"text"}
-    assert all(attribute for sense in ("image", "audio", "eeg") for attribute in report["probes"][sense])
+    assert set(report["reconstruction"]) == modalities - {"text"}
+    assert all(attribute for modality in ("image", "audio", "eeg") for attribute in report["probes"][modality])
     file = write_report(report, tmp_path)
     assert json.loads(file.read_text()) == report
     assert "| EEG |" in write_model_card(tmp_path / "card", report, tiny.model.config).read_text()
@@ -89,12 +89,14 @@ def test_embeddings_of_files_memory_and_prepared_rows_agree(tiny: SimpleNamespac
         tiny.model, tiny.processor, PreparedDataset(few, tiny.processor), batch_size=2, progress=False
     )
     files = embed_dataset(tiny.model, tiny.processor, Manifest(tiny.manifest)[:6], batch_size=4, progress=False)
-    assert set(raw.senses) == set(ready.senses) == set(files.senses) == set(tiny.rows.senses)
-    for name, sense in raw.senses.items():
-        torch.testing.assert_close(ready.senses[name].continuous_embeds, sense.continuous_embeds, rtol=1e-4, atol=1e-5)
+    assert set(raw.modalities) == set(ready.modalities) == set(files.modalities) == set(tiny.rows.modalities)
+    for name, modality in raw.modalities.items():
+        torch.testing.assert_close(
+            ready.modalities[name].continuous_embeds, modality.continuous_embeds, rtol=1e-4, atol=1e-5
+        )
         if name not in ("audio", "point_cloud"):  # written with 16 bits and as single precision
             torch.testing.assert_close(
-                files.senses[name].continuous_embeds, sense.continuous_embeds, rtol=1e-3, atol=1e-3
+                files.modalities[name].continuous_embeds, modality.continuous_embeds, rtol=1e-3, atol=1e-3
             )
 
 
@@ -131,11 +133,11 @@ def test_the_evaluate_example_skips_and_names_a_broken_file(
     assert "skipped row 0, audio" in run("evaluate", *arguments, "--on_error", "skip")
 
 
-def test_the_search_example_ranks_the_files_of_every_sense(tiny: SimpleNamespace, run: Callable[..., str]) -> None:
+def test_the_search_example_ranks_the_files_of_every_modality(tiny: SimpleNamespace, run: Callable[..., str]) -> None:
     sound = next(tiny.manifest.parent.rglob("*.wav"))
     printed = run(
         "search", "--checkpoint", tiny.checkpoint, "--query", sound, "--gallery", tiny.manifest,
-        "--senses", "image,depth,audio", "--top_k", 3,
+        "--modalities", "image,depth,audio", "--top_k", 3,
     )  # fmt: skip
     blocks = printed.strip().split("\n\n")
     assert "(audio)" in blocks[0]
@@ -147,8 +149,8 @@ def test_the_search_example_ranks_the_files_of_every_sense(tiny: SimpleNamespace
 
 def test_the_search_example_takes_words(tiny: SimpleNamespace, run: Callable[..., str]) -> None:
     printed = run("search", "--checkpoint", tiny.checkpoint, "--text", "a glass ring", "--gallery", tiny.manifest)
-    senses = [block.splitlines()[0] for block in printed.strip().split("\n\n")[1:]]
-    assert set(senses) == set(tiny.rows.senses) - {"text"}
+    modalities = [block.splitlines()[0] for block in printed.strip().split("\n\n")[1:]]
+    assert set(modalities) == set(tiny.rows.modalities) - {"text"}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_the_search_example_takes_words(tiny: SimpleNamespace, run: Callable[...
     [
         pytest.param(("--query", "x.png"), r"image.*--modality", id="ambiguous suffix"),
         pytest.param(("--query", "x.xyz"), r"\.xyz.*--modality", id="unknown suffix"),
-        pytest.param(("--text", "a ring", "--senses", "radar"), r"--senses.*radar", id="unknown sense"),
+        pytest.param(("--text", "a ring", "--modalities", "radar"), r"--modalities.*radar", id="unknown modality"),
         pytest.param(("--query", "missing.wav"), r"missing\.wav", id="missing file"),
         pytest.param(("--query", "x.wav", "--modality", "smell"), "smell", id="unknown modality"),
     ],

@@ -31,9 +31,9 @@ def test_pictures_without_data_are_left_out(fake: SimpleNamespace, tmp_path: Pat
     assert set(files) == {"retrieval", "shared_space", "codebook_usage"}
 
 
-def test_few_rows_and_one_sense_are_no_error(fake: SimpleNamespace, tmp_path: Path) -> None:
+def test_few_rows_and_one_modality_are_no_error(fake: SimpleNamespace, tmp_path: Path) -> None:
     model = fake.FakeModel(has_decoders=True)
-    evaluation = Evaluation(model, fake.processor, fake.rows(3, senses=("eeg",)), progress=False)
+    evaluation = Evaluation(model, fake.processor, fake.rows(3, modalities=("eeg",)), progress=False)
     assert "reconstructions" in draw_figures(evaluation, evaluation.report(), tmp_path)
 
 

@@ -22,7 +22,7 @@ def test_a_collapsed_book_has_perplexity_one() -> None:
     assert codebook_health(np.full((6, 3), 2), 16)["perplexity"] == pytest.approx(1.0)
 
 
-def test_a_book_may_be_full_although_no_sense_uses_all_of_it() -> None:
+def test_a_book_may_be_full_although_no_modality_uses_all_of_it() -> None:
     ids = {"image": np.array([[0, 1]]), "audio": np.array([[2, 3]])}
     assert codebook_health(np.concatenate(list(ids.values())), 4)["usage"] == 1.0
     assert {name: usage["usage"] for name, usage in modality_usage(ids, 4).items()} == {"image": 0.5, "audio": 0.5}
@@ -30,7 +30,7 @@ def test_a_book_may_be_full_although_no_sense_uses_all_of_it() -> None:
 
 def test_agreement_by_hand() -> None:
     # Segment 0 agrees for both objects, segment 1 for one of two: 3/4.
-    # Chance, segment 0: both senses pick 1 half of the time and 2 half: 1/4 + 1/4 = 1/2.
+    # Chance, segment 0: both modalities pick 1 half of the time and 2 half: 1/4 + 1/4 = 1/2.
     # Segment 1: one picks 0, 0 and the other 0, 3: 1 * 1/2 = 1/2.
     agreement = code_agreement([[1, 0], [2, 0]], [[1, 0], [2, 3]])
     assert agreement == {"agreement": 0.75, "chance": 0.5, "n": 2}

@@ -63,7 +63,7 @@ def test_the_card_says_what_goes_in_and_out(tmp_path: Path) -> None:
     _, body = card(tmp_path)
     assert "| EEG | `eeg=` | `eeg_values` | 16 x 128 | eeg |" in body
     assert "| point cloud | `point_clouds=` | `point_values` | 256 x 3 | point |" in body
-    assert "`embeds[sense]`" in body
+    assert "`embeds[modality]`" in body
 
 
 def test_every_code_block_of_the_card_compiles(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from codebind_hf.evaluation import sections
-from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSense, EmbeddedSet, embed_dataset
+from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedModality, EmbeddedSet, embed_dataset
 from codebind_hf.evaluation.sections import (
     agreement_section,
     codebook_section,
@@ -18,41 +18,41 @@ from codebind_hf.evaluation.sections import (
 )
 
 
-def sense(embeds: list, positions: list[int] | None = None, continuous: list | None = None) -> EmbeddedSense:
+def modality(embeds: list, positions: list[int] | None = None, continuous: list | None = None) -> EmbeddedModality:
     rows = torch.tensor(embeds, dtype=torch.float32)
     before = rows if continuous is None else torch.tensor(continuous, dtype=torch.float32)
-    return EmbeddedSense(torch.arange(len(rows)) if positions is None else torch.tensor(positions), rows, before)
+    return EmbeddedModality(torch.arange(len(rows)) if positions is None else torch.tensor(positions), rows, before)
 
 
-def embedded_set(senses: dict[str, EmbeddedSense], labels: list | None = None, rows: int = 4) -> EmbeddedSet:
-    return EmbeddedSet(senses, [None] * rows, labels or [None] * rows, [{} for _ in range(rows)])
+def embedded_set(modalities: dict[str, EmbeddedModality], labels: list | None = None, rows: int = 4) -> EmbeddedSet:
+    return EmbeddedSet(modalities, [None] * rows, labels or [None] * rows, [{} for _ in range(rows)])
 
 
 EYE = [[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0], [0, 0, 0, 1.0]]
 
 
-def test_zero_shot_scores_both_read_outs_of_every_sense_but_text() -> None:
+def test_zero_shot_scores_both_read_outs_of_every_modality_but_text() -> None:
     swapped = [EYE[1], EYE[0], EYE[2], EYE[3]]
-    embedded = embedded_set({"text": sense(EYE), "audio": sense(swapped, continuous=EYE)}, labels=list("abcd"))
+    embedded = embedded_set({"text": modality(EYE), "audio": modality(swapped, continuous=EYE)}, labels=list("abcd"))
     classes = ClassEmbeds(torch.tensor(EYE), torch.tensor(EYE))
     section = zero_shot_section(embedded, classes, list("abcd"))
     assert section == {"audio": {"accuracy": 0.5, "accuracy_continuous": 1.0, "chance": 0.25, "n": 4}}
 
 
 def test_zero_shot_leaves_out_rows_without_a_label() -> None:
-    embedded = embedded_set({"audio": sense(EYE)}, labels=["a", None, "c", None])
+    embedded = embedded_set({"audio": modality(EYE)}, labels=["a", None, "c", None])
     section = zero_shot_section(embedded, ClassEmbeds(torch.tensor(EYE), torch.tensor(EYE)), list("abcd"))
     assert section["audio"]["n"] == 2
 
 
 def test_a_label_outside_the_classes_is_refused() -> None:
-    embedded = embedded_set({"audio": sense(EYE)}, labels=["a", "b", "x", "a"])
+    embedded = embedded_set({"audio": modality(EYE)}, labels=["a", "b", "x", "a"])
     with pytest.raises(ValueError, match="'x'"):
         zero_shot_section(embedded, ClassEmbeds(torch.tensor(EYE), torch.tensor(EYE)), ["a", "b"])
 
 
-def test_retrieval_matches_rows_that_have_both_senses() -> None:
-    embedded = embedded_set({"audio": sense([EYE[3], EYE[1]], positions=[3, 1]), "depth": sense(EYE)})
+def test_retrieval_matches_rows_that_have_both_modalities() -> None:
+    embedded = embedded_set({"audio": modality([EYE[3], EYE[1]], positions=[3, 1]), "depth": modality(EYE)})
     section = retrieval_section(embedded)
     assert set(section) == {"audio_to_depth", "depth_to_audio"}
     assert section["audio_to_depth"]["n"] == 2
@@ -65,7 +65,7 @@ def test_equal_texts_find_their_row_only_by_chance_within_the_class() -> None:
     # Two classes of two rows, texts that name the class, images that tell every row apart.
     texts = [EYE[0], EYE[0], EYE[1], EYE[1]]
     images = [[1, 0.1, 0.3, 0], [1, 0.1, 0, 0.3], [0.1, 1, 0.3, 0], [0.1, 1, 0, 0.3]]
-    embedded = embedded_set({"text": sense(texts), "image": sense(images)}, labels=["a", "a", "b", "b"])
+    embedded = embedded_set({"text": modality(texts), "image": modality(images)}, labels=["a", "a", "b", "b"])
     section = retrieval_section(embedded)
     assert section["image_to_text"]["recall_at_1"] == 0.5
     assert section["text_to_image"]["recall_at_1"] == pytest.approx(0.5)
@@ -73,7 +73,7 @@ def test_equal_texts_find_their_row_only_by_chance_within_the_class() -> None:
 
 
 def test_emergent_pairs_are_those_without_a_bridge_unless_named() -> None:
-    embedded = embedded_set({name: sense(EYE) for name in ("text", "image", "audio", "depth")})
+    embedded = embedded_set({name: modality(EYE) for name in ("text", "image", "audio", "depth")})
     assert emergent_pairs(embedded) == ["audio_to_depth", "depth_to_audio"]
     trained = [("image", "text"), ("audio", "text"), ("depth", "audio"), ("depth", "text")]
     assert emergent_pairs(embedded, trained) == [
@@ -84,36 +84,36 @@ def test_emergent_pairs_are_those_without_a_bridge_unless_named() -> None:
     ]
 
 
-def test_a_mixed_pool_shows_a_gap_between_the_senses() -> None:
-    # Every sense in a corner of its own: the nearest item is always of the query's sense, never the right one.
+def test_a_mixed_pool_shows_a_gap_between_the_modalities() -> None:
+    # Every modality in a corner of its own: the nearest item is always of the query's modality, never the right one.
     images = [[1, 0.1, 0, 0], [1, 0.2, 0, 0], [1, 0.3, 0, 0]]
     sounds = [[0.1, 0, 1, 0], [0.2, 0, 1, 0], [0.3, 0, 1, 0]]
-    embedded = embedded_set({"image": sense(images), "audio": sense(sounds)}, rows=3)
+    embedded = embedded_set({"image": modality(images), "audio": modality(sounds)}, rows=3)
     section = mixed_pool_section(embedded)
-    assert section["image"]["nearest_same_sense"] == 1.0
+    assert section["image"]["nearest_same_modality"] == 1.0
     assert section["image"]["recall_at_1"] == 0.0
     assert section["image"]["recall_at_10"] == 1.0
-    assert section["image"]["same_sense_chance"] == pytest.approx(2 / 5)
+    assert section["image"]["same_modality_chance"] == pytest.approx(2 / 5)
     assert section["image"]["pool"] == 5
 
 
-def test_a_mixed_pool_of_matching_senses_finds_the_other_sense() -> None:
-    embedded = embedded_set({"image": sense(EYE), "audio": sense(EYE)})
+def test_a_mixed_pool_of_matching_modalities_finds_the_other_modality() -> None:
+    embedded = embedded_set({"image": modality(EYE), "audio": modality(EYE)})
     section = mixed_pool_section(embedded)
     assert section["audio"]["recall_at_1"] == 1.0
-    assert section["audio"]["nearest_same_sense"] == 0.0
+    assert section["audio"]["nearest_same_modality"] == 0.0
 
 
 def test_a_large_pool_is_cut_to_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "MOST_POOLED", 4)
-    embedded = embedded_set({"image": sense(EYE), "audio": sense(EYE)})
+    embedded = embedded_set({"image": modality(EYE), "audio": modality(EYE)})
     section = mixed_pool_section(embedded)
     assert section["image"]["pool"] == 3
     assert section["image"]["recall_at_1"] == section["audio"]["recall_at_1"] == 1.0
 
 
-def test_one_sense_alone_has_no_mixed_pool() -> None:
-    assert mixed_pool_section(embedded_set({"image": sense(EYE)})) == {}
+def test_one_modality_alone_has_no_mixed_pool() -> None:
+    assert mixed_pool_section(embedded_set({"image": modality(EYE)})) == {}
 
 
 def test_image_and_video_share_the_book_of_the_vision_encoder(fake: SimpleNamespace) -> None:
@@ -124,12 +124,12 @@ def test_image_and_video_share_the_book_of_the_vision_encoder(fake: SimpleNamesp
     assert "text" in section["shared"]["by_modality"]
 
 
-def test_senses_without_codes_have_no_codebook_section(fake: SimpleNamespace) -> None:
-    assert codebook_section(embedded_set({"image": sense(EYE)}), fake.model.config) == {}
-    assert agreement_section(embedded_set({"image": sense(EYE), "audio": sense(EYE)})) == {}
+def test_modalities_without_codes_have_no_codebook_section(fake: SimpleNamespace) -> None:
+    assert codebook_section(embedded_set({"image": modality(EYE)}), fake.model.config) == {}
+    assert agreement_section(embedded_set({"image": modality(EYE), "audio": modality(EYE)})) == {}
 
 
-def test_senses_of_one_object_agree_on_codes_above_chance(fake: SimpleNamespace) -> None:
+def test_modalities_of_one_object_agree_on_codes_above_chance(fake: SimpleNamespace) -> None:
     section = agreement_section(embed_dataset(fake.model, fake.processor, fake.rows(60), progress=False))
     assert section["image_and_audio"]["agreement"] > 2 * section["image_and_audio"]["chance"]
     assert "audio_and_image" not in section
@@ -150,12 +150,12 @@ def test_probes_find_the_mark_in_the_specific_part_only(fake: SimpleNamespace) -
 def test_halves_share_no_row(fake: SimpleNamespace) -> None:
     embedded = embed_dataset(fake.model, fake.processor, fake.rows(11), progress=False)
     one, two = halves(embedded, seed=3)
-    rows = np.concatenate([half.senses["image"].positions.numpy() for half in (one, two)])
+    rows = np.concatenate([half.modalities["image"].positions.numpy() for half in (one, two)])
     assert sorted(rows) == list(range(11))
 
 
-def test_attributes_of_absent_senses_and_of_one_value_are_left_out(fake: SimpleNamespace) -> None:
-    rows = fake.rows(40, senses=("image",))
+def test_attributes_of_absent_modalities_and_of_one_value_are_left_out(fake: SimpleNamespace) -> None:
+    rows = fake.rows(40, modalities=("image",))
     for row in rows:
         row["attributes"] |= {"radar.range": 1, "image.constant": 5, "plain": 1}
     embedded = embed_dataset(fake.model, fake.processor, rows, progress=False)

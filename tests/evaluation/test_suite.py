@@ -20,7 +20,7 @@ RETRIEVAL = {
 }
 BOOK = {"usage", "perplexity", "num_codes", "dead"}
 PROBE = {"shared", "shared_continuous", "specific", "specific_continuous", "chance", "n"}
-SENSES = ("image", "video", "audio", "thermal", "point_cloud", "eeg")
+NAMES = ("image", "video", "audio", "thermal", "point_cloud", "eeg")
 
 
 def report_of(fake: SimpleNamespace, rows: list, **options: object) -> dict:
@@ -29,11 +29,11 @@ def report_of(fake: SimpleNamespace, rows: list, **options: object) -> dict:
 
 def test_the_report_has_every_promised_number(fake: SimpleNamespace) -> None:
     report = report_of(fake, fake.rows(60), class_names=fake.classes)
-    assert set(report["zero_shot"]) == set(SENSES)
+    assert set(report["zero_shot"]) == set(NAMES)
     for entry in report["zero_shot"].values():
         assert set(entry) >= ZERO_SHOT
         assert entry["chance"] == 1 / len(fake.classes)
-    names = [f"{one}_to_{two}" for one in ("text", *SENSES) for two in ("text", *SENSES) if one != two]
+    names = [f"{one}_to_{two}" for one in ("text", *NAMES) for two in ("text", *NAMES) if one != two]
     assert set(report["retrieval"]) == set(names)
     assert all(set(entry) >= RETRIEVAL for entry in report["retrieval"].values())
     assert len(report["emergent_pairs"]) == 5 * 4
@@ -75,9 +75,9 @@ def test_the_summary_counts_what_the_specific_part_knows_better(fake: SimpleName
     assert summary["attributes"] == len(entries) == 12
     assert summary["specific_beats_shared"] == sum(entry["specific"] > entry["shared"] for entry in entries)
     assert summary["by_two_standard_errors"] <= summary["specific_beats_shared"]
-    assert summary["senses_with_two_or_more"] == sorted(
-        sense
-        for sense, attributes in report["probes"].items()
+    assert summary["modalities_with_two_or_more"] == sorted(
+        modality
+        for modality, attributes in report["probes"].items()
         if sum(entry["specific"] > entry["shared"] for entry in attributes.values()) > 1
     )
 
@@ -119,7 +119,7 @@ def test_a_model_without_text_has_no_zero_shot(fake: SimpleNamespace) -> None:
 
 def test_a_model_with_decoders_reports_reconstruction(fake: SimpleNamespace) -> None:
     report = evaluate_model(fake.FakeModel(has_decoders=True), fake.processor, fake.rows(20), progress=False)
-    assert set(report["reconstruction"]) == set(SENSES)
+    assert set(report["reconstruction"]) == set(NAMES)
     for name, entry in report["reconstruction"].items():
         assert entry["mse"] == pytest.approx(0.0, abs=1e-9)
         assert entry["mse_of_mean"] > 1e-3
@@ -131,7 +131,7 @@ def test_skipped_items_are_listed_in_the_report(fake: SimpleNamespace) -> None:
     rows[5]["audio"] = "broken"
     report = report_of(fake, rows, on_error="skip")
     assert [(entry["position"], entry["modality"]) for entry in report["rows"]["failures"]] == [(5, "audio")]
-    assert report["rows"]["senses"]["audio"] == 11
+    assert report["rows"]["modalities"]["audio"] == 11
 
 
 def test_skipped_items_are_not_reconstructed_either(fake: SimpleNamespace) -> None:
@@ -144,13 +144,13 @@ def test_skipped_items_are_not_reconstructed_either(fake: SimpleNamespace) -> No
 
 
 def test_named_pairs_decide_what_is_emergent(fake: SimpleNamespace) -> None:
-    rows = fake.rows(10, senses=("text", "image", "audio"))
+    rows = fake.rows(10, modalities=("text", "image", "audio"))
     report = report_of(fake, rows, trained_pairs=[("text", "image"), ("text", "audio")])
     assert report["emergent_pairs"] == ["image_to_audio", "audio_to_image"]
 
 
 def test_rows_that_the_model_cannot_read_are_refused(fake: SimpleNamespace) -> None:
-    with pytest.raises(ValueError, match="no row has a sense"):
+    with pytest.raises(ValueError, match="no row has a modality"):
         report_of(fake, [{"label": "ball"}])
 
 

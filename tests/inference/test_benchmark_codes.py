@@ -63,7 +63,7 @@ def run(checkpoint: Path, folder: Path) -> dict:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("untrained")
     rows = NineSenses("train", num_bridge=1, num_target=1)
-    model, processor = build(Recipe(preset="tiny"), list(rows.senses), ["a photo of a ball"])
+    model, processor = build(Recipe(preset="tiny"), list(rows.modalities), ["a photo of a ball"])
     save(model, processor, folder)
     return folder
 
@@ -76,10 +76,10 @@ def report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 def test_a_miniature_run_writes_every_number(report: dict) -> None:
     assert report["settings"] == {**SIZES, "world": 0, "seed": 0, "trained_here_for_steps": None}
     assert {"date", "torch", "faiss"} <= report["environment"].keys()
-    exact = report["storages"]["float32"]["senses"]
+    exact = report["storages"]["float32"]["modalities"]
     assert len(exact) == 9
     assert all(entry["recall"] == entry["recall_mixed"] == 1.0 for entry in exact.values())
     sizes = {name: entry["bytes"] for name, entry in report["storages"].items()}
     assert {sizes["codes of the model"], sizes["PQ"], sizes["OPQ"]} == {"16"}
-    codes = report["storages"]["codes of the model"]["senses"]
+    codes = report["storages"]["codes of the model"]["modalities"]
     assert all(0.0 < entry["recall"] < 1.0 for entry in codes.values())

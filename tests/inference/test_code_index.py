@@ -37,10 +37,10 @@ def random_ids(items: int, segments: int = 6, num_codes: int = 16, seed: int = 0
 
 
 def make_index(backend: str = "numpy", **items: int) -> CodeIndex:
-    """An index of 6 segments with random items by sense."""
+    """An index of 6 segments with random items by modality."""
     index = CodeIndex(make_codes(), 6, backend)
-    for seed, (sense, count) in enumerate(items.items()):
-        index.add(random_ids(count, seed=seed), sense)
+    for seed, (modality, count) in enumerate(items.items()):
+        index.add(random_ids(count, seed=seed), modality)
     return index
 
 
@@ -79,7 +79,7 @@ def test_a_product_without_norms_would_rank_otherwise(backend: str) -> None:
 
 @each_backend
 @pytest.mark.parametrize("spread", NORMS.values(), ids=NORMS.keys())
-def test_the_top_100_are_those_of_exact_search_for_every_pair_of_senses(backend: str, spread: float) -> None:
+def test_the_top_100_are_those_of_exact_search_for_every_pair_of_modalities(backend: str, spread: float) -> None:
     """10,000 vectors and 200 queries: what a model quantizes, searched as floats and as 160 bits an item."""
     model = tiny_model(
         small_config("text", "image", "depth", shared_dim=64, num_shared_codes=1000, normalize_codes=not spread)
@@ -88,19 +88,19 @@ def test_the_top_100_are_those_of_exact_search_for_every_pair_of_senses(backend:
     book.reset(make_codes(1000, 4, spread))
     centres = torch.randn(40, 64, generator=torch.Generator().manual_seed(1))
     continuous = {}
-    for seed, sense in enumerate(("text", "image", "depth")):
+    for seed, modality in enumerate(("text", "image", "depth")):
         generator = torch.Generator().manual_seed(seed + 2)
         noise = torch.randn(10_000, 64, generator=generator)
-        continuous[sense] = normalize(centres[torch.arange(10_000) % 40] + 0.6 * noise + seed * 0.3, dim=-1)
+        continuous[modality] = normalize(centres[torch.arange(10_000) % 40] + 0.6 * noise + seed * 0.3, dim=-1)
     quantized = {name: model.codebooks.quantize("shared", "vision", x) for name, x in continuous.items()}
     index = CodeIndex.from_model(model, backend)
-    for sense, part in quantized.items():
-        index.add(part.ids, sense)
+    for modality, part in quantized.items():
+        index.add(part.ids, modality)
     assert index.bytes_per_vector == 16 * 10 / 8
     for query in quantized:
         for gallery_number, gallery in enumerate(quantized):
             exact = quantized[gallery].embedding.double() @ continuous[query][:200].double().T
-            found = index.search(continuous[query][:200], top_k=100, senses=[gallery])
+            found = index.search(continuous[query][:200], top_k=100, modalities=[gallery])
             rows = torch.from_numpy(found.keys) - 10_000 * gallery_number
             own = exact.T.gather(1, rows)
             best = exact.T.topk(100, dim=1).values
@@ -117,9 +117,9 @@ def test_both_backends_give_the_same_bits(spread: float, num_codes: int) -> None
     found = []
     for backend in ("numpy", "faiss"):
         index = CodeIndex(make_codes(num_codes, spread=spread), 6, backend)
-        for seed, sense in enumerate(("text", "image", "audio")):
-            index.add(random_ids(700, num_codes=num_codes, seed=seed), sense)
-        found.append(index.search(unit(9, 24, seed=3), top_k=150, senses=["text", "audio"]))
+        for seed, modality in enumerate(("text", "image", "audio")):
+            index.add(random_ids(700, num_codes=num_codes, seed=seed), modality)
+        found.append(index.search(unit(9, 24, seed=3), top_k=150, modalities=["text", "audio"]))
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -127,15 +127,15 @@ def test_both_backends_give_the_same_bits(spread: float, num_codes: int) -> None
 @each_backend
 @pytest.mark.parametrize("count", [5, 300])
 def test_of_items_that_tie_the_first_added_wins(backend: str, count: int) -> None:
-    # Two kinds of items in turn, over two senses: each query has one kind in front, all of them tied. With 300 of each
-    # the ties are more than the candidates that FAISS is first asked for.
+    # Two kinds of items in turn, over two modalities: each query has one kind in front, all of them tied. With 300 of
+    # each the ties are more than the candidates that FAISS is first asked for.
     index = CodeIndex(make_codes(), 6, backend)
     kinds = random_ids(2)
     for turn in range(count):
         index.add(kinds, ("image", "text")[turn % 2])
     found = index.search(kinds, top_k=4)
     assert found.keys.tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
-    assert found.senses.tolist() == [["image", "text"] * 2] * 2
+    assert found.modalities.tolist() == [["image", "text"] * 2] * 2
     np.testing.assert_allclose(found.scores, 1.0, atol=1e-6)
 
 
@@ -168,15 +168,15 @@ def test_ids_quantized_and_continuous_queries_are_all_taken(backend: str) -> Non
 
 
 @each_backend
-def test_a_search_of_some_senses_is_the_whole_search_without_the_others(backend: str) -> None:
+def test_a_search_of_some_modalities_is_the_whole_search_without_the_others(backend: str) -> None:
     index = make_index(backend, text=30, image=40, audio=50)
     queries = unit(6, 24)
     everything = index.search(queries, top_k=120)
-    some = index.search(queries, top_k=1000, senses=["audio", "text"])
-    kept = everything.senses != "image"
+    some = index.search(queries, top_k=1000, modalities=["audio", "text"])
+    kept = everything.modalities != "image"
     assert some.keys.shape == (6, 80)
     np.testing.assert_array_equal(some.keys, everything.keys[kept].reshape(6, 80))
-    np.testing.assert_array_equal(some.senses == "text", some.keys < 30)
+    np.testing.assert_array_equal(some.modalities == "text", some.keys < 30)
 
 
 @each_backend
@@ -221,12 +221,12 @@ def test_keys_come_back_as_they_were_given() -> None:
     assert numbers.search(random_ids(2), top_k=1).keys.tolist() == [[-5], [2**40]]
 
 
-def test_senses_of_one_object_may_share_its_key() -> None:
+def test_modalities_of_one_object_may_share_its_key() -> None:
     index, ids = make_index(), random_ids(2)
     index.add(ids[:1], "image", keys=["object"])
     index.add(ids[1:], "audio", keys=["object"])
-    assert torch.equal(index.reconstruct(["object"], sense="audio"), index.reconstruct(["object"] * 2, "audio")[:1])
-    with pytest.raises(ValueError, match=r"keys: \['object'\] names several items; `sense` tells"):
+    assert torch.equal(index.reconstruct(["object"], modality="audio"), index.reconstruct(["object"] * 2, "audio")[:1])
+    with pytest.raises(ValueError, match=r"keys: \['object'\] names several items; `modality` tells"):
         index.reconstruct(["object"])
 
 
@@ -244,13 +244,13 @@ def test_items_are_kept_in_as_few_pieces_as_needed() -> None:
 def test_a_saved_index_comes_back(backend: str, mmap: bool, keys: str | None, tmp_path: Path) -> None:
     index, queries = CodeIndex(make_codes(11), 6, backend), unit(4, 24)
     given: dict[str | None, Any] = {None: None, "integers": range(100, 125), "texts": [f"{n}.png" for n in range(25)]}
-    for seed, sense in enumerate(("image", "text")):
-        index.add(random_ids(25, num_codes=11, seed=seed), sense, given[keys])
+    for seed, modality in enumerate(("image", "text")):
+        index.add(random_ids(25, num_codes=11, seed=seed), modality, given[keys])
     index.save(tmp_path / "new" / "index")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["index"]
     back = CodeIndex.load(tmp_path / "new" / "index", mmap=mmap, backend=backend)
     assert len(back) == 50
-    assert back.senses == ["image", "text"]
+    assert back.modalities == ["image", "text"]
     for one, other in zip(index.search(queries, 20), back.search(queries, 20), strict=True):
         np.testing.assert_array_equal(one, other)
     assert isinstance(back._items.parts[0].codes, np.memmap) is mmap
@@ -289,16 +289,16 @@ def test_an_empty_index_can_be_saved_and_filled_later(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mmap", [True, False])
 def test_merged_shards_are_the_whole(backend: str, mmap: bool, tmp_path: Path) -> None:
     whole, one, other = (CodeIndex(make_codes(), 6, backend) for _ in range(3))
-    for shard, senses in ((one, ("text", "image")), (other, ("audio", "image"))):
-        for sense in senses:
+    for shard, modalities in ((one, ("text", "image")), (other, ("audio", "image"))):
+        for modality in modalities:
             ids = random_ids(30, seed=len(whole))
-            whole.add(ids, sense)
-            shard.add(ids, sense)
+            whole.add(ids, modality)
+            shard.add(ids, modality)
     other.save(tmp_path / "shard")
     one.search(unit(1, 24))
     one.merge(CodeIndex.load(tmp_path / "shard", mmap))
     assert len(one) == 120
-    assert one.senses == ["text", "image", "audio"]
+    assert one.modalities == ["text", "image", "audio"]
     queries = unit(5, 24)
     for found, expected in zip(one.search(queries, 50), whole.search(queries, 50), strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -330,10 +330,10 @@ def test_without_faiss_auto_searches_exactly_and_faiss_says_how_to_get_it(monkey
         make_index("faiss")
 
 
-def test_entries_are_all_items_with_their_senses_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_are_all_items_with_their_modalities_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code_index, "CHUNK", 4)
     entries = list(make_index(image=5, text=3).entries())
-    images = [entry for entry in entries if entry.sense == "image"]
+    images = [entry for entry in entries if entry.modality == "image"]
     np.testing.assert_array_equal(np.concatenate([entry.ids for entry in images]), random_ids(5))
     assert sorted(key for entry in entries for key in entry.keys.tolist()) == list(range(8))
 
@@ -346,31 +346,37 @@ def keys_of_two_kinds() -> None:
     make_index(image=2).add(random_ids(2), "image", keys=["a", "b"])
 
 
-def many_senses() -> None:
+def many_modalities() -> None:
     index = make_index()
     for number in range(257):
-        index.add(random_ids(1), f"sense {number}")
+        index.add(random_ids(1), f"modality {number}")
 
 
 BAD: dict[str, tuple[Callable[[], object], str]] = {
     "ids of other segments": (lambda: make_index().add(random_ids(2, 5), "image"), r"ids: .*\(2, 5\).*\(items, 6\)"),
     "an id outside the book": (lambda: make_index().add(random_ids(2) + 16, "image"), "ids: got values from 1"),
-    "no sense": (lambda: make_index().add(random_ids(2), ""), "sense: got ''"),
+    "no modality": (lambda: make_index().add(random_ids(2), ""), "modality: got ''"),
     "too few keys": (lambda: make_index().add(random_ids(2), "image", ["a"]), "keys: got 1 for 2 items"),
     "mixed keys": (lambda: make_index().add(random_ids(2), "image", ["a", 1]), "keys: got int, str; allowed"),
     "keys of another kind": (keys_of_two_kinds, "keys: got texts, and this index has numbers"),
     "a key of zeros": (lambda: make_index().add(random_ids(1), "image", ["a\0"]), "without zero characters"),
     "a key of 65 bits": (lambda: make_index().add(random_ids(1), "image", [2**64]), "keys: .* 64 bits"),
-    "257 senses": (many_senses, "sense: 'sense 256' is one more than the 256"),
+    "257 modalities": (many_modalities, "modality: 'modality 256' is one more than the 256"),
     "one query": (lambda: make_index(image=2).search(unit(24)), r"queries: .*\(24,\).*\(queries, 24\).*query\[None\]"),
     "queries of another width": (lambda: make_index(image=2).search(unit(1, 23)), r"queries: got shape \(1, 23\)"),
     "query ids outside the book": (lambda: make_index(image=2).search(random_ids(1) + 16), "queries: got values"),
     "a query of zeros": (lambda: make_index(image=2).search(torch.zeros(1, 24)), "queries: got NaN, .* zeros"),
     "a query of NaN": (lambda: make_index(image=2).search(unit(1, 24) * torch.nan), "queries: got NaN"),
     "no place": (lambda: make_index(image=2).search(unit(1, 24), top_k=0), "top_k: got 0"),
-    "unknown sense": (lambda: make_index(image=2).search(unit(1, 24), senses=["eeg"]), r"senses: .*eeg.*has image"),
-    "a word for senses": (lambda: make_index(image=2).search(unit(1, 24), senses="image"), "senses: got 'image'"),
-    "nothing to search": (search_of_nothing, "senses: got None; this index has no items"),
+    "unknown modality": (
+        lambda: make_index(image=2).search(unit(1, 24), modalities=["eeg"]),
+        r"modalities: .*eeg.*has image",
+    ),
+    "a word for modalities": (
+        lambda: make_index(image=2).search(unit(1, 24), modalities="image"),
+        "modalities: got 'image'",
+    ),
+    "nothing to search": (search_of_nothing, "modalities: got None; this index has no items"),
     "an unknown key": (lambda: make_index(image=2).reconstruct([1, 2]), r"keys: no item has \[2\]"),
     "a key of another type": (lambda: make_index(image=2).reconstruct(["a"]), r"keys: no item has \['a'\]"),
     "another codebook": (lambda: make_index().merge(CodeIndex(make_codes(spread=0.1), 6)), "other: has 6 segments"),
@@ -403,13 +409,21 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "cut book": (lambda path: cut(path / "codebook.safetensors"), ValueError, "codebook.safetensors: is no codebook"),
     "cut description": (lambda path: cut(path / "index.json"), ValueError, "index.json: is no JSON"),
     "another format": (lambda path: (path / "index.json").write_text("[]"), ValueError, "index.json: got None"),
-    "senses of others": (lambda path: np.save(path / "senses.npy", np.zeros(3)), ValueError, "senses.npy: has shape"),
-    "a sense too many": (
-        lambda path: np.save(path / "senses.npy", np.array([0, 9, 0, 0], np.uint8)),
+    "modalities of others": (
+        lambda path: np.save(path / "modalities.npy", np.zeros(3)),
         ValueError,
-        "senses.npy: holds sense 9 of 1",
+        "modalities.npy: has shape",
     ),
-    "senses as floats": (lambda path: np.save(path / "senses.npy", np.zeros(4)), ValueError, "float64, not uint8"),
+    "a modality too many": (
+        lambda path: np.save(path / "modalities.npy", np.array([0, 9, 0, 0], np.uint8)),
+        ValueError,
+        "modalities.npy: holds modality 9 of 1",
+    ),
+    "modalities as floats": (
+        lambda path: np.save(path / "modalities.npy", np.zeros(4)),
+        ValueError,
+        "float64, not uint8",
+    ),
     "empty codes": (lambda path: (path / "codes.npy").write_bytes(b""), ValueError, "codes.npy: is no array"),
     "no items": (
         lambda path: (path / "index.json").write_text('{"format": "codebind_hf.CodeIndex", "version": 1}'),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from codebind_hf.evaluation.embedding import EmbeddedSense, EmbeddedSet
+from codebind_hf.evaluation.embedding import EmbeddedModality, EmbeddedSet
 from codebind_hf.inference import code_index
 from codebind_hf.inference.code_index import CodeIndex
 from codebind_hf.inference.explain import explain_code
@@ -17,11 +17,11 @@ AUDIO = torch.tensor([[2, 1, 2], [3, 3, 3]])
 
 def make_set() -> EmbeddedSet:
     embeds = torch.zeros(3, 6)
-    senses = {
-        "image": EmbeddedSense(torch.tensor([0, 1, 2]), embeds, embeds, shared_codes=IMAGE),
-        "audio": EmbeddedSense(torch.tensor([0, 2]), embeds[:2], embeds[:2], shared_codes=AUDIO),
+    modalities = {
+        "image": EmbeddedModality(torch.tensor([0, 1, 2]), embeds, embeds, shared_codes=IMAGE),
+        "audio": EmbeddedModality(torch.tensor([0, 2]), embeds[:2], embeds[:2], shared_codes=AUDIO),
     }
-    return EmbeddedSet(senses, ["first", "second", None], [None] * 3, [{}] * 3)
+    return EmbeddedSet(modalities, ["first", "second", None], [None] * 3, [{}] * 3)
 
 
 def make_index() -> CodeIndex:
@@ -52,9 +52,9 @@ def test_an_index_tells_the_same_as_the_set(monkeypatch: pytest.MonkeyPatch) -> 
     for code in range(4):
         of_set, of_index = explain_code(make_set(), code), explain_code(make_index(), code)
         assert of_set.keys() == of_index.keys()
-        for sense, use in of_set.items():
+        for modality, use in of_set.items():
             names = ["third" if key == 2 else key for key in use.examples]
-            other = of_index[sense]
+            other = of_index[modality]
             assert (use.count, use.share, use.items, names) == (other.count, other.share, other.items, other.examples)
             np.testing.assert_array_equal(use.by_segment, other.by_segment)
 

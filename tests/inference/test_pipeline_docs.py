@@ -41,29 +41,40 @@ def test_the_blocks_of_the_page_run(checkpoint: Path, tmp_path: Path, monkeypatc
     assert [vector.shape for vector in names["vectors"]] == [(24,)] * 2
     assert set(names["found"]) == {"embedding", "codes"}
     assert len(names["best"]) == 3
-    assert {match["sense"] for match in names["best_sounds"]} == {"audio"}
+    assert {match["modality"] for match in names["best_sounds"]} == {"audio"}
 
 
 def test_the_example_names_finds_and_shares(tmp_path: Path) -> None:
-    senses = ["text", "image", "depth", "eeg"]
-    model, processor = build(Recipe(), senses, NineSenses("test", num_rows=4).class_names)
+    modalities = ["text", "image", "depth", "eeg"]
+    model, processor = build(Recipe(), modalities, NineSenses("test", num_rows=4).class_names)
     save(model, processor, tmp_path / "checkpoint")
     command = [sys.executable, ROOT / "examples" / "pipelines.py", "--checkpoint", tmp_path / "checkpoint"]
-    command += ["--num_items", "12", "--batch_size", "5", "--senses", "depth,eeg", "--output_dir", tmp_path / "shared"]
+    command += [
+        "--num_items",
+        "12",
+        "--batch_size",
+        "5",
+        "--modalities",
+        "depth,eeg",
+        "--output_dir",
+        tmp_path / "shared",
+    ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(map(str, command), env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"^(\w+) +named +[\d.]+%   picture among 10 of 12: +[\d.]+%$", done.stdout, re.M) == senses[2:]
+    assert (
+        re.findall(r"^(\w+) +named +[\d.]+%   picture among 10 of 12: +[\d.]+%$", done.stdout, re.M) == modalities[2:]
+    )
     assert (tmp_path / "shared" / "pipelines_codebind.py").exists()
 
 
-def test_the_example_refuses_senses_that_are_not_there() -> None:
+def test_the_example_refuses_modalities_that_are_not_there() -> None:
     specification = importlib.util.spec_from_file_location("example", ROOT / "examples" / "pipelines.py")
     assert specification is not None
     assert specification.loader is not None
     example = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(example)
     rows = NineSenses("test", num_rows=1)
-    assert example.senses_of(None, ("text", "image", "eeg", "imu", "depth"), rows) == ["depth", "eeg"]
-    with pytest.raises(SystemExit, match="--senses: got audio; checkpoint and data have depth, eeg."):
-        example.senses_of("depth, audio", ("text", "image", "eeg", "depth"), rows)
+    assert example.modalities_of(None, ("text", "image", "eeg", "imu", "depth"), rows) == ["depth", "eeg"]
+    with pytest.raises(SystemExit, match="--modalities: got audio; checkpoint and data have depth, eeg."):
+        example.modalities_of("depth, audio", ("text", "image", "eeg", "depth"), rows)

@@ -20,11 +20,12 @@ from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.evaluation import class_embeddings
 from codebind_hf.inference import Audio, Depth, Sensor
 from codebind_hf.inference.pipelines import register_pipelines
-from codebind_hf.model.pipeline_inputs import Gallery
-from codebind_hf.model.pipelines_codebind import PIPELINES, SensorClassificationPipeline
+from codebind_hf.processing.arguments import argument_of
+from codebind_hf.processing.pipeline_inputs import Gallery
+from codebind_hf.processing.pipelines_codebind import PIPELINES, SensorClassificationPipeline
 
 
-SENSES = ["text", "image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg", "imu", "radar"]
+NAMES = ["text", "image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg", "imu", "radar"]
 TEMPLATES = ["a photo of {}.", "this is a photo of {}.", "{}"]
 CLASSIFY, EMBED, RETRIEVE = PIPELINES
 
@@ -50,28 +51,28 @@ def retrieve(make: Callable[..., Pipeline]) -> Pipeline:
 
 
 def by_hand(
-    model: CodeBindModel, processor: CodeBindProcessor, sense: str, value: Any, quantize: bool = True
+    model: CodeBindModel, processor: CodeBindProcessor, modality: str, value: Any, quantize: bool = True
 ) -> Tensor:
     """The embedding of one item, from processor and model alone."""
     with torch.no_grad():
-        inputs = processor(**{model.config.modality(sense).argument: [value]})
-        return model(**inputs, quantize=quantize).embeds[sense][0]
+        inputs = processor(**{argument_of(modality): [value]})
+        return model(**inputs, quantize=quantize).embeds[modality][0]
 
 
-def mixed(count: int = len(SENSES)) -> list[dict[str, Any]]:
-    return [{SENSES[index % len(SENSES)]: item(SENSES[index % len(SENSES)], index)} for index in range(count)]
+def mixed(count: int = len(NAMES)) -> list[dict[str, Any]]:
+    return [{NAMES[index % len(NAMES)]: item(NAMES[index % len(NAMES)], index)} for index in range(count)]
 
 
 # Classification
 
 
-@pytest.mark.parametrize("sense", SENSES)
+@pytest.mark.parametrize("modality", NAMES)
 def test_scores_are_the_softmax_of_scaled_cosines_with_the_mean_prompts(
-    classify: Pipeline, model: CodeBindModel, processor: CodeBindProcessor, sense: str
+    classify: Pipeline, model: CodeBindModel, processor: CodeBindProcessor, modality: str
 ) -> None:
-    value = item(sense, 4)
-    results = classify(value, WORDS, modality=sense, hypothesis_template=TEMPLATES)
-    query = by_hand(model, processor, sense, value)
+    value = item(modality, 4)
+    results = classify(value, WORDS, modality=modality, hypothesis_template=TEMPLATES)
+    query = by_hand(model, processor, modality, value)
     scores = {}
     for word in WORDS:
         texts = [by_hand(model, processor, "text", template.replace("{}", word)) for template in TEMPLATES]
@@ -93,8 +94,8 @@ def test_classes_are_those_of_the_evaluation(
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 50])
-def test_batches_of_mixed_senses_keep_their_order(classify: Pipeline, batch_size: int) -> None:
-    """13 items of 11 senses: the last batch is short, and senses repeat."""
+def test_batches_of_mixed_modalities_keep_their_order(classify: Pipeline, batch_size: int) -> None:
+    """13 items of 11 modalities: the last batch is short, and modalities repeat."""
     items = mixed(13)
     together = classify(items, WORDS, batch_size=batch_size)
     for one, found in zip(items, together, strict=True):
@@ -140,16 +141,16 @@ def test_keywords_of_the_processor_reach_it(classify: Pipeline) -> None:
     assert [entry["score"] for entry in found] == pytest.approx([entry["score"] for entry in expected], abs=1e-5)
 
 
-def test_a_wrapper_brings_its_sense_and_its_options(make: Callable[..., Pipeline], embed: Pipeline) -> None:
+def test_a_wrapper_brings_its_modality_and_its_options(make: Callable[..., Pipeline], embed: Pipeline) -> None:
     millimetres = (item("depth") * 1000).round().astype(np.uint16)
     wrapped, sound, radar = Depth(millimetres, unit="mm"), item("audio"), item("radar")
     expected = embed(millimetres, modality="depth", processor_kwargs={"depth_unit": "mm"})
     for found in (embed(wrapped), embed(wrapped, processor_kwargs={"depth_kwargs": {"depth_unit": "m"}})):
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(embed(Audio(sound["array"], sampling_rate=16000)), embed({"audio": sound}))
-    np.testing.assert_array_equal(embed(Sensor(radar, sense="radar")), embed({"radar": radar}))
+    np.testing.assert_array_equal(embed(Sensor(radar, modality="radar")), embed({"radar": radar}))
     best = make(RETRIEVE, gallery=["a ring", wrapped])({"depth": wrapped})[0]
-    assert best == {"index": 1, "score": pytest.approx(1, abs=1e-6), "sense": "depth"}
+    assert best == {"index": 1, "score": pytest.approx(1, abs=1e-6), "modality": "depth"}
     with pytest.raises(ValueError, match="item: got 'depth'; allowed: 'audio'"):
         embed(wrapped, modality="audio")
     with pytest.raises(ValueError, match="audio: got an item of 'depth'"):
@@ -223,7 +224,7 @@ def test_strings_and_paths_are_what_they_are_to_encode(embed: Pipeline, tmp_path
         embed("https://example.org/a.png")
 
 
-def test_a_row_of_many_senses_gives_up_the_one_asked_for(embed: Pipeline) -> None:
+def test_a_row_of_many_modalities_gives_up_the_one_asked_for(embed: Pipeline) -> None:
     row = {"text": "a ring", "imu": item("imu"), "label": "a ring"}
     np.testing.assert_array_equal(embed(row, modality="imu"), embed({"imu": item("imu")}))
     sound = item("audio")
@@ -239,16 +240,16 @@ def test_embeddings_are_those_of_the_model(
 ) -> None:
     found = embed(mixed(), quantize=quantize, batch_size=4)
     for one, embedding in zip(mixed(), found, strict=True):
-        ((sense, value),) = one.items()
-        expected = by_hand(model, processor, sense, value, quantize)
+        ((modality, value),) = one.items()
+        expected = by_hand(model, processor, modality, value, quantize)
         torch.testing.assert_close(torch.from_numpy(embedding), expected, rtol=1e-5, atol=1e-5)
         assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
 
 
 def test_codes_give_the_embedding_back(embed: Pipeline, model: CodeBindModel) -> None:
     for one, found in zip(mixed(), embed(mixed(), return_codes=True, output="torch", batch_size=3), strict=True):
-        ((sense, _),) = one.items()
-        embedding = model.codes_to_embeds(found["codes"][None], modality=sense, part="shared")[0]
+        ((modality, _),) = one.items()
+        embedding = model.codes_to_embeds(found["codes"][None], modality=modality, part="shared")[0]
         torch.testing.assert_close(embedding, found["embedding"])
 
 
@@ -291,7 +292,7 @@ def test_a_checkpoint_without_text_embeds_what_it_has(tmp_path: Path) -> None:
         EMBED, model=tiny_model(config), processor=CodeBindProcessor.from_model_config(config, None), device="cpu"
     )
     assert len(pipe([{"imu": item("imu")}, {"eeg": item("eeg")}], batch_size=2)) == 2
-    with pytest.raises(ValueError, match="item: got str .*; allowed: a sense among eeg, imu"):
+    with pytest.raises(ValueError, match="item: got str .*; allowed: a modality among eeg, imu"):
         pipe("a ring")
 
 
@@ -308,7 +309,7 @@ def test_the_closest_items_come_first_with_their_cosines(retrieve: Pipeline, emb
         order = np.argsort(-cosines, kind="stable")[:7]
         assert [entry["index"] for entry in found] == order.tolist()
         assert [entry["score"] for entry in found] == pytest.approx(cosines[order].tolist(), abs=1e-5)
-        assert [entry["sense"] for entry in found] == [next(iter(gallery[index])) for index in order]
+        assert [entry["modality"] for entry in found] == [next(iter(gallery[index])) for index in order]
 
 
 def test_of_equal_items_the_first_comes_first(retrieve: Pipeline, embed: Pipeline) -> None:
@@ -342,7 +343,7 @@ def test_galleries_of_every_form_give_the_same(retrieve: Any, embed: Pipeline) -
     values = [item("image", seed) for seed in range(4)]
     expected = retrieve("a ring", gallery=values)
     vectors = np.stack(embed(values))
-    without_sense = [{name: entry[name] for name in ("index", "score")} for entry in expected]
+    without_modality = [{name: entry[name] for name in ("index", "score")} for entry in expected]
 
     def close(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> bool:
         return [pytest.approx(entry, abs=1e-6) for entry in wanted] == found
@@ -351,22 +352,22 @@ def test_galleries_of_every_form_give_the_same(retrieve: Any, embed: Pipeline) -
     assert retrieve("a ring", gallery=(value for value in values)) == expected
     assert retrieve("a ring", gallery=retrieve.embed_gallery(values, batch_size=3)) == expected
     assert retrieve("a ring", gallery=[{"image": value} for value in values]) == expected
-    assert close(retrieve("a ring", gallery=vectors), without_sense)
-    assert close(retrieve("a ring", gallery=torch.from_numpy(vectors) * 3), without_sense)
+    assert close(retrieve("a ring", gallery=vectors), without_modality)
+    assert close(retrieve("a ring", gallery=torch.from_numpy(vectors) * 3), without_modality)
     assert close(retrieve("a ring", gallery=vectors, gallery_modality="image"), expected)
     assert close(retrieve("a ring", gallery={"image": vectors}), expected)
 
 
-def test_a_gallery_by_sense_is_searched_as_one_or_in_part(retrieve: Pipeline) -> None:
-    gallery = {sense: [item(sense, seed) for seed in range(3)] for sense in ("image", "radar", "audio")}
+def test_a_gallery_by_modality_is_searched_as_one_or_in_part(retrieve: Pipeline) -> None:
+    gallery = {modality: [item(modality, seed) for seed in range(3)] for modality in ("image", "radar", "audio")}
     everything = retrieve("a ring", gallery=gallery, top_k=9)
-    assert sorted((entry["sense"], entry["index"]) for entry in everything) == [
-        (sense, index) for sense in ("audio", "image", "radar") for index in range(3)
+    assert sorted((entry["modality"], entry["index"]) for entry in everything) == [
+        (modality, index) for modality in ("audio", "image", "radar") for index in range(3)
     ]
-    part = retrieve("a ring", gallery=gallery, senses=["radar", "audio"], top_k=50)
-    assert part == [entry for entry in everything if entry["sense"] != "image"]
-    assert retrieve("a ring", gallery=gallery, senses="radar", top_k=1) == [
-        next(entry for entry in everything if entry["sense"] == "radar")
+    part = retrieve("a ring", gallery=gallery, modalities=["radar", "audio"], top_k=50)
+    assert part == [entry for entry in everything if entry["modality"] != "image"]
+    assert retrieve("a ring", gallery=gallery, modalities="radar", top_k=1) == [
+        next(entry for entry in everything if entry["modality"] == "radar")
     ]
 
 
@@ -376,7 +377,7 @@ def test_a_gallery_given_at_construction_is_embedded_once(
     values = [item("tactile", seed) for seed in range(3)]
     pipe = make(RETRIEVE, gallery=values, gallery_modality="tactile", quantize=False, top_k=2)
     monkeypatch.setattr(type(pipe), "embed_gallery", lambda *given: pytest.fail("embedded again"))
-    expected = [{"index": 1, "score": pytest.approx(1, abs=1e-5), "sense": "tactile"}]
+    expected = [{"index": 1, "score": pytest.approx(1, abs=1e-5), "modality": "tactile"}]
     assert pipe(item("tactile", 1), modality="tactile", top_k=1) == expected
     assert len(pipe(["a ring", "a bell"])) == 2
 
@@ -405,8 +406,8 @@ def test_a_gallery_given_at_construction_is_embedded_once(
         (EMBED, "a ring", {"output": "tensorflow"}, "output: got 'tensorflow'; allowed: 'numpy', 'torch', 'list'"),
         (EMBED, "a ring", {"processor_kwargs": "mm"}, "processor_kwargs: got str"),
         (EMBED, [], {}, "inputs: got an empty list"),
-        (EMBED, np.ones((5, 5)), {}, r"item: got ndarray of shape \(5, 5\).*may be of any sense.*Fix: name it"),
-        (EMBED, {"smell": 3}, {}, "item: got a dictionary with keys 'smell'; allowed: one sense among text"),
+        (EMBED, np.ones((5, 5)), {}, r"item: got ndarray of shape \(5, 5\).*may be of any modality.*Fix: name it"),
+        (EMBED, {"smell": 3}, {}, "item: got a dictionary with keys 'smell'; allowed: one modality among text"),
         (EMBED, {}, {}, r"item: got a dictionary with keys \(none\)"),
         (EMBED, {"text": "a", "eeg": [[1.0]]}, {}, "item: got text and eeg in one item.*Fix: pass modality="),
         (EMBED, [{"text": "a"}, {"depth": np.full((3, 3), np.nan)}], {}, r"inputs\[1\]: depth\[0\]: got 9 NaN"),
@@ -419,8 +420,8 @@ def test_a_gallery_given_at_construction_is_embedded_once(
         (RETRIEVE, "a ring", {"gallery": np.full((2, 24), np.inf)}, "gallery: got 48 NaN or infinite"),
         (RETRIEVE, "a ring", {"gallery": {"smell": ["a"]}}, "gallery: got 'smell'"),
         (RETRIEVE, "a ring", {"gallery": ["a", {"eeg": 3}]}, r"gallery\[1\]: eeg\[0\]: got"),
-        (RETRIEVE, "a ring", {"gallery": ["a"], "senses": ["eeg"]}, "senses: got 'eeg'; allowed: 'text'"),
-        (RETRIEVE, "a ring", {"gallery": ["a"], "senses": []}, "senses: got an empty list"),
+        (RETRIEVE, "a ring", {"gallery": ["a"], "modalities": ["eeg"]}, "modalities: got 'eeg'; allowed: 'text'"),
+        (RETRIEVE, "a ring", {"gallery": ["a"], "modalities": []}, "modalities: got an empty list"),
         (RETRIEVE, "a ring", {"gallery": ["a"], "top_k": 2.5}, "top_k: got 2.5"),
         (RETRIEVE, "a ring", {"gallery": ["a"], "gallery_modality": "smell"}, "gallery_modality: got 'smell'"),
     ],

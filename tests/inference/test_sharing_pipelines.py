@@ -16,7 +16,7 @@ from transformers import pipeline
 from transformers.utils import hub
 
 from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
-from codebind_hf.model.pipelines_codebind import PIPELINES
+from codebind_hf.processing.pipelines_codebind import PIPELINES
 
 
 CLASSIFY, EMBED, RETRIEVE = PIPELINES
@@ -79,8 +79,8 @@ def shared(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Simple
     (guard / "sitecustomize.py").write_text(GUARD)
     work = home / "work"
     work.mkdir()
-    for sense in ("depth", "radar"):
-        np.save(work / f"{sense}.npy", item(sense))
+    for modality in ("depth", "radar"):
+        np.save(work / f"{modality}.npy", item(modality))
     (work / "stranger.py").write_text(STRANGER)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {

@@ -13,21 +13,21 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer, pipeline
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
-from codebind_hf.model.feature_extraction_codebind import CodeBindAudioFeatureExtractor
-from codebind_hf.model.image_processing_codebind import CodeBindImageProcessor
-from codebind_hf.model.outputs import BySense
+from codebind_hf.model.outputs import ByModality
+from codebind_hf.processing.feature_extraction_codebind import CodeBindAudioFeatureExtractor
+from codebind_hf.processing.image_processing_codebind import CodeBindImageProcessor
 
 
 TASKS = ["zero-shot-image-classification", "zero-shot-audio-classification", "image-feature-extraction"]
 
 
 def expected_scores(
-    model: CodeBindModel, processor: CodeBindProcessor, sense: str, value: Any, template: str
+    model: CodeBindModel, processor: CodeBindProcessor, modality: str, value: Any, template: str
 ) -> dict[str, float]:
-    """Softmax of scale * cosine, one sense at a time."""
-    argument = {"image": "images", "audio": "audio"}[sense]
+    """Softmax of scale * cosine, one modality at a time."""
+    argument = {"image": "images", "audio": "audio"}[modality]
     with torch.no_grad():
-        found = model(**processor(**{argument: [value]})).embeds[sense][0]
+        found = model(**processor(**{argument: [value]})).embeds[modality][0]
         texts = model(**processor(text=[template.format(word) for word in WORDS])).embeds["text"]
         scores = (model.logit_scale() * (texts @ found)).softmax(0)
     return dict(zip(WORDS, scores.tolist(), strict=True))
@@ -150,7 +150,7 @@ def test_token_types_are_ignored_and_padding_changes_nothing(
     torch.testing.assert_close(first, second)
 
 
-def test_only_one_sense_has_a_pooled_output(model: CodeBindModel, processor: CodeBindProcessor) -> None:
+def test_only_one_modality_has_a_pooled_output(model: CodeBindModel, processor: CodeBindProcessor) -> None:
     one = model(**processor(images=item("image")))
     two = model(**processor(images=item("image"), text="a ring"))
     assert torch.equal(one.pooler_output, one.embeds["image"])
@@ -159,8 +159,8 @@ def test_only_one_sense_has_a_pooled_output(model: CodeBindModel, processor: Cod
     assert two.last_hidden_state is None
 
 
-def test_fields_by_sense_are_dictionaries_with_the_names_of_senses() -> None:
-    fields = BySense({"image": torch.ones(2), "text": torch.zeros(2)})
+def test_fields_by_modality_are_dictionaries_with_the_names_of_modalities() -> None:
+    fields = ByModality({"image": torch.ones(2), "text": torch.zeros(2)})
     assert list(fields) == ["image", "text"]
     assert fields == {"image": fields["image"], "text": fields["text"]}
     assert fields.get("audio") is None

@@ -10,7 +10,7 @@ import torch
 from common import CodeBindModel, small_config, tiny_inputs, tiny_model
 
 
-SENSES = ("text", "image", "video", "audio", "thermal", "point_cloud", "eeg")
+NAMES = ("text", "image", "video", "audio", "thermal", "point_cloud", "eeg")
 INTEGERS = torch.ones(2, 5, 33, dtype=torch.long)
 IDS = torch.tensor([[5, 6, 1], [7, 1, 2]])
 EEG = torch.zeros(2, 5, 33)
@@ -22,7 +22,7 @@ POINTS = torch.zeros(2, 40, 3)
 
 @pytest.fixture(scope="module")
 def model() -> CodeBindModel:
-    return tiny_model(small_config(*SENSES))
+    return tiny_model(small_config(*NAMES))
 
 
 def positions(*values: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ FORWARD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing but a mask": ({"attention_mask": torch.ones(2, 3)}, "forward: got no input"),
     "everything None": ({"input_ids": None, "eeg_values": None}, "forward: got no input"),
     "unknown keyword": ({"radar_values": EEG}, "radar_values: this checkpoint does not take it; it takes input_ids"),
-    "sense of another checkpoint": ({"depth_values": EEG}, "depth_values: this checkpoint does not take it"),
+    "modality of another checkpoint": ({"depth_values": EEG}, "depth_values: this checkpoint does not take it"),
     "list": ({"eeg_values": [[0.0]]}, "eeg_values: got list; expected a torch.Tensor"),
     "array": ({"eeg_values": EEG.numpy()}, "eeg_values: got ndarray; expected a torch.Tensor"),
     "integers": ({"eeg_values": INTEGERS}, "eeg_values: got dtype torch.int64; expected floating point"),
@@ -95,7 +95,7 @@ FORWARD: dict[str, tuple[dict[str, Any], str]] = {
         {"eeg_values": EEG, "input_ids": IDS[:1], "return_loss": True},
         "return_loss: the modalities have different batch sizes .*'text': 1, 'eeg': 2.*rows=",
     ),
-    "rows without a sense": (
+    "rows without a modality": (
         {"eeg_values": EEG, "input_ids": IDS, "return_loss": True, "rows": {"text": positions(0, 1)}},
         "rows: got none positions for eeg, which has 2 samples",
     ),
@@ -119,11 +119,11 @@ FORWARD: dict[str, tuple[dict[str, Any], str]] = {
             "return_loss": True,
             "rows": {"text": positions(0, 1), "eeg": positions(2, 3)},
         },
-        "return_loss: the batch has text, eeg and no two senses to align",
+        "return_loss: the batch has text, eeg and no two modalities to align",
     ),
-    "loss of one sense": (
+    "loss of one modality": (
         {"eeg_values": EEG, "return_loss": True},
-        "return_loss: the batch has eeg and no two senses",
+        "return_loss: the batch has eeg and no two modalities",
     ),
 }
 
@@ -138,11 +138,11 @@ def test_forward_refuses_bad_input(model: CodeBindModel, case: str) -> None:
 # name: (call, pattern of the message)
 CALLS: dict[str, tuple[Callable[[CodeBindModel], Any], str]] = {
     "features of nothing known": (lambda m: m.get_features("smell", EEG), "unknown modality 'smell'; known: text"),
-    "features of an absent sense": (lambda m: m.get_imu_features(EEG), "modality: 'imu' is not in this checkpoint"),
+    "features of an absent modality": (lambda m: m.get_imu_features(EEG), "modality: 'imu' is not in this checkpoint"),
     "features of a wrong shape": (lambda m: m.get_eeg_features(EEG.mT), r"eeg_values: got shape \(2, 33, 5\)"),
     "features of a wrong text": (lambda m: m.get_text_features(IDS + 45), "input_ids: got ids from 46"),
     "codes of nothing known": (lambda m: m.codes_to_embeds(IDS, "smell"), "unknown modality 'smell'"),
-    "codes of an absent sense": (
+    "codes of an absent modality": (
         lambda m: m.codes_to_embeds(torch.zeros(1, 5).long(), "imu", "specific"),
         "modality: 'imu' is not in this checkpoint, which has text, image",
     ),
@@ -177,15 +177,15 @@ CALLS: dict[str, tuple[Callable[[CodeBindModel], Any], str]] = {
     "encode nothing": (lambda m: m.encode([], None), "items: got nothing; expected one value or more"),
     "encode a number": (
         lambda m: m.encode([3], None),
-        r"items\[0\]: got int; allowed: an item whose sense is known.*a wrapper such as Depth",
+        r"items\[0\]: got int; allowed: an item whose modality is known.*a wrapper such as Depth",
     ),
-    "encode two senses at once": (lambda m: m.encode([{"text": "a", "eeg": 1}], None), r"items\[0\]: got dict"),
-    "encode an absent sense": (lambda m: m.encode({"imu": [1]}, None), "items: 'imu' is not in this checkpoint"),
-    "encode a sense without items": (
+    "encode two modalities at once": (lambda m: m.encode([{"text": "a", "eeg": 1}], None), r"items\[0\]: got dict"),
+    "encode an absent modality": (lambda m: m.encode({"imu": [1]}, None), "items: 'imu' is not in this checkpoint"),
+    "encode a modality without items": (
         lambda m: m.encode({"eeg": []}, None),
         r"items\['eeg'\]: got nothing; expected one value",
     ),
-    "encode a sense with one text": (lambda m: m.encode({"text": "a"}, None), r"items\['text'\]: expected a list"),
+    "encode a modality with one text": (lambda m: m.encode({"text": "a"}, None), r"items\['text'\]: expected a list"),
 }
 
 

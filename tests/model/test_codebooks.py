@@ -390,7 +390,7 @@ def test_an_update_moves_exactly_the_books_that_were_used() -> None:
     assert books.shared.num_updates == books.specific["depth"].num_updates == 1
 
 
-def test_all_senses_move_the_shared_book_in_one_step() -> None:
+def test_all_modalities_move_the_shared_book_in_one_step() -> None:
     books, apart = make_books(restart_codes=False), make_books(restart_codes=False)
     parts = [torch.randn(5, 24), torch.randn(3, 24)]
     quantized = [books.quantize("shared", name, x) for name, x in zip(("text", "vision"), parts, strict=True)]

@@ -171,7 +171,7 @@ def test_the_whole_forward_pass_exports_saves_and_loads() -> None:
     assert torch.equal(found.logits_per_eeg, expected.logits_per_eeg)
 
 
-def test_a_sense_that_was_added_compiles_and_exports() -> None:
+def test_a_modality_that_was_added_compiles_and_exports() -> None:
     model = tiny_model(small_config("text", "image"))
     fields = tiny_config().eeg_config.to_dict()
     kept = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels")

@@ -156,7 +156,7 @@ REFUSED: dict[str, tuple[type, dict[str, Any], str]] = {
     ),
     "end token outside": (CodeBindTextConfig, {"vocab_size": 50, "eos_token_id": 50}, "eos_token_id"),
     "decoder heads": (CodeBindDecoderConfig, {"hidden_size": 12}, "num_attention_heads: got 8, which does not divide"),
-    "decoder width of a sense": (
+    "decoder width of a modality": (
         CodeBindConfig,
         {"eeg_config": {"decoder_hidden_size": 12}, "decoder_config": {}},
         "num_attention_heads: got 8, which does not divide hidden_size=12",
@@ -243,7 +243,7 @@ def test_a_preset_builds(name: str) -> None:
         assert set(CodeBindModel(config).encoders) == set(config.encoder_configs)
 
 
-def test_tiny_has_every_sense() -> None:
+def test_tiny_has_every_modality() -> None:
     assert CodeBindConfig.from_preset("tiny").modality_names == tuple(MODALITIES)
 
 
@@ -313,7 +313,7 @@ def test_grid_and_tokens_follow_sizes_and_strides() -> None:
 # Subsets
 
 
-def test_a_subset_keeps_the_encoders_its_senses_need() -> None:
+def test_a_subset_keeps_the_encoders_its_modalities_need() -> None:
     config = tiny_config(added_encoders={"radar": RADAR})
     assert config.restricted_to(["video"]).modality_names == ("image", "video")
     assert config.restricted_to(iter(["radar", "text"])).modality_names == ("text", "radar")
@@ -322,7 +322,7 @@ def test_a_subset_keeps_the_encoders_its_senses_need() -> None:
 
 
 @pytest.mark.parametrize(
-    ("senses", "message"),
+    ("modalities", "message"),
     [
         (["smell"], "modalities: unknown modality 'smell'; known: text, .*add_modality"),
         (["vision"], "modalities: unknown modality 'vision'"),
@@ -331,13 +331,13 @@ def test_a_subset_keeps_the_encoders_its_senses_need() -> None:
         ("eeg", "modalities: got the text 'eeg'; .*list"),
     ],
 )
-def test_a_subset_with_an_unknown_sense_is_refused(senses: Any, message: str) -> None:
+def test_a_subset_with_an_unknown_modality_is_refused(modalities: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        small_config("text", "eeg").restricted_to(senses)
+        small_config("text", "eeg").restricted_to(modalities)
 
 
 def test_modalities_have_distinct_names_at_every_edge() -> None:
-    for field in ("name", "tensor", "argument"):
+    for field in ("name", "tensor"):
         values = [getattr(modality, field) for modality in MODALITIES.values()]
         assert len(set(values)) == len(values)
     assert modality_named("radar", ("radar",)) == added_modality("radar")

@@ -8,12 +8,12 @@ from codebind_hf.model.losses import code_uniformity
 
 
 STEPS = 25
-SENSES = ("text", "image", "depth")
+NAMES = ("text", "image", "depth")
 
 
 def values_while_training(term: str, **overrides: object) -> list[float]:
     """The term before every step of SGD on it alone; codebooks stay, so that only gradients can move it."""
-    config = small_config(*SENSES, loss_weights={"align": 0.0, term: 1.0}, code_temperature=0.1, **overrides)
+    config = small_config(*NAMES, loss_weights={"align": 0.0, term: 1.0}, code_temperature=0.1, **overrides)
     model = tiny_model(config).train()
     for book in (model.codebooks.shared, *model.codebooks.specific.values()):
         book.frozen = True
@@ -44,7 +44,7 @@ def test_the_released_term_alone_changes_nothing(term: str) -> None:
 def spread_after_training(weight: float) -> float:
     """How close the shared codes lie after some steps in which data moves them too; lower is more even."""
     config = small_config(
-        *SENSES, loss_weights={"align": 0.0, "cuni": weight}, codebook_spread_rate=0.05, restart_codes=False
+        *NAMES, loss_weights={"align": 0.0, "cuni": weight}, codebook_spread_rate=0.05, restart_codes=False
     )
     model = tiny_model(config).train()
     for seed in range(STEPS):

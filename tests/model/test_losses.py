@@ -338,7 +338,7 @@ def test_code_matching_has_two_different_directions() -> None:
     assert float(forward) != pytest.approx(float(losses.code_matching(other(), anchor(), codes())), abs=1e-4)
 
 
-def test_code_matching_makes_the_two_senses_agree() -> None:
+def test_code_matching_makes_the_two_modalities_agree() -> None:
     a, b, book = anchor().requires_grad_(), other(), codes()
     for _ in range(60):
         (gradient,) = torch.autograd.grad(losses.code_matching(a, b, book, 0.1), a)

@@ -18,8 +18,8 @@ from codebind_hf.model.configuration_codebind import CodeBindConfig
 
 
 STEPS = 10
-SENSES = ("text", "image", "audio", "depth", "eeg")
-# Which rows of the whole batch have which sense; no row has all, and one sense is in a single row.
+NAMES = ("text", "image", "audio", "depth", "eeg")
+# Which rows of the whole batch have which modality; no row has all, and one modality is in a single row.
 ROWS = {
     "text": [0, 1, 2, 3, 5],
     "image": [0, 1, 2, 4, 5],
@@ -30,17 +30,17 @@ ROWS = {
 # Rows of each process. Of the last two, one process lacks depth or audio, and one has neither text nor EEG.
 SPLITS = {
     "even": ([0, 1, 2], [3, 4, 5]),
-    "one lacks senses": ([1, 2, 3], [0, 4, 5]),
+    "one lacks modalities": ([1, 2, 3], [0, 4, 5]),
     "three": ([0, 1], [4], [2, 3, 5]),
     # Sharded models gather the weights of a tower when it runs, so every process must run the same ones.
-    "same senses": ([1], [2]),
+    "same modalities": ([1], [2]),
 }
 
 
 def config() -> CodeBindConfig:
     return tiny_config(
         specific_dim=24, align_on="codes", loss_weights={**dict.fromkeys(ALL_TERMS, 0.3), "align": 1.0, "commit": 0.5}
-    ).restricted_to(SENSES)
+    ).restricted_to(NAMES)
 
 
 def batch(of: CodeBindConfig, step: int, chosen: list[int]) -> dict[str, Any]:
@@ -113,9 +113,9 @@ def work(rank: int, port: int, parallel: str, split: str, frozen: tuple[str, ...
     ("parallel", "split", "frozen", "micro"),
     [
         pytest.param("ddp", "even", (), 1, id="two"),
-        pytest.param("ddp", "one lacks senses", (), 2, id="two-accumulating"),
+        pytest.param("ddp", "one lacks modalities", (), 2, id="two-accumulating"),
         pytest.param("ddp", "three", ("text", "vision"), 1, id="three-with-frozen-bridges"),
-        pytest.param("fsdp", "same senses", (), 1, id="two-sharded"),
+        pytest.param("fsdp", "same modalities", (), 1, id="two-sharded"),
     ],
 )
 def test_several_processes_train_as_one(

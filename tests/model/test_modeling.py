@@ -1,4 +1,4 @@
-"""The model as a whole: outputs, batches, modes, clips, gradient checkpointing, added senses."""
+"""The model as a whole: outputs, batches, modes, clips, gradient checkpointing, added modalities."""
 
 import copy
 import inspect
@@ -27,7 +27,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.outputs import CodeBindOutput
 
 
-SENSES = tuple(MODALITIES)
+NAMES = tuple(MODALITIES)
 RADAR = {"num_channels": 2, "input_size": [10], "patch_size": [5], "hidden_size": 16, "num_attention_heads": 2}
 ALL_WEIGHTS = dict.fromkeys(ALL_TERMS, 1.0)
 
@@ -57,14 +57,14 @@ def embeds_of(output: CodeBindOutput) -> dict[str, Tensor]:
 # Outputs
 
 
-def test_every_sense_has_every_output(output: CodeBindOutput) -> None:
-    assert tuple(output.embeds) == tuple(output.continuous_embeds) == tuple(output.codes) == SENSES
-    assert tuple(output.specific_embeds) == tuple(output.continuous_specific_embeds) == SENSES[1:]
-    assert tuple(output.logits) == tuple(output.reconstructions) == tuple(output.reconstruction_targets) == SENSES[1:]
-    assert tuple(output.hidden_states) == SENSES
+def test_every_modality_has_every_output(output: CodeBindOutput) -> None:
+    assert tuple(output.embeds) == tuple(output.continuous_embeds) == tuple(output.codes) == NAMES
+    assert tuple(output.specific_embeds) == tuple(output.continuous_specific_embeds) == NAMES[1:]
+    assert tuple(output.logits) == tuple(output.reconstructions) == tuple(output.reconstruction_targets) == NAMES[1:]
+    assert tuple(output.hidden_states) == NAMES
 
 
-@pytest.mark.parametrize("name", SENSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_outputs_have_the_promised_shapes(output: CodeBindOutput, name: str) -> None:
     assert output.embeds[name].shape == output.continuous_embeds[name].shape == (BATCH, 24)
     assert output.codes[name].shared.shape == (BATCH, 6)
@@ -176,7 +176,7 @@ def test_continuous_embeddings_are_what_quantize_false_gives(
     model: CodeBindModel, inputs: dict[str, Tensor], output: CodeBindOutput
 ) -> None:
     result = model(**inputs, quantize=False)
-    for name in SENSES:
+    for name in NAMES:
         torch.testing.assert_close(result.embeds[name], output.continuous_embeds[name])
         assert torch.equal(result.codes[name].shared, output.codes[name].shared)
         if name != "text":
@@ -185,8 +185,8 @@ def test_continuous_embeddings_are_what_quantize_false_gives(
 
 
 @pytest.mark.parametrize("quantize", [True, False])
-@pytest.mark.parametrize("name", SENSES)
-def test_features_of_a_sense_equal_the_embedding_of_forward(
+@pytest.mark.parametrize("name", NAMES)
+def test_features_of_a_modality_equal_the_embedding_of_forward(
     model: CodeBindModel, inputs: dict[str, Tensor], output: CodeBindOutput, name: str, quantize: bool
 ) -> None:
     given = {MODALITIES[name].tensor: inputs[MODALITIES[name].tensor]}
@@ -227,7 +227,7 @@ def inputs_mask(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"attention_mask": inputs["attention_mask"], "token_type_ids": torch.zeros(1)}
 
 
-def test_features_of_a_sense_compute_no_specific_head(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_of_a_modality_compute_no_specific_head(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(small_config("eeg"))
     monkeypatch.setattr(model.encoders["eeg"].specific_head, "forward", None)
     assert model.get_eeg_features(torch.randn(2, 5, 33)).pooler_output.shape == (2, 24)
@@ -248,7 +248,7 @@ def test_a_sample_does_not_depend_on_its_batch(
     """Texts alone are not padded; in the batch they are, to different lengths."""
     for i in range(BATCH):
         alone = model(**row_of(inputs, i), output_reconstructions=True)
-        for name in SENSES:
+        for name in NAMES:
             torch.testing.assert_close(alone.continuous_embeds[name][0], output.continuous_embeds[name][i], msg=name)
             assert torch.equal(alone.codes[name].shared[0], output.codes[name].shared[i])
             if name != "text":
@@ -257,7 +257,7 @@ def test_a_sample_does_not_depend_on_its_batch(
                 )
 
 
-def test_a_sense_does_not_depend_on_the_other_senses(
+def test_a_modality_does_not_depend_on_the_other_modalities(
     model: CodeBindModel, inputs: dict[str, Tensor], output: CodeBindOutput
 ) -> None:
     for name in ("video", "point_cloud", "imu"):
@@ -474,7 +474,7 @@ def test_a_model_forward_moves_batch_norm_only_in_training() -> None:
     assert {name.rsplit(".", 1)[1] for name in changed} == {"running_mean", "running_var", "num_batches_tracked"}
 
 
-def test_a_short_training_aligns_the_senses_of_a_row() -> None:
+def test_a_short_training_aligns_the_modalities_of_a_row() -> None:
     config = small_config("text", "image", "eeg", loss_weights={"commit": 0.5, "recon": 0.2})
     model = tiny_model(config).train()
     inputs = {name: x for name, x in tiny_inputs(config, batch=6).items() if name != "pixel_values_videos"}
@@ -517,7 +517,7 @@ def distance_to_codes(model: CodeBindModel, batches: list[dict[str, Any]]) -> di
     return total
 
 
-def test_the_shared_book_starts_from_text_alone_and_is_fitted_to_all_senses(inputs: dict[str, Tensor]) -> None:
+def test_the_shared_book_starts_from_text_alone_and_is_fitted_to_all_modalities(inputs: dict[str, Tensor]) -> None:
     first, second = tiny_model(), tiny_model()
     text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
     first.init_codebooks([inputs])
@@ -605,7 +605,7 @@ def test_a_learned_key_and_value_is_attended_to() -> None:
     assert (model.get_imu_features(x, quantize=False).pooler_output - before).norm() > 1e-2
 
 
-def test_a_lens_may_follow_any_stem_and_its_sense_still_has_a_decoder() -> None:
+def test_a_lens_may_follow_any_stem_and_its_modality_still_has_a_decoder() -> None:
     """ViT-Lens puts one between 512 EEG tokens and 256 latents, and between 600 audio tokens and as many."""
     lens = {"lens_num_latents": 7, "stem_dim": 18, "lens_num_heads": 2, "lens_head_dim": 8, "lens_depth": 2}
     model = tiny_model(small_config("eeg", "audio", "image", eeg_config=lens, audio_config=lens, vision_config=lens))
@@ -633,7 +633,7 @@ def test_a_model_trains_under_autocast(inputs: dict[str, Tensor]) -> None:
     assert model.codebooks.shared.codes.dtype == torch.float32
 
 
-# Added senses
+# Added modalities
 
 
 def with_radar(config: Any = RADAR, **overrides: Any) -> CodeBindModel:
@@ -642,7 +642,7 @@ def with_radar(config: Any = RADAR, **overrides: Any) -> CodeBindModel:
     return model
 
 
-def test_an_added_sense_embeds_and_the_others_stay_as_they_were() -> None:
+def test_an_added_modality_embeds_and_the_others_stay_as_they_were() -> None:
     plain, model = tiny_model(small_config("text", "eeg")), with_radar()
     given = tiny_inputs(plain.config)
     torch.testing.assert_close(embeds_of(model(**given)), embeds_of(plain(**given)))
@@ -655,14 +655,14 @@ def test_an_added_sense_embeds_and_the_others_stay_as_they_were() -> None:
     assert features.pooler_output.shape == (1, 24)
 
 
-def test_an_added_sense_is_in_the_mode_of_the_model() -> None:
+def test_an_added_modality_is_in_the_mode_of_the_model() -> None:
     assert not any(module.training for module in with_radar().modules())
     model = tiny_model(small_config("text")).train()
     model.add_modality("radar", RADAR)
     assert all(module.training for module in model.modules())
 
 
-def test_an_added_sense_trains() -> None:
+def test_an_added_modality_trains() -> None:
     model = with_radar(loss_weights=ALL_WEIGHTS, specific_dim=24).train()
     given = {**tiny_inputs(model.config)}
     model(**given, return_loss=True).loss.backward()
@@ -677,7 +677,7 @@ def test_an_added_sense_trains() -> None:
         pytest.param(CodeBindEegConfig(num_channels=128, input_size=[40], num_hidden_layers=1), id="eeg"),
     ],
 )
-def test_an_added_sense_may_be_given_as_a_configuration(config: CodeBindEncoderConfig) -> None:
+def test_an_added_modality_may_be_given_as_a_configuration(config: CodeBindEncoderConfig) -> None:
     model = with_radar(config)
     built = model.encoders["radar"].config
     for field in ("num_channels", "input_size", "patch_size", "num_hidden_layers", "hidden_size"):
@@ -686,7 +686,7 @@ def test_an_added_sense_may_be_given_as_a_configuration(config: CodeBindEncoderC
         )
 
 
-def test_an_added_sense_takes_the_dtype_and_initialization_of_the_model() -> None:
+def test_an_added_modality_takes_the_dtype_and_initialization_of_the_model() -> None:
     model = tiny_model(small_config("text")).to(torch.bfloat16)
     model.add_modality("radar", RADAR)
     assert {x.dtype for x in model.parameters()} == {torch.bfloat16}
@@ -708,7 +708,7 @@ BAD_ADDED: dict[str, tuple[str, Any, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_ADDED)
-def test_a_bad_added_sense_is_refused_and_leaves_the_model_alone(case: str) -> None:
+def test_a_bad_added_modality_is_refused_and_leaves_the_model_alone(case: str) -> None:
     name, config, message = BAD_ADDED[case]
     model = tiny_model(small_config("text"))
     before = set(model.state_dict())

@@ -243,25 +243,25 @@ def test_batch_norm_counts_survive_half_precision(model: CodeBindModel, folder: 
     assert {int(norm.num_batches_tracked) for norm in norms} == {7}
 
 
-# Some senses of a checkpoint
+# Some modalities of a checkpoint
 
 
 @pytest.mark.parametrize(
-    "senses", [("text", "image"), ("eeg",), ("video", "audio"), ("radar", "text"), ("image", "video")]
+    "modalities", [("text", "image"), ("eeg",), ("video", "audio"), ("radar", "text"), ("image", "video")]
 )
-def test_a_subset_of_senses_loads_quietly_with_equal_embeddings(
-    model: CodeBindModel, folder: Path, inputs: dict[str, Tensor], senses: tuple[str, ...], complaints: list[str]
+def test_a_subset_of_modalities_loads_quietly_with_equal_embeddings(
+    model: CodeBindModel, folder: Path, inputs: dict[str, Tensor], modalities: tuple[str, ...], complaints: list[str]
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loaded, information = CodeBindModel.from_pretrained(folder, modalities=senses, output_loading_info=True)
+        loaded, information = CodeBindModel.from_pretrained(folder, modalities=modalities, output_loading_info=True)
     assert complaints == []
     assert not information["unexpected_keys"]
     assert not information["missing_keys"]
-    encoders = {"vision" if name in ("image", "video") else name for name in senses}
+    encoders = {"vision" if name in ("image", "video") else name for name in modalities}
     assert set(loaded.encoders) == encoders
     tensors = {"radar": "radar_values"} | {name: modality.tensor for name, modality in MODALITIES.items()}
-    given = {tensors[name]: inputs[tensors[name]] for name in senses}
+    given = {tensors[name]: inputs[tensors[name]] for name in modalities}
     expected, result = model(**given, output_reconstructions=True), loaded(**given, output_reconstructions=True)
     assert_same(flat(expected), flat(result))
 
@@ -274,7 +274,7 @@ def test_a_subset_saves_and_loads_as_a_checkpoint_of_its_own(folder: Path, tmp_p
     assert_same(subset.state_dict(), loaded.state_dict())
 
 
-def test_senses_may_be_given_with_other_configuration(model: CodeBindModel, folder: Path) -> None:
+def test_modalities_may_be_given_with_other_configuration(model: CodeBindModel, folder: Path) -> None:
     loaded = CodeBindModel.from_pretrained(folder, modalities=["eeg"], max_logit_scale=5.0, dtype=torch.bfloat16)
     assert loaded.config.max_logit_scale == 5.0
     assert loaded.dtype == torch.bfloat16
@@ -289,17 +289,17 @@ def test_decoders_can_be_left_out_quietly(model: CodeBindModel, folder: Path, co
 
 
 @pytest.mark.parametrize(
-    ("senses", "message"),
+    ("modalities", "message"),
     [
         (["smell"], "modalities: unknown modality 'smell'; known: text, image"),
         (["imu"], "modality: 'imu' is not in this checkpoint, which has text, eeg"),
         ([], "modalities: got an empty list; choose from text, eeg"),
     ],
 )
-def test_senses_that_a_checkpoint_lacks_are_refused(tmp_path: Path, senses: list[str], message: str) -> None:
+def test_modalities_that_a_checkpoint_lacks_are_refused(tmp_path: Path, modalities: list[str], message: str) -> None:
     tiny_model(small_config("text", "eeg")).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=message):
-        CodeBindModel.from_pretrained(tmp_path, modalities=senses)
+        CodeBindModel.from_pretrained(tmp_path, modalities=modalities)
 
 
 def test_an_empty_folder_is_an_os_error(tmp_path: Path) -> None:

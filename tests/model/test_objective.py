@@ -1,4 +1,4 @@
-"""Which senses and pairs every loss term sees: subsets of rows, frozen encoders, weights, ablations."""
+"""Which modalities and pairs every loss term sees: subsets of rows, frozen encoders, weights, ablations."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from codebind_hf.model.codebooks import SharedSpecificCodebook
 from codebind_hf.model.modalities import MODALITIES
-from codebind_hf.model.objective import Objective, SenseState
+from codebind_hf.model.objective import ModalityState, Objective
 
 
-SENSES = ("text", "image", "thermal", "eeg")
+NAMES = ("text", "image", "thermal", "eeg")
 SIZES = {"text": 4, "image": 5, "thermal": 3, "eeg": 2}
 ROWS = {
     "text": torch.tensor([0, 1, 2, 4]),
@@ -32,23 +32,23 @@ PAIRS = (
 KIND = {"image": "image", "text": "text"}
 WEIGHTS = {"image": 0.3, "text": 1.7, "bridge": 0.9}
 SCALE = 3.0
-ALL = frozenset(SENSES)
+ALL = frozenset(NAMES)
 
 
-def make_states(books: SharedSpecificCodebook, sizes: dict[str, int] = SIZES) -> dict[str, SenseState]:
+def make_states(books: SharedSpecificCodebook, sizes: dict[str, int] = SIZES) -> dict[str, ModalityState]:
     states = {}
     for seed, (name, size) in enumerate(sizes.items()):
         generator = torch.Generator().manual_seed(seed)
         modality = MODALITIES[name]
         shared = books.quantize("shared", modality.encoder, torch.randn(size, 24, generator=generator))
         own = books.quantize("specific", modality.encoder, torch.randn(size, 24, generator=generator))
-        states[name] = SenseState(modality, shared, None if name == "text" else own)
+        states[name] = ModalityState(modality, shared, None if name == "text" else own)
     return states
 
 
 def make_objective(trained: frozenset[str] = ALL, sizes: dict[str, int] = SIZES, **overrides: Any) -> Objective:
     weights = {"specific_dim": 24, "pair_weights": WEIGHTS, "loss_weights": dict.fromkeys(ALL_TERMS, 1.0)}
-    config = small_config(*SENSES, **{**weights, **overrides})
+    config = small_config(*NAMES, **{**weights, **overrides})
     books = SharedSpecificCodebook(config)
     scale = torch.tensor([SCALE])
     return Objective(config, books, scale, make_states(books, sizes), ROWS, trained)
@@ -79,7 +79,7 @@ def test_align_is_the_weighted_mean_over_the_pairs_that_share_rows(align_on: str
 
 
 def test_a_video_is_the_picture_of_the_rows_that_have_none() -> None:
-    senses = ("text", "image", "video", "audio")
+    modalities = ("text", "image", "video", "audio")
     sizes = {"text": 3, "image": 2, "video": 3, "audio": 4}
     rows = {"text": [0, 1, 2], "image": [1, 7], "video": [0, 1, 3], "audio": [3, 1, 0, 7]}
     # (video, audio) share rows 0, 1 and 3, but row 1 has an image.
@@ -91,11 +91,11 @@ def test_a_video_is_the_picture_of_the_rows_that_have_none() -> None:
         ("text", "audio"): ([0, 1], [2, 1]),
         ("image", "text"): ([0], [1]),
     }
-    config = small_config(*senses, align_on="continuous", loss_weights={"align": 1.0})
+    config = small_config(*modalities, align_on="continuous", loss_weights={"align": 1.0})
     books = SharedSpecificCodebook(config)
     positions = {name: torch.tensor(ids) for name, ids in rows.items()}
     states = make_states(books, sizes)
-    objective = Objective(config, books, torch.tensor([SCALE]), states, positions, frozenset(senses))
+    objective = Objective(config, books, torch.tensor([SCALE]), states, positions, frozenset(modalities))
     found = [(pair.anchor, pair.other) for pair in objective.pairs]
     assert len(found) == len(expected)
     for (anchor, other), ((first, second), indices) in zip(found, expected.items(), strict=True):
@@ -125,7 +125,7 @@ def own_parts(objective: Objective) -> list[tuple[str, Any]]:
     return [(name, state) for name, state in objective.states.items() if state.specific is not None]
 
 
-def test_terms_on_single_senses_are_means_over_senses() -> None:
+def test_terms_on_single_modalities_are_means_over_modalities() -> None:
     objective = make_objective()
     terms = objective.terms()
     own = own_parts(objective)
@@ -135,7 +135,7 @@ def test_terms_on_single_senses_are_means_over_senses() -> None:
     assert terms["uni"].item() == pytest.approx(uni, rel=1e-4)
 
 
-def test_commitment_sums_shared_and_specific_and_averages_senses() -> None:
+def test_commitment_sums_shared_and_specific_and_averages_modalities() -> None:
     objective = make_objective()
     values = []
     for state in objective.states.values():
@@ -162,7 +162,7 @@ def test_code_uniformity_is_the_mean_over_books() -> None:
     assert objective.terms()["cuni"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_reconstruction_is_the_mean_over_senses_and_clouds_use_the_chamfer_distance() -> None:
+def test_reconstruction_is_the_mean_over_modalities_and_clouds_use_the_chamfer_distance() -> None:
     objective = make_objective()
     image, thermal = objective.states["image"], objective.states["thermal"]
     image.reconstruction, image.target = torch.zeros(5, 2), torch.ones(5, 2)
@@ -194,18 +194,18 @@ def test_without_gradient_everything_is_evaluated() -> None:
         assert len(make_objective(trained=frozenset({"thermal"})).pairs) == len(PAIRS)
 
 
-def test_senses_without_a_shared_row_make_no_pair() -> None:
+def test_modalities_without_a_shared_row_make_no_pair() -> None:
     objective = make_objective(sizes={"thermal": 3, "text": 4, "eeg": 2})
     assert len(objective.pairs) == 2
 
 
 @pytest.mark.parametrize("sizes", [{"thermal": 3, "eeg": 2}, {"text": 4}, {"eeg": 2}])
 def test_a_batch_in_which_nothing_can_be_aligned_is_refused(sizes: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=f"the batch has {', '.join(sizes)} and no two senses to align"):
+    with pytest.raises(ValueError, match=f"the batch has {', '.join(sizes)} and no two modalities to align"):
         make_objective(sizes=sizes).terms()
 
 
-def test_a_batch_of_one_sense_is_fine_when_nothing_needs_alignment() -> None:
+def test_a_batch_of_one_modality_is_fine_when_nothing_needs_alignment() -> None:
     objective = make_objective(sizes={"eeg": 2}, loss_weights={"align": 0.0, "commit": 1.0, "cm": 1.0})
     assert set(objective.terms()) == {"commit"}
 
@@ -224,7 +224,7 @@ def test_autocast_does_not_change_the_losses() -> None:
 
 def trained_model(**overrides: Any) -> CodeBindModel:
     fields = {"specific_dim": 24, "loss_weights": dict.fromkeys(ALL_TERMS, 1.0), "pair_weights": WEIGHTS}
-    return tiny_model(small_config(*SENSES, **{**fields, **overrides})).train()
+    return tiny_model(small_config(*NAMES, **{**fields, **overrides})).train()
 
 
 def gradients(model: CodeBindModel, inputs: dict[str, Any]) -> dict[str, float]:
@@ -428,7 +428,7 @@ def test_training_moves_the_codebooks_once_per_forward_and_evaluation_never() ->
     assert model.codebooks.shared.num_updates == 1
 
 
-def test_every_sense_of_the_tiny_model_takes_part_in_training() -> None:
+def test_every_modality_of_the_tiny_model_takes_part_in_training() -> None:
     model = tiny_model(tiny_config(specific_dim=24, loss_weights=dict.fromkeys(ALL_TERMS, 1.0))).train()
     silent = [name for name, norm in gradients(model, tiny_inputs(model.config)).items() if norm == 0]
     assert silent == []

@@ -19,10 +19,11 @@ from transformers.dynamic_module_utils import get_imports
 
 import codebind_hf
 from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
-from codebind_hf.model.tokenization import build_tokenizer
+from codebind_hf.processing.arguments import argument_of
+from codebind_hf.training.tokenization import build_tokenizer
 
 
-ROOM = Path(codebind_hf.__file__).parent / "model"
+ROOMS = [Path(codebind_hf.__file__).parent / room for room in ("model", "processing")]
 SCRIPT = Path(__file__).parents[1] / "scripts" / "load_remotely.py"
 RADAR = {"num_channels": 2, "input_size": [10], "patch_size": [5], "hidden_size": 16, "num_attention_heads": 2}
 PARITY = {
@@ -43,7 +44,7 @@ CASES = {
 
 
 def items_of(config: CodeBindConfig) -> dict[str, Any]:
-    """Two raw items of every sense."""
+    """Two raw items of every modality."""
     rng = np.random.default_rng(0)
     picture = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(2)]
     sound = {"array": (0.1 * rng.normal(size=9000)).astype(np.float32), "sampling_rate": 8000}
@@ -60,7 +61,7 @@ def items_of(config: CodeBindConfig) -> dict[str, Any]:
         "imu": list(rng.normal(size=(2, 6, 300)).astype(np.float32)),
         "radar": list(rng.normal(size=(2, 2, 30)).astype(np.float32)),
     }
-    return {modality.argument: made[modality.argument] for modality in config.modalities.values()}
+    return {argument_of(name): made[argument_of(name)] for name in config.modality_names}
 
 
 def channels_of(config: CodeBindConfig, encoder: str) -> int:
@@ -126,7 +127,7 @@ def test_the_package_was_not_there(published: SimpleNamespace) -> None:
     assert all(name.startswith("transformers_modules.") for name in published.facts["configurations"].values())
 
 
-def test_added_senses_and_chosen_senses_work_there_too(published: SimpleNamespace) -> None:
+def test_added_modalities_and_chosen_modalities_work_there_too(published: SimpleNamespace) -> None:
     assert published.facts["added"]["whole"] == published.processors["whole"].added_modalities
     assert set(published.facts["added"]["whole"]) == {"radar"}
     assert published.facts["some"] == ["text", "eeg"]
@@ -168,7 +169,8 @@ def test_the_code_is_that_of_the_package_and_needs_nothing_else(published: Simpl
     }
     allowed = {"torch", "numpy", "transformers", "huggingface_hub", "tokenizers", "PIL", *sys.stdlib_module_names}
     for file in files:
-        assert file.read_bytes() == (ROOM / file.name).read_bytes()
+        (own,) = (room / file.name for room in ROOMS if (room / file.name).exists())
+        assert file.read_bytes() == own.read_bytes()
         assert set(get_imports(file)) <= allowed, file.name
 
 
@@ -198,7 +200,9 @@ def test_what_was_saved_without_the_package_loads_with_it(published: SimpleNames
 
 
 @pytest.mark.parametrize("auto", [AutoModel, CodeBindModel])
-def test_senses_are_chosen_through_the_auto_class_as_through_the_model(published: SimpleNamespace, auto: Any) -> None:
+def test_modalities_are_chosen_through_the_auto_class_as_through_the_model(
+    published: SimpleNamespace, auto: Any
+) -> None:
     options = {"modalities": ["text", "eeg"], "attn_implementation": "eager", "dtype": torch.bfloat16}
     model = auto.from_pretrained(published.root / "whole", **options)
     assert model.config.modality_names == ("text", "eeg")

@@ -58,7 +58,7 @@ def test_the_keys_of_a_checkpoint_have_not_changed(model: CodeBindModel) -> None
 
 
 def starred(name: str) -> tuple[str, str]:
-    """A name with stars for senses and numbers, and what these are."""
+    """A name with stars for modalities and numbers, and what these are."""
     parts = name.split(".")
     place = {"encoders": 1, "decoders": 1, "codebooks": 2}.get(parts[0], 0) if "shared." not in name else 0
     stars = [i for i, part in enumerate(parts) if part.isdigit() or place and i == place]

@@ -14,7 +14,7 @@ from codebind_hf.data import CodeBindCollator, NineSenses, PreparedDataset
 from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, Recipe, build, train_only
 
 
-SENSES = ["text", "image", "audio", "depth"]
+NAMES = ["text", "image", "audio", "depth"]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 MODEL: dict[str, Any] = {
     **{f"{name}_config": {**SMALL, "stem_widths": []} for name in ("vision", "audio", "depth")},
@@ -28,10 +28,10 @@ MODEL: dict[str, Any] = {
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    rows = NineSenses("train", num_bridge=8, num_target=8, senses=SENSES)
+    rows = NineSenses("train", num_bridge=8, num_target=8, modalities=NAMES)
     texts = [template.format(name) for name in rows.class_names for template in rows.templates]
-    model, processor = build(Recipe(model=MODEL), rows.senses, texts)
-    train_only(model, SENSES)
+    model, processor = build(Recipe(model=MODEL), rows.modalities, texts)
+    train_only(model, NAMES)
     arguments = CodeBindTrainingArguments(
         output_dir=str(folder / "run"),
         max_steps=4,

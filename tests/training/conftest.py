@@ -1,4 +1,4 @@
-"""A model with four senses and one layer, and rows of synthetic tensors that it can learn to match."""
+"""A model with four modalities and one layer, and rows of synthetic tensors that it can learn to match."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,23 +53,23 @@ def make_model(**overrides: Any) -> CodeBindModel:
 
 
 def make_items(per_group: int = 8, groups: tuple[tuple[str, ...], ...] = GROUPS) -> list[dict[str, Any]]:
-    """Prepared rows: a class pattern per sense plus noise."""
+    """Prepared rows: a class pattern per modality plus noise."""
     generator = torch.Generator().manual_seed(1)
     patterns = {
-        sense: torch.randn(CLASSES, *shape, generator=generator).clamp(-2, 2) for sense, shape in SHAPES.items()
+        modality: torch.randn(CLASSES, *shape, generator=generator).clamp(-2, 2) for modality, shape in SHAPES.items()
     }
     items = []
-    for senses in groups:
+    for modalities in groups:
         for number in range(per_group):
             tensors: dict[str, torch.Tensor] = {}
-            for sense in senses:
-                if sense == "text":
+            for modality in modalities:
+                if modality == "text":
                     tensors["input_ids"] = torch.tensor([0, 3 + number % CLASSES, 1])
                     tensors["attention_mask"] = torch.ones(3, dtype=torch.long)
                 else:
-                    noise = 0.3 * torch.randn(SHAPES[sense], generator=generator)
-                    tensors[MODALITIES[sense].tensor] = patterns[sense][number % CLASSES] + noise
-            items.append({"tensors": tensors, "id": f"{senses[-1]}-{number}", "label": None, "attributes": {}})
+                    noise = 0.3 * torch.randn(SHAPES[modality], generator=generator)
+                    tensors[MODALITIES[modality].tensor] = patterns[modality][number % CLASSES] + noise
+            items.append({"tensors": tensors, "id": f"{modalities[-1]}-{number}", "label": None, "attributes": {}})
     return items
 
 

@@ -28,12 +28,12 @@ from codebind_hf.training.adapters import (
 )
 
 
-SENSES = ("text", "image", "audio")
+NAMES = ("text", "image", "audio")
 ALL = {f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "out_proj")} | {"mlp.fc1", "mlp.fc2"}
 
 
 def make_model(blocks: int = 4, **overrides: Any) -> CodeBindModel:
-    return tiny_model(small_config(*SENSES, **{"audio_config": {"num_hidden_layers": blocks}, **overrides}))
+    return tiny_model(small_config(*NAMES, **{"audio_config": {"num_hidden_layers": blocks}, **overrides}))
 
 
 def adapted(model: CodeBindModel) -> set[str]:
@@ -190,32 +190,32 @@ def test_loading_again_takes_the_saved_values(saved: SimpleNamespace) -> None:
     assert_same(saved.outputs, outputs_of(model, model.config))
 
 
-def test_a_base_loaded_without_some_senses_takes_the_rest(saved: SimpleNamespace) -> None:
+def test_a_base_loaded_without_some_modalities_takes_the_rest(saved: SimpleNamespace) -> None:
     model = CodeBindModel.from_pretrained(saved.base, modalities=["text", "audio"])
     load_adapter(model, saved.adapter)
     found = outputs_of(model, model.config)
     with torch.no_grad():
         expected = saved.model.eval()(**tiny_inputs(model.config))
-    for sense in ("text", "audio"):
-        assert torch.equal(found[f"{sense}.embeds"], expected.embeds[sense])
+    for modality in ("text", "audio"):
+        assert torch.equal(found[f"{modality}.embeds"], expected.embeds[modality])
 
 
-def test_a_base_loaded_without_the_adapted_senses_takes_what_lies_beside(saved: SimpleNamespace) -> None:
+def test_a_base_loaded_without_the_adapted_modalities_takes_what_lies_beside(saved: SimpleNamespace) -> None:
     model = CodeBindModel.from_pretrained(saved.base, modalities=["text", "image"])
     load_adapter(model, saved.adapter)
     assert not has_lora(model)
     found = outputs_of(model, model.config)
     with torch.no_grad():
         expected = saved.model.eval()(**tiny_inputs(model.config))
-    for sense in ("text", "image"):
-        assert torch.equal(found[f"{sense}.embeds"], expected.embeds[sense])
+    for modality in ("text", "image"):
+        assert torch.equal(found[f"{modality}.embeds"], expected.embeds[modality])
 
 
 def test_an_adapter_that_grew_a_plain_base_brings_the_architecture_to_rebuild_it(tmp_path: Path) -> None:
     # As ImageBind: one embedding, no codebook, no decoder.
-    plain = small_config(*SENSES, specific_dim=0, num_shared_codes=0, align_on="continuous").to_dict()
+    plain = small_config(*NAMES, specific_dim=0, num_shared_codes=0, align_on="continuous").to_dict()
     tiny_model(CodeBindConfig(**{**plain, "decoder_config": None})).save_pretrained(tmp_path / "base")
-    model = CodeBindModel.from_pretrained(tmp_path / "base", config=small_config(*SENSES))
+    model = CodeBindModel.from_pretrained(tmp_path / "base", config=small_config(*NAMES))
     add_lora(model, ["audio"])
     save_adapter(changed(model), tmp_path / "adapter")
     with pytest.raises(ValueError, match=r"no place for.*Fix: load the base with .*architecture"):
@@ -229,26 +229,26 @@ def test_an_adapter_that_grew_a_plain_base_brings_the_architecture_to_rebuild_it
 RADAR = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "input_size": [24], "patch_size": [4]}
 
 
-@pytest.mark.parametrize(("sense", "encoder"), [("point_cloud", "point"), ("radar", "radar"), ("eeg", "eeg")])
-def test_every_kind_of_target_comes_back_bit_for_bit(tmp_path: Path, sense: str, encoder: str) -> None:
-    model = tiny_model(small_config("text", "image", *([] if sense == "radar" else [sense])))
-    if sense == "radar":
+@pytest.mark.parametrize(("modality", "encoder"), [("point_cloud", "point"), ("radar", "radar"), ("eeg", "eeg")])
+def test_every_kind_of_target_comes_back_bit_for_bit(tmp_path: Path, modality: str, encoder: str) -> None:
+    model = tiny_model(small_config("text", "image", *([] if modality == "radar" else [modality])))
+    if modality == "radar":
         model.add_modality("radar", {**RADAR, "num_channels": 1, "num_hidden_layers": 2})
     model.save_pretrained(tmp_path / "base")
-    inputs = tiny_inputs(model.config) if sense != "radar" else {"radar_values": torch.randn(3, 1, 24)}
-    before = model.eval()(**inputs).embeds[sense]
+    inputs = tiny_inputs(model.config) if modality != "radar" else {"radar_values": torch.randn(3, 1, 24)}
+    before = model.eval()(**inputs).embeds[modality]
     add_lora(model, [encoder])
     assert {name.split(".")[1] for name in adapted(model)} == {encoder}
     expected = changed(model).eval()(**inputs)
-    assert not torch.equal(expected.embeds[sense], before)
+    assert not torch.equal(expected.embeds[modality], before)
     save_adapter(model, tmp_path / "adapter")
     loaded = CodeBindModel.from_pretrained(tmp_path / "base")
     load_adapter(loaded, tmp_path / "adapter")
     found = loaded.eval()(**inputs)
-    assert torch.equal(found.embeds[sense], expected.embeds[sense])
-    assert torch.equal(found.specific_embeds[sense], expected.specific_embeds[sense])
-    merged = merge_lora(loaded)(**inputs, quantize=False).embeds[sense]
-    torch.testing.assert_close(merged, expected.continuous_embeds[sense], rtol=1e-4, atol=1e-5)
+    assert torch.equal(found.embeds[modality], expected.embeds[modality])
+    assert torch.equal(found.specific_embeds[modality], expected.specific_embeds[modality])
+    merged = merge_lora(loaded)(**inputs, quantize=False).embeds[modality]
+    torch.testing.assert_close(merged, expected.continuous_embeds[modality], rtol=1e-4, atol=1e-5)
 
 
 def test_a_file_without_decoders_embeds_the_same_and_says_what_it_lacks(
@@ -303,13 +303,13 @@ def whole_size(preset: str) -> int:
 
 @cache
 def adapter_sizes(
-    preset: str, sense: str, mode: str, rank: int, layers: tuple[int, ...] | None = None
+    preset: str, modality: str, mode: str, rank: int, layers: tuple[int, ...] | None = None
 ) -> tuple[int, int]:
     """Bytes of an adapter checkpoint, and without decoders; nothing but shapes is made."""
     with torch.device("meta"):
-        model = CodeBindModel(CodeBindConfig.from_preset(preset).restricted_to(["text", "image", sense]))
+        model = CodeBindModel(CodeBindConfig.from_preset(preset).restricted_to(["text", "image", modality]))
         if mode == "lora":
-            add_lora(model, [model.config.modalities[sense].encoder], rank, layers)
+            add_lora(model, [model.config.modalities[modality].encoder], rank, layers)
     return size_of(adapter_state(model)), size_of(adapter_state(model, decoders=False))
 
 

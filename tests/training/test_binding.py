@@ -1,4 +1,4 @@
-"""Binding one sense to a finished model: the others stay bit for bit, or move no farther than was allowed."""
+"""Binding one modality to a finished model: the others stay bit for bit, or move no farther than was allowed."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 from codebind_hf.data import NineSenses, PreparedDataset
 from codebind_hf.evaluation import embed_dataset
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training import Recipe, build, save, train
 from codebind_hf.training import binding as module
 from codebind_hf.training.binding import Binding, bind, binding_recipe, movement
@@ -38,10 +38,10 @@ def radar_of(row: dict[str, Any]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, list[dict[str, Any]]]:
-    """Rows for training the base, for binding EEG and radar, and with every sense of the base."""
-    base = NineSenses("train", num_bridge=6, num_target=5, senses=["text", "image", "audio"])
-    eeg = NineSenses("train", num_bridge=0, num_target=6, senses=["text", "image", "eeg"])
-    whole = NineSenses("test", num_rows=5, senses=["text", "image", "video", "audio", "eeg"])
+    """Rows for training the base, for binding EEG and radar, and with every modality of the base."""
+    base = NineSenses("train", num_bridge=6, num_target=5, modalities=["text", "image", "audio"])
+    eeg = NineSenses("train", num_bridge=0, num_target=6, modalities=["text", "image", "eeg"])
+    whole = NineSenses("test", num_rows=5, modalities=["text", "image", "video", "audio", "eeg"])
     found = {"base": list(base), "eeg": list(eeg), "whole": list(whole)}
     found["radar"] = [{**row, "radar": radar_of(row)} for row in found["eeg"]]
     return found
@@ -59,26 +59,26 @@ def base(rows: dict[str, list[dict[str, Any]]], tmp_path_factory: pytest.TempPat
     return str(folder / "checkpoint")
 
 
-def begun(base: str, sense: str, encoder: Any = None, **fields: Any) -> SimpleNamespace:
+def begun(base: str, modality: str, encoder: Any = None, **fields: Any) -> SimpleNamespace:
     training = {**TRAINING, **fields.pop("training", {})}
-    recipe = binding_recipe(Recipe(base=base, training=training, **fields), sense, encoder)
+    recipe = binding_recipe(Recipe(base=base, training=training, **fields), modality, encoder)
     known = CodeBindModel.from_pretrained(base).config.modalities
-    model, processor = build(recipe, list(dict.fromkeys([*known, sense])), [])
+    model, processor = build(recipe, list(dict.fromkeys([*known, modality])), [])
     return SimpleNamespace(recipe=recipe, model=model, processor=processor)
 
 
-def run(base: str, sense: str, rows: list[dict[str, Any]], folder: Path, **options: Any) -> Any:
-    """Bind `sense`; returns the result, the model and its processor."""
-    start = begun(base, sense, **options.pop("start", {}))
-    result = bind(start.model, start.processor, rows, sense, start.recipe, folder, **options)
+def run(base: str, modality: str, rows: list[dict[str, Any]], folder: Path, **options: Any) -> Any:
+    """Bind `modality`; returns the result, the model and its processor."""
+    start = begun(base, modality, **options.pop("start", {}))
+    result = bind(start.model, start.processor, rows, modality, start.recipe, folder, **options)
     return SimpleNamespace(result=result, model=start.model, processor=start.processor)
 
 
-def outputs_of(folder: str | Path, rows: list[dict[str, Any]], senses: tuple[str, ...]) -> dict[str, Tensor]:
-    """What a saved checkpoint, with its own processor, makes of raw rows: all that a user can see of these senses."""
+def outputs_of(folder: str | Path, rows: list[dict[str, Any]], modalities: tuple[str, ...]) -> dict[str, Tensor]:
+    """What a saved checkpoint, with its own processor, makes of raw rows: all that a user can see of them."""
     model, processor = CodeBindModel.from_pretrained(folder), CodeBindProcessor.from_pretrained(folder)
     arguments = {"text": "text", "image": "images", "video": "videos"}
-    inputs = processor(**{arguments.get(name, name): [row[name] for row in rows] for name in senses})
+    inputs = processor(**{arguments.get(name, name): [row[name] for row in rows] for name in modalities})
     with torch.no_grad():
         output = model.eval()(**inputs, output_reconstructions=True)
     kinds = ("embeds", "continuous_embeds", "specific_embeds", "continuous_specific_embeds", "logits")
@@ -100,7 +100,7 @@ def hashes_of(folder: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_binding_eeg_leaves_every_other_sense_bit_for_bit(
+def test_binding_eeg_leaves_every_other_modality_bit_for_bit(
     base: str, rows: dict[str, list[dict[str, Any]]], tmp_path: Path, precision: str
 ) -> None:
     files = hashes_of(base)
@@ -110,8 +110,10 @@ def test_binding_eeg_leaves_every_other_sense_bit_for_bit(
     assert done.result.is_within_tolerance
     assert done.result.changed == []
     save(done.model, done.processor, tmp_path / "checkpoint")
-    senses = ("text", "image", "video", "audio")
-    assert_equal(outputs_of(base, rows["whole"], senses), outputs_of(tmp_path / "checkpoint", rows["whole"], senses))
+    modalities = ("text", "image", "video", "audio")
+    assert_equal(
+        outputs_of(base, rows["whole"], modalities), outputs_of(tmp_path / "checkpoint", rows["whole"], modalities)
+    )
     assert hashes_of(base) == files
     # EEG is there, has learned and has codes of its own that have moved.
     assert done.model.codebooks.specific["eeg"].num_updates == 2
@@ -121,7 +123,7 @@ def test_binding_eeg_leaves_every_other_sense_bit_for_bit(
     assert all("eeg" in name for name in learned)
 
 
-def test_a_sense_that_the_checkpoint_has_is_trained_further(
+def test_a_modality_that_the_checkpoint_has_is_trained_further(
     base: str, rows: dict[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     done = run(base, "audio", rows["base"], tmp_path)
@@ -135,7 +137,7 @@ def test_a_sense_that_the_checkpoint_has_is_trained_further(
     assert all("audio" in name for name in changed)
 
 
-def test_a_sense_of_the_users_own_binds_and_keeps_its_preprocessing_when_the_next_one_binds(
+def test_a_modality_of_the_users_own_binds_and_keeps_its_preprocessing_when_the_next_one_binds(
     base: str, rows: dict[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     encoder = {**RADAR, "processor": {"mean": 40.0, "normalize": "item"}}
@@ -148,8 +150,8 @@ def test_a_sense_of_the_users_own_binds_and_keeps_its_preprocessing_when_the_nex
     assert set(then.result.movement) == {"text", "image", "radar"}
     assert set(then.result.movement.values()) == {0.0}
     save(then.model, then.processor, tmp_path / "eeg")
-    senses = ("text", "image", "radar")
-    before, after = (outputs_of(tmp_path / name, rows["radar"], senses) for name in ("radar", "eeg"))
+    modalities = ("text", "image", "radar")
+    before, after = (outputs_of(tmp_path / name, rows["radar"], modalities) for name in ("radar", "eeg"))
     assert_equal(before, after)
 
 
@@ -161,10 +163,10 @@ def test_learning_codes_move_the_others_by_what_is_reported(
 ) -> None:
     options = {"shared_codes": "learning", "check_rows": rows["whole"], "tolerance": 2.0}
     done = run(base, "eeg", rows["eeg"], tmp_path, **options)
-    senses = ("text", "image", "video", "audio")
+    modalities = ("text", "image", "video", "audio")
     save(done.model, done.processor, tmp_path / "checkpoint")
-    before, after = (outputs_of(folder, rows["whole"], senses) for folder in (base, tmp_path / "checkpoint"))
-    for name in senses:
+    before, after = (outputs_of(folder, rows["whole"], modalities) for folder in (base, tmp_path / "checkpoint"))
+    for name in modalities:
         moved = float((before[f"embeds.{name}"] - after[f"embeds.{name}"]).norm(dim=-1).max())
         assert done.result.movement[name] == pytest.approx(moved, rel=1e-5)
         assert 1e-4 < moved < 2
@@ -189,7 +191,7 @@ def test_learning_codes_need_rows_of_every_other_encoder(
 # The measurement
 
 
-def test_movement_is_the_largest_distance_of_a_sense(base: str, rows: dict[str, list[dict[str, Any]]]) -> None:
+def test_movement_is_the_largest_distance_of_a_modality(base: str, rows: dict[str, list[dict[str, Any]]]) -> None:
     model, processor = CodeBindModel.from_pretrained(base), CodeBindProcessor.from_pretrained(base)
     known = [{name: row[name] for name in ("text", "image", "audio")} for row in rows["whole"]]
     items = PreparedDataset(known, processor)
@@ -206,8 +208,8 @@ def test_one_changed_bit_is_movement(base: str, rows: dict[str, list[dict[str, A
     model, processor = CodeBindModel.from_pretrained(base), CodeBindProcessor.from_pretrained(base)
     items = PreparedDataset([{"text": row["text"]} for row in rows["whole"]], processor)
     before = embed_dataset(model, None, items, progress=False)
-    value = before.senses["text"].continuous_embeds[1, 2]
-    before.senses["text"].continuous_embeds[1, 2] = torch.nextafter(value, torch.tensor(2.0))
+    value = before.modalities["text"].continuous_embeds[1, 2]
+    before.modalities["text"].continuous_embeds[1, 2] = torch.nextafter(value, torch.tensor(2.0))
     assert 0 < movement(model, before, items)["text"] < 1e-6
 
 
@@ -233,7 +235,7 @@ def test_a_tensor_that_should_have_stayed_is_found_where_no_row_shows_it(
 # What it starts from
 
 
-def test_a_missing_sense_gets_the_encoder_of_the_preset_with_the_same_embeddings(base: str) -> None:
+def test_a_missing_modality_gets_the_encoder_of_the_preset_with_the_same_embeddings(base: str) -> None:
     recipe = binding_recipe(Recipe(base=base), "point_cloud")
     assert recipe.model["point_config"]["num_groups"] == 32
     assert (recipe.order, recipe.preset) == ("bind", None)
@@ -244,10 +246,10 @@ def test_a_missing_sense_gets_the_encoder_of_the_preset_with_the_same_embeddings
 
 
 @pytest.mark.parametrize(
-    ("sense", "encoder", "fields", "named"),
+    ("modality", "encoder", "fields", "named"),
     [
-        pytest.param("image", None, {}, "sense: got 'image', which is the bridge", id="bridge"),
-        pytest.param("radar", None, {}, "sense: 'radar' is none of text, image, video, audio. Fix", id="unknown"),
+        pytest.param("image", None, {}, "modality: got 'image', which is the bridge", id="bridge"),
+        pytest.param("radar", None, {}, "modality: 'radar' is none of text, image, video, audio. Fix", id="unknown"),
         pytest.param("audio", RADAR, {}, "encoder: got one for 'audio', which the checkpoint has", id="settled"),
         pytest.param("radar", {**RADAR, "hiden_size": 3}, {}, "hiden_size", id="encoder-field"),
         pytest.param("radar", {**RADAR, "processor": {"input_size": [3]}}, {}, "processor: input_size", id="size"),
@@ -259,9 +261,9 @@ def test_a_missing_sense_gets_the_encoder_of_the_preset_with_the_same_embeddings
         pytest.param("eeg", None, {"preset": "ib-huge"}, "preset: got 'ib-huge', and no preset", id="preset"),
     ],
 )
-def test_a_wrong_start_is_named(base: str, sense: str, encoder: Any, fields: dict[str, Any], named: str) -> None:
+def test_a_wrong_start_is_named(base: str, modality: str, encoder: Any, fields: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        begun(base, sense, encoder, **fields)
+        begun(base, modality, encoder, **fields)
 
 
 def test_a_binding_needs_a_base() -> None:
@@ -279,8 +281,8 @@ def test_a_binding_needs_a_base() -> None:
         ),
         pytest.param({"tolerance": -1.0}, "tolerance: got -1.0", id="tolerance"),
         pytest.param({"tolerance": float("nan")}, "tolerance: got nan", id="nan"),
-        pytest.param({"sense": "vision"}, "vision", id="no-sense"),
-        pytest.param({"sense": "image"}, "sense: got 'image', which is the bridge", id="bridge"),
+        pytest.param({"modality": "vision"}, "vision", id="no-modality"),
+        pytest.param({"modality": "image"}, "modality: got 'image', which is the bridge", id="bridge"),
         pytest.param({"rows": "base"}, "rows: none has 'eeg'", id="rows"),
         pytest.param({"rows": "alone"}, "training needs text or image", id="no-bridge"),
     ],
@@ -291,8 +293,8 @@ def test_a_wrong_binding_is_named_and_leaves_the_model_alone(
     start = begun(base, "eeg")
     before = {name: value.clone() for name, value in start.model.state_dict().items()}
     every = {**rows, "alone": [{"eeg": row["eeg"]} for row in rows["eeg"]]}
-    chosen = {"rows": "eeg", "sense": "eeg", **options}
+    chosen = {"rows": "eeg", "modality": "eeg", **options}
     some = every[chosen.pop("rows")]
     with pytest.raises(ValueError, match=named):
-        bind(start.model, start.processor, some, chosen.pop("sense"), start.recipe, tmp_path, **chosen)
+        bind(start.model, start.processor, some, chosen.pop("modality"), start.recipe, tmp_path, **chosen)
     assert_equal(before, dict(start.model.state_dict()))

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training import Recipe, build, save
 from codebind_hf.training.building import check_fit, recipe_config
 
@@ -79,7 +79,7 @@ def test_what_starts_from_nothing_follows_the_seed(base: Path) -> None:
     assert not torch.equal(states[0][name], states[2][name])
 
 
-def test_the_processor_is_the_checkpoints_with_the_senses_of_the_data(base: Path) -> None:
+def test_the_processor_is_the_checkpoints_with_the_modalities_of_the_data(base: Path) -> None:
     stored = CodeBindProcessor.from_pretrained(base)
     recipe = Recipe(base=str(base), model=GROWN, processor={"depth": {"depth_unit": "mm"}})
     processor = build(recipe, ["text", "depth", "eeg"], ["unused"])[1]
@@ -136,7 +136,7 @@ def test_towers_that_no_tensor_tells_apart_are_refused_with_all_that_differs(bas
     build(Recipe(base=str(base), model={"vision_config": {"dropout": 0.1}}), ["text", "image"], [])
 
 
-def test_the_tower_of_an_added_sense_is_named_where_a_recipe_has_it(base: Path, tmp_path: Path) -> None:
+def test_the_tower_of_an_added_modality_is_named_where_a_recipe_has_it(base: Path, tmp_path: Path) -> None:
     radar = {**SMALL, "num_channels": 2, "input_size": [32], "patch_size": [4]}
     model = CodeBindModel.from_pretrained(base)
     model.add_modality("radar", radar)

@@ -59,8 +59,8 @@ def test_lens_mode_trains_stem_and_lens_or_the_first_blocks() -> None:
         "tactile": heads | {"tower.stem"} | first,
         "depth": heads | {"tower.stem", "tower.position"} | first,
     }
-    for sense, rooms in expected.items():
-        (encoder,) = train_only(model, [sense], mode="lens")
+    for modality, rooms in expected.items():
+        (encoder,) = train_only(model, [modality], mode="lens")
         found = set()
         for name, parameter in model.encoders[encoder].named_parameters():
             if parameter.requires_grad:

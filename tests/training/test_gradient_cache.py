@@ -20,7 +20,7 @@ MIXED = (("text", "image"), ("text", "image", "audio"), ("image", "depth"), ("te
 
 
 def batch_of(tiny: SimpleNamespace, per_group: int = 5, groups: Any = MIXED, video: bool = False) -> dict[str, Any]:
-    """One batch of rows that lack different senses; 5 rows of each kind, so that no chunk size divides all senses."""
+    """One batch of rows that lack different modalities; 5 rows of each kind, so that no chunk size divides all."""
     batch = CodeBindCollator()(tiny.items(per_group=per_group, groups=groups))
     if video:
         batch["pixel_values_videos"] = torch.randn(4, 3, 2, 3, 8, 8)
@@ -83,7 +83,7 @@ def kept_activations() -> Iterator[SimpleNamespace]:
         pytest.param({"loss_weights": {"align": 1.0, "commit": 1.0, "orth": 1.0}}, id="no-decoders"),
     ],
 )
-def test_chunks_equal_the_whole_batch_where_rows_lack_senses(
+def test_chunks_equal_the_whole_batch_where_rows_lack_modalities(
     tiny: SimpleNamespace, size: int, fields: dict[str, Any]
 ) -> None:
     fields = {"loss_weights": TERMS, "codebook_spread_rate": 0.1, **fields}
@@ -145,7 +145,7 @@ def test_after_a_step_the_model_is_as_before(tiny: SimpleNamespace) -> None:
     codes = model.codebooks.shared.codes
     step(model, batch, 3)
     assert model.codebooks.shared.codes is codes
-    assert model.sense_runner is None
+    assert model.modality_runner is None
     assert int(model.codebooks.shared.num_updates) == 1
 
 
@@ -183,7 +183,7 @@ def test_evaluation_takes_the_whole_batch(
     tiny: SimpleNamespace, trainer_of: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = trainer_of(tiny.model(), tiny.items(), gradient_cache_chunk=2)
-    monkeypatch.setattr(gradient_cache, "_run_sense", None)
+    monkeypatch.setattr(gradient_cache, "_run_modality", None)
     assert trainer.evaluate(tiny.items())["eval_loss"] > 0
 
 
@@ -251,7 +251,7 @@ def test_a_learning_batch_norm_is_refused_and_a_frozen_one_is_not(tiny: SimpleNa
     model = tiny.model(dropout=0.0, point_config={**points, "has_position": False})
     with pytest.raises(ValueError, match="gradient_cache_chunk: the batch norm of the point encoder learns"):
         step(model, batch, 4)
-    assert model.sense_runner is None
+    assert model.modality_runner is None
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             module.requires_grad_(False)

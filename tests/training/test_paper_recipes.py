@@ -16,7 +16,7 @@ from codebind_hf.data import NineSenses, PreparedDataset
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.training import Recipe, build, plan_stages, save, senses_of, train, train_only
+from codebind_hf.training import Recipe, build, modalities_of, plan_stages, save, train, train_only
 from codebind_hf.training.adapters import add_lora, load_adapter, merge_lora
 from codebind_hf.training.building import recipe_config
 from codebind_hf.training.freezing import trainable_parts
@@ -40,7 +40,7 @@ class Row:
     uni: float
 
     @property
-    def senses(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         return ("text", self.bridge, *([self.target] if self.target else []))
 
 
@@ -73,8 +73,8 @@ def test_a_recipe_has_the_numbers_of_its_row(name: str, tmp_path: Path) -> None:
     assert (recipe.preset, recipe.order, recipe.seed) == ("codebind-ib-huge", "bind", 43)
     assert recipe.base
     assert recipe.temperature == row.temperature
-    (stage,) = plan_stages(row.senses, recipe.order)
-    assert stage.senses == row.senses
+    (stage,) = plan_stages(row.modalities, recipe.order)
+    assert stage.modalities == row.modalities
     assert stage.trained == ((row.target,) if row.target else ("text", row.bridge))
     arguments = recipe.arguments(stage, tmp_path)
     assert arguments.train_mode == ("lora" if row.target else "heads")
@@ -191,17 +191,17 @@ def reference_count(encoders: list[str], decoded: list[str], target: str | None)
 )
 def test_a_recipe_trains_what_the_reference_trains(name: str, millions: str, tmp_path: Path) -> None:
     row, recipe = ROWS[name], recipe_of(name, base=None)
-    config = recipe_config(recipe).restricted_to(row.senses)
+    config = recipe_config(recipe).restricted_to(row.modalities)
     with torch.device("meta"):
         model = CodeBindModel(config)
-    (stage,) = plan_stages(row.senses, recipe.order)
+    (stage,) = plan_stages(row.modalities, recipe.order)
     arguments = recipe.arguments(stage, tmp_path)
     if arguments.train_mode == "lora":
         add_lora(model, [row.target], arguments.lora_rank, arguments.lora_layers, arguments.lora_modules)  # type: ignore[list-item]
-    bridges = set(stage.senses) - set(stage.trained)
+    bridges = set(stage.modalities) - set(stage.trained)
     train_only(model, stage.trained, arguments.train_mode, bridges if arguments.train_bridge_heads else ())
     ours = trainable_parts(model)
-    encoders = [MODALITIES[sense].encoder for sense in row.senses]
+    encoders = [MODALITIES[modality].encoder for modality in row.modalities]
     decoded = [encoder for encoder in encoders if encoder in CHANNELS]
     reference = reference_count(encoders, decoded, row.target)
     assert f"{reference / 1e6:.2f}" == millions
@@ -219,7 +219,7 @@ def test_a_recipe_trains_what_the_reference_trains(name: str, millions: str, tmp
 
 # One of them, end to end
 
-SENSES = ["text", "image", "depth"]
+NAMES = ["text", "image", "depth"]
 _SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 SHORT = {
     "num_train_epochs": 1,
@@ -232,7 +232,7 @@ SHORT = {
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    return list(NineSenses("train", num_bridge=2, num_target=24, senses=SENSES))
+    return list(NineSenses("train", num_bridge=2, num_target=24, modalities=NAMES))
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def base(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("base")
     small = {f"{name}_config": _SMALL for name in ("text", "vision", "depth", "decoder")}
     texts = [row["text"] for row in rows if row.get("text")]
-    save(*build(Recipe(model={**small, "align_on": "codes"}), SENSES, texts), folder)
+    save(*build(Recipe(model={**small, "align_on": "codes"}), NAMES, texts), folder)
     return folder
 
 
@@ -260,7 +260,7 @@ def test_a_recipe_binds_its_target_and_leaves_the_towers(
     rows: list[dict[str, Any]], base: Path, tmp_path: Path
 ) -> None:
     recipe = small_recipe("sun", base)
-    model, processor = build(recipe, senses_of(rows), [])
+    model, processor = build(recipe, modalities_of(rows), [])
     assert model.logit_scale().item() == pytest.approx(1 / 0.07, rel=1e-5)
     before = state_of(CodeBindModel.from_pretrained(base))
     items = PreparedDataset(rows, processor)
@@ -292,7 +292,7 @@ def test_a_recipe_binds_its_target_and_leaves_the_towers(
 
 def test_what_a_recipe_saves_is_the_trained_model(rows: list[dict[str, Any]], base: Path, tmp_path: Path) -> None:
     recipe = small_recipe("sun", base)
-    model, processor = build(recipe, senses_of(rows), [])
+    model, processor = build(recipe, modalities_of(rows), [])
     train(recipe, model, processor, PreparedDataset(rows, processor), tmp_path)
     save(model, processor, tmp_path / "adapter")
     loaded = CodeBindModel.from_pretrained(base)
@@ -309,7 +309,7 @@ def test_what_a_recipe_saves_is_the_trained_model(rows: list[dict[str, Any]], ba
 
 def embeds_of(model: CodeBindModel, processor: Any, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
     model.eval()
-    values = {sense: [row[sense] for row in rows if row.get(sense) is not None][:6] for sense in SENSES}
+    values = {modality: [row[modality] for row in rows if row.get(modality) is not None][:6] for modality in NAMES}
     return model.encode(values, processor=processor, output="torch")
 
 
@@ -318,7 +318,7 @@ def test_heads_of_the_bridge_are_trained_without_an_adapter(
 ) -> None:
     some = [{key: value for key, value in row.items() if key != "depth"} for row in rows]
     recipe = small_recipe("in1k", base)
-    model, processor = build(recipe, senses_of(some), [])
+    model, processor = build(recipe, modalities_of(some), [])
     before = state_of(model)
     logs = train(recipe, model, processor, PreparedDataset(some, processor), tmp_path)
     assert [(entry["stage"], entry["encoders"]) for entry in logs] == [("bridge", ["text", "vision"])]
@@ -331,7 +331,7 @@ def test_heads_of_the_bridge_are_trained_without_an_adapter(
 
 def test_the_rates_fall_to_a_fiftieth(rows: list[dict[str, Any]], base: Path, tmp_path: Path) -> None:
     recipe = small_recipe("sun", base, logging_steps=1)
-    model, processor = build(recipe, senses_of(rows), [])
+    model, processor = build(recipe, modalities_of(rows), [])
     logs = train(recipe, model, processor, PreparedDataset(rows, processor), tmp_path)
     rates = [line["learning_rate"] for line in logs[0]["log"] if "learning_rate" in line]
     # Step n of 5 runs at the rate after n steps: (1 + cos(pi n / 5)) / 2 of 98 % above the last 2 %.

@@ -1,4 +1,4 @@
-"""A whole run in memory: build, train, save, load; on rows of any subset of senses."""
+"""A whole run in memory: build, train, save, load; on rows of any subset of modalities."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from torch import Tensor
 from codebind_hf.data import CodeBindCollator, NineSenses, PreparedDataset
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.processing_codebind import CodeBindProcessor
-from codebind_hf.training import CodeBindTrainingArguments, Recipe, Stage, build, save, senses_of, train
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.training import CodeBindTrainingArguments, Recipe, Stage, build, modalities_of, save, train
 from codebind_hf.training import recipe as recipe_module
 
 
@@ -35,7 +35,7 @@ def make_recipe(**fields: Any) -> Recipe:
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    return list(NineSenses("train", num_bridge=6, num_target=5, senses=["text", "image", "audio", "eeg"]))
+    return list(NineSenses("train", num_bridge=6, num_target=5, modalities=["text", "image", "audio", "eeg"]))
 
 
 def texts_of(rows: list[dict[str, Any]]) -> list[str]:
@@ -43,14 +43,14 @@ def texts_of(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def run(recipe: Recipe, rows: list[dict[str, Any]], folder: Path) -> tuple[CodeBindModel, CodeBindProcessor, list]:
-    model, processor = build(recipe, senses_of(rows), texts_of(rows))
+    model, processor = build(recipe, modalities_of(rows), texts_of(rows))
     return model, processor, train(recipe, model, processor, PreparedDataset(rows, processor), folder)
 
 
-def only(rows: list[dict[str, Any]], *senses: str) -> list[dict[str, Any]]:
-    """The rows with only these senses, as many of them as they have."""
-    cut = [{sense: row[sense] for sense in senses if row.get(sense) is not None} for row in rows]
-    return [row for row in cut if len(row) == len(senses)]
+def only(rows: list[dict[str, Any]], *modalities: str) -> list[dict[str, Any]]:
+    """The rows with only these modalities, as many of them as they have."""
+    cut = [{modality: row[modality] for modality in modalities if row.get(modality) is not None} for row in rows]
+    return [row for row in cut if len(row) == len(modalities)]
 
 
 def embeds_of(model: CodeBindModel, processor: CodeBindProcessor, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -62,14 +62,14 @@ def embeds_of(model: CodeBindModel, processor: CodeBindProcessor, rows: list[dic
     return found | {f"{name}.specific": value for name, value in output.specific_embeds.items()}
 
 
-def test_senses_of_rows_are_in_the_order_of_the_table() -> None:
+def test_modalities_of_rows_are_in_the_order_of_the_table() -> None:
     rows = [{"eeg": [1], "id": "a", "label": "x"}, {"text": "hi", "image": None}, {"audio": [2], "text": None}]
-    assert senses_of(rows) == ["text", "audio", "eeg"]
-    assert senses_of([]) == []
+    assert modalities_of(rows) == ["text", "audio", "eeg"]
+    assert modalities_of([]) == []
 
 
-def test_build_gives_the_encoders_that_the_senses_need(rows: list[dict[str, Any]]) -> None:
-    model, processor = build(make_recipe(), senses_of(rows), texts_of(rows))
+def test_build_gives_the_encoders_that_the_modalities_need(rows: list[dict[str, Any]]) -> None:
+    model, processor = build(make_recipe(), modalities_of(rows), texts_of(rows))
     assert list(model.encoders) == ["text", "vision", "audio", "eeg"]
     assert set(model.decoders) == {"vision", "audio", "eeg"}
     text = model.config.text_config
@@ -80,7 +80,7 @@ def test_build_gives_the_encoders_that_the_senses_need(rows: list[dict[str, Any]
 
 
 def test_build_is_the_same_for_a_seed_and_differs_between_seeds(rows: list[dict[str, Any]]) -> None:
-    built = [build(make_recipe(seed=seed), senses_of(rows), texts_of(rows)) for seed in (1, 1, 2)]
+    built = [build(make_recipe(seed=seed), modalities_of(rows), texts_of(rows)) for seed in (1, 1, 2)]
     same, again, other = (model.state_dict() for model, _ in built)
     assert all(torch.equal(value, again[name]) for name, value in same.items())
     assert any(not torch.equal(value, other[name]) for name, value in same.items())
@@ -117,7 +117,7 @@ def test_training_is_the_same_for_a_seed(rows: list[dict[str, Any]], tmp_path: P
     assert all(torch.equal(value, models[1][name]) for name, value in models[0].items())
 
 
-def test_sequential_binding_of_a_later_sense_leaves_the_earlier_one(
+def test_sequential_binding_of_a_later_modality_leaves_the_earlier_one(
     rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[dict[str, Tensor]] = []
@@ -127,7 +127,7 @@ def test_sequential_binding_of_a_later_sense_leaves_the_earlier_one(
         kept.append({name: value.clone() for name, value in self.encoders["audio"].state_dict().items()})
         return original(self, mode)
 
-    model, processor = build(make_recipe(order="sequential"), senses_of(rows), texts_of(rows))
+    model, processor = build(make_recipe(order="sequential"), modalities_of(rows), texts_of(rows))
     items = PreparedDataset(rows, processor)
     monkeypatch.setattr(CodeBindModel, "train", noted)
     logs = train(make_recipe(order="sequential"), model, processor, items, tmp_path)
@@ -140,16 +140,16 @@ def test_sequential_binding_of_a_later_sense_leaves_the_earlier_one(
 
 
 @pytest.mark.parametrize(
-    "senses",
+    "modalities",
     [
         pytest.param(("image", "audio"), id="no-text"),
         pytest.param(("text", "audio"), id="no-image"),
     ],
 )
 def test_data_without_a_whole_bridge_trains_jointly(
-    rows: list[dict[str, Any]], tmp_path: Path, senses: tuple[str, ...]
+    rows: list[dict[str, Any]], tmp_path: Path, modalities: tuple[str, ...]
 ) -> None:
-    some = only(rows, *senses)
+    some = only(rows, *modalities)
     model, processor, logs = run(make_recipe(), some, tmp_path)
     assert [entry["stage"] for entry in logs] == ["joint"]
     save(model, processor, tmp_path / "checkpoint")
@@ -164,7 +164,7 @@ def test_text_and_image_that_never_meet_train_jointly_with_what_they_meet(
 ) -> None:
     # Nothing would train a bridge, and binding to a random one teaches nothing.
     some = only(rows, "text", "audio") + only(rows, "image", "audio")
-    model, processor = build(make_recipe(), senses_of(some), texts_of(some))
+    model, processor = build(make_recipe(), modalities_of(some), texts_of(some))
     before = {name: value.clone() for name, value in model.encoders.state_dict().items()}
     logs = train(make_recipe(), model, processor, PreparedDataset(some, processor), tmp_path)
     assert [(entry["stage"], entry["encoders"]) for entry in logs] == [("joint", ["text", "vision", "audio"])]
@@ -184,7 +184,7 @@ def test_lora_beside_a_stage_of_whole_towers_is_refused(rows: list[dict[str, Any
         run(recipe, rows, tmp_path)
 
 
-def test_rows_of_any_subset_of_senses_train(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_rows_of_any_subset_of_modalities_train(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     some = [
         *only(rows, "text", "image"),
         *only(rows, "text", "audio")[:3],
@@ -202,7 +202,7 @@ def test_rows_of_any_subset_of_senses_train(rows: list[dict[str, Any]], tmp_path
     assert all(loss == loss for loss in losses)
 
 
-def test_a_set_of_senses_smaller_than_a_batch_is_still_seen(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_set_of_modalities_smaller_than_a_batch_is_still_seen(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     # Enough rows to leave ragged batches out, but EEG has 5 and a batch 6: EEG would never be seen.
     some = [*only(rows, "text", "image"), *only(rows, "text", "audio") * 10, *only(rows, "image", "eeg")]
     recipe = make_recipe(training={"per_device_train_batch_size": 6, "max_steps": 10})
@@ -214,7 +214,7 @@ def test_a_set_of_senses_smaller_than_a_batch_is_still_seen(rows: list[dict[str,
 def test_small_rounds_are_judged_by_what_all_processes_take(
     rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A set of senses that fills the batch of one process but no round of all would else never be seen."""
+    """A set of modalities that fills the batch of one process but no round of all would else never be seen."""
     sizes = []
 
     def stop(**options: Any) -> None:
@@ -228,14 +228,14 @@ def test_small_rounds_are_judged_by_what_all_processes_take(
     assert sizes == [3 * 4]
 
 
-def test_a_sense_that_never_meets_text_or_image_is_named(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_modality_that_never_meets_text_or_image_is_named(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     some = [*only(rows, "text", "image"), *only(rows, "eeg")]
     with pytest.raises(ValueError, match="no row has eeg together with text or image"):
         run(make_recipe(), some, tmp_path)
 
 
-def test_one_sense_cannot_be_trained(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="senses: the data has image; training needs"):
+def test_one_modality_cannot_be_trained(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="modalities: the data has image; training needs"):
         run(make_recipe(), only(rows, "image"), tmp_path)
 
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from codebind_hf.model.modalities import MODALITIES
-from codebind_hf.training import SenseView, Stage, plan_stages
+from codebind_hf.training import ModalityView, Stage, plan_stages
 
 
 NINE = ("text", "image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg")
 
 
-def item(*senses: str, mask: bool = True) -> dict[str, Any]:
-    tensors = {MODALITIES[sense].tensor: torch.zeros(2) for sense in senses}
-    if "text" in senses and mask:
+def item(*modalities: str, mask: bool = True) -> dict[str, Any]:
+    tensors = {MODALITIES[modality].tensor: torch.zeros(2) for modality in modalities}
+    if "text" in modalities and mask:
         tensors["attention_mask"] = torch.ones(2)
-    return {"tensors": tensors, "id": "-".join(senses), "label": None, "attributes": {}}
+    return {"tensors": tensors, "id": "-".join(modalities), "label": None, "attributes": {}}
 
 
 def test_nine_senses_are_a_bridge_and_one_joint_binding() -> None:
@@ -34,7 +34,7 @@ def test_sequential_binds_one_target_after_another() -> None:
 
 
 @pytest.mark.parametrize(
-    "senses",
+    "modalities",
     [
         pytest.param(("image", "audio", "depth"), id="no-text"),
         pytest.param(("text", "audio", "eeg"), id="no-image"),
@@ -43,12 +43,12 @@ def test_sequential_binds_one_target_after_another() -> None:
     ],
 )
 @pytest.mark.parametrize("order", ["joint", "sequential"])
-def test_without_a_whole_bridge_everything_learns_together(senses: tuple[str, ...], order: str) -> None:
-    assert plan_stages(senses, order) == [Stage("joint", senses, senses)]
+def test_without_a_whole_bridge_everything_learns_together(modalities: tuple[str, ...], order: str) -> None:
+    assert plan_stages(modalities, order) == [Stage("joint", modalities, modalities)]
 
 
 @pytest.mark.parametrize(
-    ("senses", "expected"),
+    ("modalities", "expected"),
     [
         pytest.param(
             ("text", "image", "depth"), Stage("bind", ("depth",), ("text", "image", "depth")), id="image-text-depth"
@@ -63,13 +63,13 @@ def test_without_a_whole_bridge_everything_learns_together(senses: tuple[str, ..
         pytest.param(("text", "video"), Stage("bridge", ("text", "video"), ("text", "video")), id="video"),
     ],
 )
-def test_binding_to_a_bridge_that_is_there_is_one_stage(senses: tuple[str, ...], expected: Stage) -> None:
-    assert plan_stages(senses, order="bind") == [expected]
+def test_binding_to_a_bridge_that_is_there_is_one_stage(modalities: tuple[str, ...], expected: Stage) -> None:
+    assert plan_stages(modalities, order="bind") == [expected]
 
 
 def test_a_row_of_a_video_and_a_target_is_usable() -> None:
     rows = [item("video", "audio"), item("audio", "depth"), item("text", "image", "audio")]
-    view = SenseView(rows, ("text", "image", "video", "audio"), MODALITIES, required=("audio",))
+    view = ModalityView(rows, ("text", "image", "video", "audio"), MODALITIES, required=("audio",))
     assert [row["id"] for row in view] == ["video-audio", "text-image-audio"]
 
 
@@ -78,77 +78,77 @@ def test_text_and_image_alone_are_the_bridge() -> None:
     assert [stage.name for stage in plan_stages(["text", "image"], "sequential")] == ["bridge"]
 
 
-def test_every_sense_learns_exactly_once_and_no_later_stage_touches_the_bridge() -> None:
+def test_every_modality_learns_exactly_once_and_no_later_stage_touches_the_bridge() -> None:
     for order in ("joint", "sequential"):
-        learned = [sense for stage in plan_stages(NINE, order) for sense in stage.trained]
+        learned = [modality for stage in plan_stages(NINE, order) for modality in stage.trained]
         assert sorted(learned) == sorted(NINE)
         encoders = [MODALITIES[name].encoder for stage in plan_stages(NINE, order)[1:] for name in stage.trained]
         assert not {"text", "vision"} & set(encoders)
 
 
-def test_a_sense_that_a_user_added_is_a_target() -> None:
+def test_a_modality_that_a_user_added_is_a_target() -> None:
     assert plan_stages(["text", "image", "radar"])[1].trained == ("radar",)
 
 
-def test_a_sense_named_twice_counts_once() -> None:
+def test_a_modality_named_twice_counts_once() -> None:
     assert plan_stages(["text", "text", "image", "audio", "audio"]) == plan_stages(["text", "image", "audio"])
 
 
 @pytest.mark.parametrize(
-    ("senses", "order", "named"),
+    ("modalities", "order", "named"),
     [
         pytest.param(["text", "image"], "random", r"order: got 'random'; allowed: 'joint', 'sequential'", id="order"),
-        pytest.param([], "joint", "senses: the data has none", id="none"),
-        pytest.param(["image"], "joint", "senses: the data has image;", id="one"),
-        pytest.param(["image", "image"], "joint", "senses: the data has image;", id="one-twice"),
-        pytest.param(["audio", "eeg"], "joint", "training needs text or image", id="no-bridge-sense"),
+        pytest.param([], "joint", "modalities: the data has none", id="none"),
+        pytest.param(["image"], "joint", "modalities: the data has image;", id="one"),
+        pytest.param(["image", "image"], "joint", "modalities: the data has image;", id="one-twice"),
+        pytest.param(["audio", "eeg"], "joint", "training needs text or image", id="no-bridge-modality"),
     ],
 )
-def test_data_that_cannot_be_trained_on_is_named(senses: list[str], order: str, named: str) -> None:
+def test_data_that_cannot_be_trained_on_is_named(modalities: list[str], order: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        plan_stages(senses, order)
+        plan_stages(modalities, order)
 
 
-def test_a_view_keeps_only_its_senses_and_the_mask_of_text() -> None:
-    view = SenseView([item("text", "image", "audio")], ["text", "audio"], MODALITIES)
+def test_a_view_keeps_only_its_modalities_and_the_mask_of_text() -> None:
+    view = ModalityView([item("text", "image", "audio")], ["text", "audio"], MODALITIES)
     assert set(view[0]["tensors"]) == {"input_ids", "attention_mask", "input_features"}
     assert view[0]["id"] == "text-image-audio"
 
 
 def test_a_view_without_text_has_no_mask() -> None:
-    view = SenseView([item("text", "image", "audio")], ["image", "audio"], MODALITIES)
+    view = ModalityView([item("text", "image", "audio")], ["image", "audio"], MODALITIES)
     assert set(view[0]["tensors"]) == {"pixel_values", "input_features"}
 
 
 def test_a_view_takes_text_without_a_mask() -> None:
-    view = SenseView([item("text", "image", mask=False)], ["text", "image"], MODALITIES)
+    view = ModalityView([item("text", "image", mask=False)], ["text", "image"], MODALITIES)
     assert set(view[0]["tensors"]) == {"input_ids", "pixel_values"}
 
 
-def test_rows_with_fewer_than_two_of_the_senses_are_left_out() -> None:
+def test_rows_with_fewer_than_two_of_the_modalities_are_left_out() -> None:
     items = [item("text"), item("text", "audio"), item("image"), item("text", "image"), item("audio", "depth")]
-    view = SenseView(items, ["text", "image"], MODALITIES)
-    # A text alone has two tensors, ids and mask, but is one sense.
+    view = ModalityView(items, ["text", "image"], MODALITIES)
+    # A text alone has two tensors, ids and mask, but is one modality.
     assert [row["id"] for row in view] == ["text-image"]
 
 
 def test_required_keeps_rows_that_have_one_of_them() -> None:
     items = [item("text", "image"), item("text", "image", "audio"), item("image", "eeg"), item("text", "audio")]
-    view = SenseView(items, ["text", "image", "audio", "eeg"], MODALITIES, required=["audio", "eeg"])
+    view = ModalityView(items, ["text", "image", "audio", "eeg"], MODALITIES, required=["audio", "eeg"])
     assert [row["id"] for row in view] == ["text-image-audio", "image-eeg", "text-audio"]
 
 
 def test_a_view_leaves_the_items_as_they_are() -> None:
     items = [item("text", "image", "audio")]
-    SenseView(items, ["text", "image"], MODALITIES)
+    ModalityView(items, ["text", "image"], MODALITIES)
     assert set(items[0]["tensors"]) == {"input_ids", "attention_mask", "pixel_values", "input_features"}
 
 
 def test_a_view_may_be_empty() -> None:
-    assert len(SenseView([item("text", "image")], ["text", "audio"], MODALITIES)) == 0
+    assert len(ModalityView([item("text", "image")], ["text", "audio"], MODALITIES)) == 0
 
 
 def test_rows_without_text_and_image_have_nothing_to_align_to() -> None:
     items = [item("audio", "depth"), item("text", "audio", "depth")]
-    view = SenseView(items, ["text", "image", "audio", "depth"], MODALITIES)
+    view = ModalityView(items, ["text", "image", "audio", "depth"], MODALITIES)
     assert [row["id"] for row in view] == ["text-audio-depth"]

@@ -11,7 +11,7 @@ from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.training import Recipe, build, save, train
 
 
-SENSES = ["text", "image", "point_cloud"]
+NAMES = ["text", "image", "point_cloud"]
 # Three seeds gave 30, 37 and 46 % on 400 validation rows; one run with 900 and 500 steps 70 %.
 STEPS = {"bridge": {"max_steps": 400}, "bind": {"max_steps": 300}}
 
@@ -30,10 +30,10 @@ def test_tiny_vl_has_the_lenses_of_vitlens() -> None:
 
 
 def test_it_recognizes_point_clouds_five_times_as_well_as_chance(tmp_path: Path) -> None:
-    rows = NineSenses("train", num_bridge=3000, num_target=1200, senses=SENSES)
+    rows = NineSenses("train", num_bridge=3000, num_target=1200, modalities=NAMES)
     training = {"use_cpu": True, "disable_tqdm": True, "logging_steps": 500}
     recipe = Recipe(preset="tiny-vl", training=training, stages=STEPS)
-    model, processor = build(recipe, SENSES, [x.format(name) for name in rows.class_names for x in rows.templates])
+    model, processor = build(recipe, NAMES, [x.format(name) for name in rows.class_names for x in rows.templates])
     lens = {name: value.clone() for name, value in model.encoders["point"].tower.lens.state_dict().items()}
     logs = train(recipe, model, processor, PreparedDataset(rows, processor), tmp_path)
     assert [(entry["stage"], entry["encoders"]) for entry in logs] == [
@@ -42,7 +42,7 @@ def test_it_recognizes_point_clouds_five_times_as_well_as_chance(tmp_path: Path)
     ]
     after = model.encoders["point"].tower.lens.state_dict()
     assert all(not torch.equal(value, after[name]) for name, value in lens.items())
-    test = NineSenses("test", num_rows=400, senses=SENSES)
+    test = NineSenses("test", num_rows=400, modalities=NAMES)
     prepared = PreparedDataset(test, processor)
     found = Evaluation(model, processor, prepared, list(test.class_names), list(test.templates)).report()["zero_shot"]
     chance = found["point_cloud"]["chance"]

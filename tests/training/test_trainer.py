@@ -14,7 +14,7 @@ from torch import Tensor
 
 from codebind_hf.data import CodeBindCollator
 from codebind_hf.model.modalities import MODALITIES
-from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, LossBalancer, SenseView, train_only
+from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, LossBalancer, ModalityView, train_only
 from codebind_hf.training.adapters import add_lora, load_adapter
 
 
@@ -36,9 +36,9 @@ def steps_of(trainer: CodeBindTrainer) -> list[dict[str, Any]]:
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
-def batch_of(items: list[dict[str, Any]], *senses: str) -> dict[str, Any]:
-    modalities = {sense: MODALITIES[sense] for sense in senses}
-    batch = CodeBindCollator()(list(SenseView(items, senses, modalities)))
+def batch_of(items: list[dict[str, Any]], *modalities: str) -> dict[str, Any]:
+    names = {modality: MODALITIES[modality] for modality in modalities}
+    batch = CodeBindCollator()(list(ModalityView(items, modalities, names)))
     return {name: value for name, value in batch.items() if name not in ("rows", "return_loss")}
 
 
@@ -126,7 +126,7 @@ def test_evaluation_leaves_balancer_codebooks_and_log_alone(tiny: SimpleNamespac
     trainer = trainer_of(model, tiny.items(), balance="adaptive", per_device_eval_batch_size=4)
     trainer.train()
     before, weights = state_of(model), trainer.balancer.state_dict()
-    metrics = trainer.evaluate(SenseView(tiny.items(), ["text", "image"], model.config.modalities))
+    metrics = trainer.evaluate(ModalityView(tiny.items(), ["text", "image"], model.config.modalities))
     assert math.isfinite(metrics["eval_loss"])
     assert differing(before, state_of(model)) == []
     assert trainer.balancer.state_dict() == weights
@@ -323,16 +323,16 @@ def test_evaluation_has_no_noise(
 # What stays still
 
 
-def test_binding_moves_nothing_but_the_bound_sense(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
+def test_binding_moves_nothing_but_the_bound_modality(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
     model, items = tiny.model(), tiny.items()
     modalities = model.config.modalities
-    trainer_of(model, SenseView(items, ["text", "image"], modalities), max_steps=2).train()
+    trainer_of(model, ModalityView(items, ["text", "image"], modalities), max_steps=2).train()
     train_only(model, ["audio"])
     model.eval()
     with torch.no_grad():
         embeds = model(**batch_of(items, "text", "image", "depth"))
     before = state_of(model)
-    view = SenseView(items, ["text", "image", "audio"], modalities, required=["audio"])
+    view = ModalityView(items, ["text", "image", "audio"], modalities, required=["audio"])
     trainer_of(model, view, freeze_shared_codes=True, weight_decay=0.1, input_noise=0.1).train()
     changed = differing(before, state_of(model))
     allowed = ("encoders.audio.", "decoders.audio.", "codebooks.specific.audio.", "logit_scale.")
@@ -372,7 +372,7 @@ def test_the_loss_falls(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
     assert sum(aligned[-6:]) < 0.85 * sum(aligned[:6])
 
 
-def test_batches_hold_one_set_of_senses_and_epochs_differ(
+def test_batches_hold_one_set_of_modalities_and_epochs_differ(
     tiny: SimpleNamespace, trainer_of: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, items = tiny.model(), tiny.items()

@@ -23,7 +23,7 @@ from codebind_hf.training.freezing import trainable_parts
 @dataclass(frozen=True)
 class Row:
     """Rate, epochs (times how often ViT-Lens shows a row in one) and prompts of TencentARC/ViT-Lens@2b4f2e0; weights
-    of the column of the paper's appendix table 1 for the same sense."""
+    of the column of the paper's appendix table 1 for the same modality."""
 
     target: str
     rate: float
@@ -36,7 +36,7 @@ class Row:
     test: str = ""
 
     @property
-    def senses(self) -> tuple[str, ...]:
+    def modalities(self) -> tuple[str, ...]:
         return ("text", "image", self.target)
 
 
@@ -60,8 +60,8 @@ def test_a_recipe_has_the_numbers_of_its_row(name: str, tmp_path: Path) -> None:
     row, recipe = ROWS[name], recipe_of(name)
     assert (recipe.preset, recipe.order, recipe.seed, recipe.temperature) == ("codebind-vl-large", "bind", 43, None)
     assert recipe.base
-    (stage,) = plan_stages(row.senses, recipe.order)
-    assert (stage.senses, stage.trained) == (row.senses, (row.target,))
+    (stage,) = plan_stages(row.modalities, recipe.order)
+    assert (stage.modalities, stage.trained) == (row.modalities, (row.target,))
     arguments = recipe.arguments(stage, tmp_path)
     assert (arguments.train_mode, arguments.train_bridge_heads, arguments.lora_rank) == ("lora", True, 4)
     # The last six of 24.
@@ -152,7 +152,7 @@ def test_both_sets_of_sounds_have_the_same_prompts_three_of_them_the_bare_name()
 def test_lora_of_a_recipe_is_a_small_part_of_its_tower(name: str) -> None:
     row = ROWS[name]
     with torch.device("meta"):
-        model = CodeBindModel(recipe_config(recipe_of(name, base=None)).restricted_to(row.senses))
+        model = CodeBindModel(recipe_config(recipe_of(name, base=None)).restricted_to(row.modalities))
     encoder = model.config.modality(row.target).encoder
     add_lora(model, [encoder], 4, list(range(18, 24)))
     train_only(model, [row.target], "lora", ["text", "image"])
@@ -166,18 +166,18 @@ def test_lora_of_a_recipe_is_a_small_part_of_its_tower(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sense", "millions"),
+    ("modality", "millions"),
     [("point_cloud", "119.1"), ("depth", "50.8"), ("audio", "127.6"), ("tactile", "51.3"), ("eeg", "30.6")],
 )
-def test_lens_mode_trains_the_towers_as_vitlens_does(sense: str, millions: str) -> None:
+def test_lens_mode_trains_the_towers_as_vitlens_does(modality: str, millions: str) -> None:
     with torch.device("meta"):
-        model = CodeBindModel(CodeBindConfig.from_preset("vl-large").restricted_to(["text", sense]))
-    train_only(model, [sense], "lens")
+        model = CodeBindModel(CodeBindConfig.from_preset("vl-large").restricted_to(["text", modality]))
+    train_only(model, [modality], "lens")
     parts = trainable_parts(model)
     # ViT-Lens leaves the CLS token of depth and points alone.
-    cls = parts["cls_tokens"] if sense in ("audio", "tactile", "eeg") else 0
+    cls = parts["cls_tokens"] if modality in ("audio", "tactile", "eeg") else 0
     assert f"{(parts['towers'] + cls) / 1e6:.1f}" == millions
-    tower = model.encoders[model.config.modality(sense).encoder].tower
+    tower = model.encoders[model.config.modality(modality).encoder].tower
     assert not any(p.requires_grad for block in tower.layers[4:] for p in block.parameters())
     assert all(p.requires_grad for p in tower.stem.parameters())
 

@@ -1,0 +1,60 @@
+"""The library's names for the shared embedding of one modality."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+
+class ModalityFeatures:
+    """`get_<modality>_features` for every built-in modality; each is `get_features` of that modality.
+
+    They return `last_hidden_state` of the tower and `pooler_output`, `(batch, shared_dim)`: the unit shared embedding,
+    quantized unless `quantize=False`. Further keyword arguments and errors are those of `get_features`.
+    """
+
+    get_features: Callable[..., BaseModelOutputWithPooling]
+
+    def get_text_features(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """`get_features` of text, `(batch, tokens)`."""
+        kwargs.pop("token_type_ids", None)
+        return self.get_features("text", input_ids, attention_mask, **kwargs)
+
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of images, `(batch, 3, height, width)`."""
+        return self.get_features("image", pixel_values, **kwargs)
+
+    def get_video_features(self, pixel_values_videos: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of video, `(batch, clips, frames, 3, height, width)`."""
+        return self.get_features("video", pixel_values_videos, **kwargs)
+
+    def get_audio_features(self, input_features: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of audio, `(batch, clips, mel, frames)`."""
+        return self.get_features("audio", input_features, **kwargs)
+
+    def get_depth_features(self, depth_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of depth, `(batch, 1, height, width)`."""
+        return self.get_features("depth", depth_values, **kwargs)
+
+    def get_thermal_features(self, thermal_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of thermal images, `(batch, 1, height, width)`."""
+        return self.get_features("thermal", thermal_values, **kwargs)
+
+    def get_tactile_features(self, tactile_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of tactile images, `(batch, 3, height, width)`."""
+        return self.get_features("tactile", tactile_values, **kwargs)
+
+    def get_point_cloud_features(self, point_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of point clouds, `(batch, points, 3)`, or 6 with colours where the encoder sees them."""
+        return self.get_features("point_cloud", point_values, **kwargs)
+
+    def get_eeg_features(self, eeg_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of EEG, `(batch, channels, time)`."""
+        return self.get_features("eeg", eeg_values, **kwargs)
+
+    def get_imu_features(self, imu_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """`get_features` of IMU, `(batch, 6, time)`."""
+        return self.get_features("imu", imu_values, **kwargs)

@@ -1,0 +1,71 @@
+"""How are the weights of a model set before any training, and what does the library ask of it?"""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from .blocks import Attention
+from .codebooks import Codebook
+from .configuration_codebind import CodeBindConfig
+from .decoders import Decoder
+from .lenses import Lens
+from .stems import PatchStem
+from .towers import Tower
+
+
+class LogitScale(nn.Module):
+    """The learned scale of the cosine: `exp(log_scale)`, at most `max_logit_scale`."""
+
+    def __init__(self, config: CodeBindConfig) -> None:
+        super().__init__()
+        self.maximum = float(config.max_logit_scale)
+        self.initial = float(config.logit_scale_init_value)
+        # Shape (1,): FSDP2 cannot shard a scalar.
+        self.log_scale = nn.Parameter(torch.full((1,), self.initial))
+
+    def forward(self) -> Tensor:
+        return self.log_scale.float().exp().clamp(max=self.maximum)
+
+
+class CodeBindPreTrainedModel(PreTrainedModel):
+    """Initialization and the library's hooks."""
+
+    config: CodeBindConfig
+    base_model_prefix = "codebind"
+    main_input_name = "input_ids"
+    input_modalities = ["text", "image", "video", "audio"]
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _no_split_modules = ["Block", "LensBlock"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Set every parameter and every buffer that `module` owns itself."""
+        std = float(self.config.initializer_range)
+        if isinstance(module, Codebook):
+            for name, value in module.initial_state().items():
+                init.copy_(getattr(module, name), value)
+        elif isinstance(module, nn.BatchNorm1d):
+            for name, start in (("running_mean", 0.0), ("running_var", 1.0), ("num_batches_tracked", 0)):
+                init.constant_(module.get_buffer(name), start)
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, LogitScale):
+            init.constant_(module.log_scale, module.initial)
+        elif isinstance(module, Lens):
+            init.normal_(module.latents)
+        elif isinstance(module, (Tower, PatchStem, Decoder, Attention)):
+            for parameter in module.parameters(recurse=False):
+                init.normal_(parameter, std=std)
+        elif getattr(module, "weight", None) is not None:
+            init.normal_(module.get_parameter("weight"), std=getattr(module, "init_std", std))
+            if getattr(module, "bias", None) is not None:
+                init.zeros_(module.get_parameter("bias"))

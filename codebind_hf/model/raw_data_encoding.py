@@ -1,0 +1,259 @@
+"""From raw data to embeddings, and from embeddings to scores: what applications call."""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers.utils import logging
+
+from .evaluating import evaluating
+from .inputs import model_input
+
+
+OUTPUTS = ("numpy", "torch", "codes")
+POOLS = ("mean", "none")
+
+
+class ClipEmbeds(NamedTuple):
+    """Embeddings of the clips of one item.
+
+    Args:
+        embeds: `(clips, shared_dim)`, or code ids `(clips, segments)`.
+        starts: seconds at which the clips begin.
+        seconds: length of a clip; 0 for an item that is no recording.
+    """
+
+    embeds: Any
+    starts: list[float]
+    seconds: float
+
+
+class RawDataEncoding:
+    """`encode`, `encode_stream`, `similarity` and `probabilities` of `CodeBindModel`."""
+
+    logit_scale: Any
+
+    def encode(
+        self,
+        items: Any,
+        processor: Any,
+        batch_size: int = 32,
+        quantize: bool = True,
+        output: str = "numpy",
+        clips: str | int = "uniform",
+        pool: str = "mean",
+        hop_seconds: float | None = None,
+        num_workers: int = 0,
+        progress: bool = False,
+        allow_urls: bool = False,
+    ) -> Any:
+        """Embed raw data: `{"image": pictures, "text": texts}`, or one list or iterator of mixed items.
+
+        A mixed item is a text, a picture, `{"array", "sampling_rate"}` (a sound), the path of a file whose suffix
+        tells its modality, `{"depth": value}`, or a wrapper of `codebind_hf.inference` such as
+        `Depth(map, unit="mm")`. A string is a text unless a file of this name exists. Never more than some batches of
+        raw values are in memory, and of recordings never more than some clips.
+
+        Args:
+            items: lists or iterators by modality, or one list or iterator of mixed items.
+            processor: the `CodeBindProcessor` of this checkpoint.
+            batch_size: samples of one modality that are embedded at once.
+            quantize: `False` gives continuous embeddings.
+            output: "numpy", "torch" or "codes" (shared code ids, as tensors).
+            clips: of sounds and videos: "uniform" (as the processor spreads them), a number of clips, or "sliding":
+                one after the other over the whole recording.
+            pool: "mean" (one embedding an item), or "none": a list of `ClipEmbeds`, the embeddings of every clip and
+                the seconds at which it begins.
+            hop_seconds: between the beginnings of sliding clips; `None` is their length.
+            num_workers: threads that read and prepare the next batches meanwhile.
+            progress: show a progress bar.
+            allow_urls: fetch items that are http(s) URLs; otherwise they are refused.
+
+        Returns:
+            Unit embeddings as one `(items, shared_dim)` array in the order of the items, or a dictionary of such; with
+            `pool="none"` lists of `ClipEmbeds`.
+
+        Raises:
+            ValueError: nothing to embed, an item whose modality is unknown or not in this checkpoint, a URL, a value
+                that the processor refuses, or a wrong option; the message names the item.
+            OSError: a file that cannot be read, or a URL that cannot be fetched.
+        """
+        rows = _Rows(self, quantize, output, pool, progress)
+        reading = {
+            "batch_size": batch_size,
+            "clips": clips,
+            "hop_seconds": hop_seconds,
+            "num_workers": num_workers,
+            "allow_urls": allow_urls,
+        }
+        if not isinstance(items, Mapping):
+            return rows.joined(rows.of(processor, items, **reading), "items")
+        return {
+            name: rows.joined(rows.of(processor, values, modality=name, **reading), f"items[{name!r}]")
+            for name, values in items.items()
+        }
+
+    def encode_stream(
+        self,
+        items: Iterable[Any],
+        processor: Any,
+        quantize: bool = True,
+        output: str = "numpy",
+        pool: str = "mean",
+        progress: bool = False,
+        **reading: Any,
+    ) -> Iterator[Any]:
+        """Embeddings of mixed items one by one, in their order, for streams of any length.
+
+        The model is in evaluation mode until the iterator ends or is closed.
+
+        Args:
+            items, processor, quantize, output, pool, progress: as for `encode`.
+            reading: further arguments of `encode`.
+
+        Returns:
+            An iterator of `(shared_dim,)` embeddings, or of `ClipEmbeds` with `pool="none"`.
+
+        Raises:
+            ValueError, OSError: as for `encode`.
+        """
+        rows = _Rows(self, quantize, output, pool, progress)
+        return rows.each(rows.of(processor, items, **reading))
+
+    def similarity(self, first: Any, second: Any) -> Any:
+        """Cosines `(first, second)` of two sets of embeddings, `(n, dim)` or one `(dim,)` each, of any length.
+
+        Returns:
+            A numpy array, or a tensor if `first` is one.
+
+        Raises:
+            ValueError: embeddings of different sizes.
+        """
+        rows, columns = _unit_rows(first, "first"), _unit_rows(second, "second")
+        if rows.shape[1] != columns.shape[1]:
+            raise ValueError(f"second: got embeddings of {columns.shape[1]} numbers; `first` has {rows.shape[1]}.")
+        cosines = rows @ columns.to(rows.device).T
+        return cosines if isinstance(first, Tensor) else cosines.numpy()
+
+    @torch.no_grad()
+    def probabilities(self, query: Any, candidates: Any) -> Any:
+        """Softmax over `candidates` of the learned scale times the cosine, `(queries, candidates)`.
+
+        Args:
+            query, candidates: embeddings, as for `similarity`. Candidates of one modality: modalities differ in how
+                close they lie to each other as a whole.
+        """
+        cosines = self.similarity(query, candidates)
+        scaled = torch.as_tensor(cosines).float() * self.logit_scale().to(torch.as_tensor(cosines).device)
+        scores = scaled.softmax(dim=-1)
+        return scores if isinstance(query, Tensor) else scores.cpu().numpy()
+
+
+class _Rows:
+    """One call of `encode`: the batches of a processor in, a row for every item out."""
+
+    def __init__(self, model: Any, quantize: bool, output: str, pool: str, progress: bool) -> None:
+        for name, value, allowed in (("output", output, OUTPUTS), ("pool", pool, POOLS)):
+            if value not in allowed:
+                raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}.")
+        if output == "codes" and model.codebooks.shared is None:
+            raise ValueError('output: got "codes", but this model has no shared codebook; choose "numpy" or "torch".')
+        self._model, self._quantize, self._output, self._progress = model, quantize, output, progress
+        self._keeps_clips = pool == "none"
+
+    def of(self, processor: Any, items: Any, **reading: Any) -> Generator[Any, None, None]:
+        """Rows in the order of `items`; arguments are checked at once, items when they are reached."""
+        if not hasattr(processor, "stream"):
+            fix = "CodeBindProcessor.from_pretrained(...) of this version loads one."
+            raise ValueError(f"processor: got {type(processor).__name__}; expected a CodeBindProcessor. Fix: {fix}")
+        known = tuple(self._model.config.modalities)
+        return self._in_order(processor.stream(items, known, each_clip=self._keeps_clips, **reading))
+
+    def each(self, rows: Generator[Any, None, None]) -> Iterator[Any]:
+        """Rows one by one, each in the type asked for."""
+        with closing(rows):
+            for row in rows:
+                yield self.converted(row)
+
+    def joined(self, rows: Iterable[Any], where: str) -> Any:
+        """All rows as one array, or as a list of `ClipEmbeds`."""
+        found = list(rows)
+        if not found:
+            raise ValueError(f"{where}: got nothing; expected one value or more.")
+        if isinstance(found[0], ClipEmbeds):
+            return [self.converted(row) for row in found]
+        return self.converted(torch.stack(found))
+
+    def converted(self, row: Any) -> Any:
+        """A row in the type asked for."""
+        if isinstance(row, ClipEmbeds):
+            return row._replace(embeds=self.converted(row.embeds))
+        # A copy is an ordinary tensor, of which gradients may be asked for; rows come from inference mode.
+        return row.numpy() if self._output == "numpy" else row.clone()
+
+    def _in_order(self, batches: Any) -> Generator[Any, None, None]:
+        waiting: dict[int, Any] = {}
+        following = 0
+        bar = logging.tqdm(desc="Encoding", unit="item", disable=not self._progress)
+        with evaluating(self._model), bar, closing(batches):
+            for position, row in self._rows(batches):
+                waiting[position] = row
+                while following in waiting:
+                    bar.update()
+                    yield waiting.pop(following)
+                    following += 1
+
+    def _rows(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        clips: list[Tensor] = []
+        starts: list[float] = []
+        for batch in batches:
+            shared = self._shared(batch)
+            encoder = self._model.config.modality(batch.modality).encoder
+            if batch.starts is None:
+                rows: Any = self._read(encoder, shared)
+                if self._keeps_clips:
+                    rows = [ClipEmbeds(row[None], [0.0], 0.0) for row in rows]
+                yield from zip(batch.positions, rows, strict=True)
+                continue
+            # Of a long recording nothing is kept but one vector a clip, or their sum.
+            clips.append(self._read(encoder, shared) if self._keeps_clips else shared.sum(0, keepdim=True))
+            starts += batch.starts
+            if batch.is_last:
+                joint = torch.cat(clips)
+                if self._keeps_clips:
+                    yield batch.positions[0], ClipEmbeds(joint, starts, batch.seconds)
+                else:
+                    yield batch.positions[0], self._read(encoder, joint.sum(0, keepdim=True) / len(starts))[0]
+                clips, starts = [], []
+
+    @torch.inference_mode()
+    def _shared(self, batch: Any) -> Tensor:
+        """Shared parts before their norm, `(items, shared_dim)`; of clips as they enter the mean over clips."""
+        modality = self._model.config.modality(batch.modality)
+        config = self._model.encoders[modality.encoder].config
+        tensors = {name: value.to(self._model.device) for name, value in batch.tensors.items()}
+        values = model_input(modality, config, tensors[modality.tensor], tensors.get("attention_mask"))
+        # The specific head matters to a single clip by its share of the clip's norm.
+        specific = batch.starts is not None and config.normalize_clips
+        return self._model._encode(values, all_tokens=False, specific=specific).shared[:, 0].float()
+
+    @torch.inference_mode()
+    def _read(self, encoder: str, shared: Tensor) -> Tensor:
+        """Unit embeddings or code ids on the CPU."""
+        quantized = self._model.codebooks.quantize("shared", encoder, shared)
+        if self._output == "codes":
+            return quantized.ids.cpu()
+        return (quantized.embedding if self._quantize else normalize(shared, dim=-1)).cpu()
+
+
+def _unit_rows(embeds: Any, name: str) -> Tensor:
+    values = embeds if isinstance(embeds, Tensor) else torch.from_numpy(np.asarray(embeds))
+    if values.ndim not in (1, 2) or not values.is_floating_point():
+        raise ValueError(
+            f"{name}: got {values.dtype} of shape {tuple(values.shape)}; expected embeddings (n, dim) or (dim,)."
+        )
+    return normalize(torch.atleast_2d(values).float(), dim=-1)

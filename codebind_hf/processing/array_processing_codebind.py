@@ -1,0 +1,97 @@
+"""How do arrays of a modality that a user added become tower input?"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from transformers import BatchFeature, FeatureExtractionMixin
+
+from .image_resizing import resize_grid
+from .modality_processing import ModalityProcessing, check_choice, check_number
+from .signal_processing_codebind import interpolate_linearly
+from .values import as_float_array, refuse
+
+
+class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
+    """Float arrays of `num_channels` over one or two axes -> `<name>_values` (num_channels, *input_size).
+
+    Parameters:
+        name: the modality, which is also its argument.
+        num_channels: leading axis of an item; it may be left out when it is 1.
+        input_size: `[time]` (linear interpolation) or `[height, width]` (bilinear, smoothed); any length is accepted.
+        normalize: subtract the mean and divide by the standard deviation of each "channel", the whole "item", "none".
+        mean, std: subtracted from and dividing every value, before `normalize`.
+    """
+
+    type_key = "feature_extractor_type"
+    defaults: ClassVar[dict[str, Any]] = {
+        "name": "array",
+        "num_channels": 1,
+        "input_size": [128],
+        "normalize": "none",
+        "mean": 0.0,
+        "std": 1.0,
+    }
+    name: str
+    num_channels: int
+    input_size: list[int]
+    normalize: str
+    mean: float
+    std: float
+
+    def check_parameters(self) -> None:
+        """Refuse sizes and choices that make no array."""
+        check_number("num_channels", self.num_channels, 1, whole=True)
+        if not isinstance(self.input_size, list) or len(self.input_size) not in (1, 2):
+            refuse("input_size", f"got {self.input_size!r}", "[time] or [height, width]")
+        for length in self.input_size:
+            check_number("input_size", length, 1, whole=True)
+        check_choice("normalize", self.normalize, ("channel", "item", "none"))
+        check_number("std", self.std, 1e-12)
+
+    @property
+    def modality(self) -> str:  # type: ignore[override]
+        """The modality's name."""
+        return self.name
+
+    @property
+    def argument(self) -> str:  # type: ignore[override]
+        """Keyword of the processor: the modality's name."""
+        return self.name
+
+    @property
+    def model_input_names(self) -> list[str]:  # type: ignore[override]
+        """Keyword of the model: `radar` is read from `radar_values`."""
+        return [f"{self.name}_values"]
+
+    @property
+    def item_ndim(self) -> int:  # type: ignore[override]
+        """Axes of one item, channels included."""
+        return len(self.input_size) + 1
+
+    def __call__(self, values: Any, return_tensors: str | None = None, **overrides: Any) -> BatchFeature:
+        """Process one array or a list of arrays; `overrides` change parameters for this call only."""
+        processor = self.with_parameters(**overrides)
+        return processor.batch(values, processor.process_item, return_tensors)
+
+    def process_item(self, value: Any, label: str) -> np.ndarray:
+        """One array as `(num_channels, *input_size)`."""
+        array = as_float_array(value, label)
+        if array.ndim == len(self.input_size) and self.num_channels == 1:
+            array = array[None]
+        if array.ndim != self.item_ndim or array.shape[0] != self.num_channels:
+            axes = "time" if len(self.input_size) == 1 else "height, width"
+            refuse(label, f"got shape {array.shape}", f"({self.num_channels}, {axes}), channels first")
+        array = (array.astype(np.float64) - self.mean) / self.std
+        array = self._standardized(array)
+        if len(self.input_size) == 1:
+            return np.ascontiguousarray(interpolate_linearly(array, self.input_size[0]), dtype=np.float32)
+        shape = (self.input_size[0], self.input_size[1])
+        return np.ascontiguousarray(resize_grid(array, shape, "bilinear", antialias=True), dtype=np.float32)
+
+    def _standardized(self, array: np.ndarray) -> np.ndarray:
+        if self.normalize == "none":
+            return array
+        axes = tuple(range(1, array.ndim)) if self.normalize == "channel" else None
+        array = array - array.mean(axis=axes, keepdims=True)
+        deviation = array.std(axis=axes, keepdims=True)
+        return array / np.where(deviation > 0, deviation, 1.0)

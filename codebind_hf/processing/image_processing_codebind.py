@@ -1,0 +1,301 @@
+"""How do pictures and maps become tower input? Image, tactile, depth and thermal, with every number a parameter."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging
+
+from .image_resizing import PIL_FILTERS, TENSOR_FILTERS, crop_grid, resize_grid, resize_picture, resized_shape
+from .modality_processing import ModalityProcessing, check_choice, check_number, check_pair
+from .pictures import grey_grid, picture_or_grid
+from .values import as_float_array, describe, refuse
+
+
+logger = logging.get_logger(__name__)
+
+_CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+_CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+_METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+# Beyond this, a float depth map is more likely in millimetres than in metres.
+_PLAUSIBLE_METRES = 1000.0
+
+
+class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
+    """Resize, crop and normalize one picture or map.
+
+    Parameters:
+        size: `[height, width]` of the result.
+        num_channels: 3, or 1 (colour becomes grey); a map is repeated to fill 3.
+        resize_mode: "shortest_edge" (keep the aspect ratio, then crop the centre) or "stretch".
+        resize_edge: shorter side before the crop; `None` is the least that covers `size`.
+        resize_on: "pil" (8-bit pictures, rounded to grey levels) or "tensor" (floats). Floats always take "tensor".
+        interpolation: "nearest", "bilinear", "bicubic", and for "pil" also "box", "hamming", "lanczos".
+        antialias: smooth before shrinking on "tensor"; Pillow always does.
+        clip: cut what bicubic overshoots back to [0, 1] before normalization.
+        mean, std: one number per channel, subtracted from and dividing values in [0, 1].
+    """
+
+    type_key = "image_processor_type"
+    defaults: ClassVar[dict[str, Any]] = {
+        "size": [32, 32],
+        "num_channels": 3,
+        "resize_mode": "shortest_edge",
+        "resize_edge": None,
+        "resize_on": "pil",
+        "interpolation": "bicubic",
+        "antialias": True,
+        "clip": False,
+        "mean": _CLIP_MEAN,
+        "std": _CLIP_STD,
+    }
+    size: list[int]
+    num_channels: int
+    resize_mode: str
+    resize_edge: int | None
+    resize_on: str
+    interpolation: str
+    antialias: bool
+    clip: bool
+    mean: list[float]
+    std: list[float]
+
+    def check_parameters(self) -> None:
+        """Refuse sizes, choices and statistics that do not fit together."""
+        if not isinstance(self.size, list) or len(self.size) != 2:
+            refuse("size", f"got {self.size!r}", "[height, width]")
+        for side in self.size:
+            check_number("size", side, 1, whole=True)
+        check_choice("num_channels", self.num_channels, (1, 3))
+        check_choice("resize_mode", self.resize_mode, ("shortest_edge", "stretch"))
+        check_choice("resize_on", self.resize_on, ("pil", "tensor"))
+        filters = PIL_FILTERS if self.resize_on == "pil" else TENSOR_FILTERS
+        check_choice("interpolation", self.interpolation, tuple(filters))
+        if self.resize_edge is not None:
+            check_number("resize_edge", self.resize_edge, max(self.size), whole=True)
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, list) or len(values) not in (1, self.num_channels):
+                refuse(name, f"got {values!r}", f"a list of 1 or {self.num_channels} numbers")
+        for value in self.std:
+            check_number("std", value, 1e-12)
+
+    def __call__(  # type: ignore[override]
+        self, images: Any, return_tensors: str | None = None, **overrides: Any
+    ) -> BatchFeature:
+        """Process one picture or a list of pictures; `overrides` change parameters for this call only."""
+        processor = self.with_parameters(**overrides)
+        return processor.batch(images, processor.process_item, return_tensors)
+
+    def preprocess(self, images: Any, return_tensors: str | None = None, **overrides: Any) -> BatchFeature:
+        """The same as calling the processor; the name that older code of Hugging Face uses."""
+        return self(images, return_tensors=return_tensors, **overrides)
+
+    def fit(self, value: Image.Image | np.ndarray) -> np.ndarray:
+        """An 8-bit picture or a float `(channels, height, width)` grid in [0, 1], resized, cropped, normalized."""
+        if isinstance(value, Image.Image):
+            value = self._fit_picture(value)
+        else:
+            shape = resized_shape((value.shape[1], value.shape[2]), self.size, self.resize_mode, self.resize_edge)
+            value = crop_grid(resize_grid(value, shape, self._tensor_filter, self.antialias), self.size)
+            value = value.clip(0.0, 1.0) if self.clip else value
+        return self._normalize(value)
+
+    @property
+    def _tensor_filter(self) -> str:
+        return self.interpolation if self.interpolation in TENSOR_FILTERS else "bicubic"
+
+    def _fit_picture(self, picture: Image.Image) -> np.ndarray:
+        picture = picture if picture.mode == self._mode else picture.convert(self._mode)
+        shape = (picture.height, picture.width)
+        if self.resize_on == "tensor":
+            grid = _channels_first(np.asarray(picture)).astype(np.float32) / np.float32(255)
+            target = resized_shape(shape, self.size, self.resize_mode, self.resize_edge)
+            grid = crop_grid(resize_grid(grid, target, self.interpolation, self.antialias), self.size)
+            return grid.clip(0.0, 1.0) if self.clip else grid
+        target = resized_shape(shape, self.size, self.resize_mode, self.resize_edge)
+        pixels = _channels_first(np.asarray(resize_picture(picture, target, self.interpolation)))
+        return crop_grid(pixels, self.size).astype(np.float32) / np.float32(255)
+
+    @property
+    def _mode(self) -> str:
+        return "RGB" if self.num_channels == 3 else "L"
+
+    def _normalize(self, grid: np.ndarray) -> np.ndarray:
+        mean = np.asarray(self.mean, dtype=np.float32)[:, None, None]
+        std = np.asarray(self.std, dtype=np.float32)[:, None, None]
+        grid = np.broadcast_to(grid, (self.num_channels, *grid.shape[1:]))
+        return np.ascontiguousarray((grid - mean) / std, dtype=np.float32)
+
+
+def _channels_first(pixels: np.ndarray) -> np.ndarray:
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+class CodeBindImageProcessor(GridImageProcessor):
+    """Photographs: `PIL.Image`, uint8 `(height, width, 3)` or floats in [0, 1] -> `pixel_values`."""
+
+    model_input_names = ["pixel_values"]
+    modality = "image"
+    argument = "images"
+    item_ndim = 3
+
+    def process_item(self, value: Any, label: str) -> np.ndarray:
+        """One picture as `(channels, height, width)`."""
+        return self.fit(picture_or_grid(value, label, self.num_channels))
+
+
+class CodeBindTactileImageProcessor(CodeBindImageProcessor):
+    """Pictures of a tactile sensor's gel -> `tactile_values`."""
+
+    model_input_names = ["tactile_values"]
+    modality = "tactile"
+    argument = "tactile"
+
+
+class CodeBindDepthImageProcessor(GridImageProcessor):
+    """Depth maps `(height, width)` in metres -> `depth_values`.
+
+    Further parameters:
+        depth_unit: unit of the values passed in: "m", "cm", "mm", a number (metres per unit), or "disparity" (already
+            what `encoding="disparity"` makes). `None`: floats are metres, integers are refused.
+        depth_range: metres below and above are cut off; `None` cuts nothing.
+        encoding: "metres", "inverse" = 1 / metres (bounded for rooms and streets alike), or "disparity" = `baseline`
+            (metres) * `focal_length` (pixels) / metres.
+        value_range: encoded values are cut to it and divided by its upper end, which gives the [0, 1] that mean and
+            std apply to.
+    """
+
+    model_input_names = ["depth_values"]
+    modality = "depth"
+    argument = "depth"
+    item_ndim = 3
+    defaults: ClassVar[dict[str, Any]] = {
+        **GridImageProcessor.defaults,
+        "num_channels": 1,
+        "resize_on": "tensor",
+        "interpolation": "bilinear",
+        "mean": [0.5],
+        "std": [0.25],
+        "depth_unit": None,
+        "depth_range": None,
+        "encoding": "metres",
+        "baseline": None,
+        "focal_length": None,
+        "value_range": [0.0, 10.0],
+    }
+    depth_unit: str | float | None
+    depth_range: list[float] | None
+    encoding: str
+    baseline: float | None
+    focal_length: float | None
+    value_range: list[float]
+
+    def check_parameters(self) -> None:
+        """As for pictures; also the unit, the ranges and what a disparity is computed from."""
+        super().check_parameters()
+        if isinstance(self.depth_unit, str) or self.depth_unit is None:
+            check_choice("depth_unit", self.depth_unit, (None, *_METRES, "disparity"))
+        else:
+            check_number("depth_unit", self.depth_unit, 1e-12)
+        check_choice("encoding", self.encoding, ("metres", "inverse", "disparity"))
+        for name in ("depth_range", "value_range"):
+            if name == "value_range" or self.depth_range is not None:
+                check_pair(name, getattr(self, name))
+        if self.encoding == "disparity" and self.depth_unit != "disparity":
+            for name in ("baseline", "focal_length"):
+                check_number(name, getattr(self, name), 1e-12)
+
+    def process_item(self, value: Any, label: str) -> np.ndarray:
+        """One depth map as `(channels, height, width)`."""
+        grid = self._encoded(grey_grid(value, label), label)
+        low, high = self.value_range
+        return self.fit((grid.clip(low, high) / np.float32(high)).astype(np.float32))
+
+    def _encoded(self, grid: np.ndarray, label: str) -> np.ndarray:
+        if self.depth_unit == "disparity":
+            return as_float_array(grid, label)
+        metres = self._metres(grid, label)
+        if metres.min() < 0:
+            refuse(label, f"got negative depth {metres.min():g}", "distances of 0 metres (no reading) or more")
+        if self.depth_range is not None:
+            low, high = self.depth_range
+            if metres.max() <= low or metres.min() >= high:
+                logger.warning_once(
+                    f"{label}: all distances ({metres.min():g} to {metres.max():g} m) lie beyond depth_range="
+                    f"{[low, high]} and become one value. Is depth_unit right?"
+                )
+            metres = metres.clip(low, high)
+        if self.encoding == "metres":
+            return metres
+        scale = 1.0 if self.encoding == "inverse" else self.baseline * self.focal_length  # type: ignore[operator]
+        return scale / np.maximum(metres, 1e-6)
+
+    def _metres(self, grid: np.ndarray, label: str) -> np.ndarray:
+        unit = self.depth_unit
+        fix = (
+            "pass depth_unit='mm' (or 'cm', 'm', metres per unit), to `encode` Depth(map, unit='mm'), or float metres."
+        )
+        if unit is None and grid.dtype.kind != "f":
+            refuse(label, f"got integers ({grid.dtype}) without a unit", "float metres, or integers with a unit", fix)
+        metres = as_float_array(grid, label)
+        # A sample is enough to tell millimetres from metres, and a far sky does not mislead its median.
+        if unit is None and np.median(metres.reshape(-1)[:: max(1, metres.size // 1024)]) > _PLAUSIBLE_METRES:
+            refuse(label, f"got float values around {np.median(metres):g}, read as metres", "plausible metres", fix)
+        scale = _METRES[unit] if isinstance(unit, str) else unit
+        return metres if scale is None or scale == 1.0 else metres * np.float32(scale)
+
+
+class CodeBindThermalImageProcessor(GridImageProcessor):
+    """Thermal maps `(height, width)`: 8-bit or 16-bit levels, or floats in [0, 1] -> `thermal_values`.
+
+    Further parameter:
+        thermal_range: `[low, high]` in the unit of the values (degrees, raw counts), mapped to [0, 1] and cut there.
+            `None`: uint8 is divided by 255, uint16 by 65535, floats must lie in [0, 1].
+    """
+
+    model_input_names = ["thermal_values"]
+    modality = "thermal"
+    argument = "thermal"
+    item_ndim = 3
+    defaults: ClassVar[dict[str, Any]] = {
+        **GridImageProcessor.defaults,
+        "num_channels": 1,
+        "resize_on": "tensor",
+        "interpolation": "bilinear",
+        "mean": [0.44531357],
+        "std": [0.26924619],
+        "thermal_range": None,
+    }
+    thermal_range: list[float] | None
+
+    def check_parameters(self) -> None:
+        """As for pictures; also the range."""
+        super().check_parameters()
+        if self.thermal_range is not None:
+            check_pair("thermal_range", self.thermal_range)
+
+    def process_item(self, value: Any, label: str) -> np.ndarray:
+        """One thermal map as `(channels, height, width)`."""
+        grid = grey_grid(value, label, colour=True)
+        unit = self._unit_interval(grid, label)
+        if self.resize_on == "pil" and grid.dtype == np.uint8 and self.thermal_range is None:
+            return self.fit(Image.fromarray(grid[0]))
+        return self.fit(unit)
+
+    def _unit_interval(self, grid: np.ndarray, label: str) -> np.ndarray:
+        if self.thermal_range is not None:
+            low, high = self.thermal_range
+            return ((as_float_array(grid, label) - low) / (high - low)).clip(0.0, 1.0).astype(np.float32)
+        if grid.dtype in (np.uint8, np.uint16):
+            return grid.astype(np.float32) / np.float32(np.iinfo(grid.dtype).max)
+        fix = "pass thermal_range=(low, high) in their unit, e.g. degrees, or scale them to floats in [0, 1]."
+        if grid.dtype.kind != "f":
+            refuse(label, f"got {describe(grid)}", "uint8, uint16 or floats in [0, 1]", fix)
+        values = as_float_array(grid, label).astype(np.float32)
+        if values.min() < 0 or values.max() > 1:
+            got = f"got floats from {values.min():g} to {values.max():g}"
+            refuse(label, got, "floats in [0, 1], uint8 or uint16 levels", fix)
+        return values

@@ -1,0 +1,185 @@
+"""What every sub-processor of a modality is: checked parameters that live in JSON, and a loop over checked items."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from transformers import BatchFeature
+
+from .media import read_media
+from .values import check_rate, is_path, refuse, split_items, split_rated
+
+
+class Windows(NamedTuple):
+    """The clips of one recording, of which each is made when it is asked for.
+
+    Args:
+        starts: seconds at which the clips begin.
+        seconds: length of a clip.
+        values: gives the tensor of the clip with an index, as one sample of the model.
+    """
+
+    starts: list[float]
+    seconds: float
+    values: Callable[[int], np.ndarray]
+
+
+def sliding_starts(length: int, window: int, hop: int) -> list[int]:
+    """First samples of windows that cover all of `length` samples, the last of them ending with it."""
+    starts = list(range(0, max(length - window, 0) + 1, hop))
+    return starts if starts[-1] + window >= length else [*starts, length - window]
+
+
+TENSOR_TYPES = ("pt", "np", None)
+# Keys that transformers writes beside the parameters of a processor.
+_BOOKKEEPING = ("image_processor_type", "feature_extractor_type", "processor_class", "auto_map")
+
+
+def check_tensor_type(return_tensors: Any) -> None:
+    """Refuse a `return_tensors` other than "pt", "np" or `None`."""
+    if return_tensors not in TENSOR_TYPES:
+        refuse("return_tensors", f"got {return_tensors!r}", "'pt', 'np' or None")
+
+
+def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Refuse a parameter that is none of the `allowed` values."""
+    if value not in allowed:
+        refuse(name, f"got {value!r}", ", ".join(repr(one) for one in allowed))
+
+
+def check_number(name: str, value: Any, least: float, whole: bool = False) -> None:
+    """Refuse a parameter that is not a number (or whole number) of at least `least`."""
+    kinds: tuple[type, ...] = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    if not isinstance(value, kinds) or isinstance(value, bool) or not float(value) >= least:  # type: ignore[arg-type]
+        refuse(name, f"got {value!r}", f"a {'whole ' if whole else ''}number of at least {least}")
+
+
+def check_pair(name: str, value: Any) -> None:
+    """Refuse a parameter that is not `[low, high]` with low < high."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(isinstance(v, (int, float)) for v in value):
+        refuse(name, f"got {value!r}", "a pair of numbers [low, high]")
+    if not value[0] < value[1]:
+        refuse(name, f"got {value!r}", "low < high")
+
+
+@contextmanager
+def naming(label: str) -> Iterator[None]:
+    """Put the item's name before what reading its file has to complain about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{label}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+
+
+class ModalityProcessing:
+    """Base of all sub-processors; mixed in before the transformers class that saves and loads them.
+
+    A subclass names its `defaults` (every parameter with its default, all of them JSON values), checks them in
+    `check_parameters` and turns one item into one array in `process_item`.
+    """
+
+    defaults: ClassVar[dict[str, Any]] = {}
+    type_key: ClassVar[str]
+    model_input_names: list[str]
+    modality: str
+    argument: str
+    item_ndim: ClassVar[int | None] = None
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__()
+        for key in _BOOKKEEPING:
+            parameters.pop(key, None)
+        unknown = sorted(set(parameters) - set(self.defaults))
+        if unknown:
+            refuse(type(self).__name__, f"got unknown parameter {unknown[0]!r}", ", ".join(sorted(self.defaults)))
+        for name, value in {**copy.deepcopy(self.defaults), **parameters}.items():
+            setattr(self, name, list(value) if isinstance(value, tuple) else value)
+        self.check_parameters()
+
+    def check_parameters(self) -> None:
+        """Refuse values that a subclass cannot work with."""
+
+    def parameters(self) -> dict[str, Any]:
+        """All parameters by name."""
+        return {name: copy.deepcopy(getattr(self, name)) for name in self.defaults}
+
+    def with_parameters(self, **overrides: Any) -> Self:
+        """This processor, or a copy of it with some parameters changed."""
+        return type(self)(**{**self.parameters(), **overrides}) if overrides else self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Parameters, class name and, for code on the Hub, where the class is found."""
+        extra = {"auto_map": self.auto_map} if hasattr(self, "auto_map") else {}
+        return {**self.parameters(), self.type_key: type(self).__name__, **extra}
+
+    @classmethod
+    def from_dict(cls, *saved: dict[str, Any], **kwargs: Any) -> Any:
+        """Build from one saved dictionary; parameters among `kwargs` win, other `kwargs` belong to the loader."""
+        return_unused = kwargs.pop("return_unused_kwargs", False)
+        overrides = {name: value for name, value in kwargs.items() if name in cls.defaults}
+        processor = cls(**{**saved[0], **overrides})
+        if not return_unused:
+            return processor
+        return processor, {name: value for name, value in kwargs.items() if name not in cls.defaults}
+
+    def process_item(self, value: Any, label: str) -> np.ndarray:
+        """One checked item as one float32 array."""
+        raise NotImplementedError
+
+    @property
+    def media(self) -> str:
+        """What `read_media` calls the files of this modality."""
+        return self.modality
+
+    def load(self, value: Any, label: str) -> Any:
+        """`value`, or what the file it names holds."""
+        if not is_path(value):
+            return value
+        with naming(label):
+            return read_media(self.media, value)
+
+    def items(self, values: Any) -> tuple[list[Any], list[str]]:
+        """Items and labels of what the user passed."""
+        return split_items(values, self.argument, self.item_ndim)
+
+    def batch(self, values: Any, process: Callable[..., np.ndarray], return_tensors: str | None) -> BatchFeature:
+        """Apply `process(item, label)` to every item and stack the results under this modality's tensor name."""
+        check_tensor_type(return_tensors)
+        items, labels = self.items(values)
+        arrays: Any = [process(self.load(item, label), label) for item, label in zip(items, labels, strict=True)]
+        if return_tensors is not None:
+            arrays = np.stack(arrays)
+        return BatchFeature({self.model_input_names[0]: arrays}, tensor_type=return_tensors)
+
+
+class RatedProcessing(ModalityProcessing):
+    """Base of the modalities that are sampled in time and need, or may have, a sampling rate."""
+
+    def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:
+        """One signal with its sampling rate in Hz, if known, as one float32 array."""
+        raise NotImplementedError
+
+    def __call__(
+        self, values: Any, sampling_rate: int | None = None, return_tensors: str | None = None, **overrides: Any
+    ) -> BatchFeature:
+        """Process one signal or a list of signals.
+
+        Args:
+            values: array, tensor, path, or `{"array", "sampling_rate"}`; or a list of these.
+            sampling_rate: Hz of the arrays that come without their own. It describes the input; the rate that this
+                processor works at is a parameter.
+            return_tensors: "pt", "np" or `None` (a list of arrays).
+            overrides: parameters to change for this call only.
+        """
+        processor = self.with_parameters(**overrides)
+
+        def process(value: Any, label: str) -> np.ndarray:
+            array, own_rate = split_rated(value, label)
+            rate = sampling_rate if own_rate is None else own_rate
+            return processor.process_signal(array, None if rate is None else check_rate(rate, label), label)
+
+        return processor.batch(values, process, return_tensors)

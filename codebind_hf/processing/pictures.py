@@ -1,0 +1,115 @@
+"""What picture is in this value? Pictures, arrays and tensors with channel axis found and values checked."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .values import as_array, as_float_array, describe, refuse
+
+
+# Floats that were computed from bytes may miss [0, 1] by rounding.
+_ROUNDING = 1e-3
+_DEEP_MODES = ("I", "F")
+_PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    return picture.mode in _DEEP_MODES or picture.mode.startswith("I;")
+
+
+def channels_last(array: np.ndarray, label: str, channels: tuple[int, ...], first: bool) -> np.ndarray:
+    """`(height, width)` or `(height, width, channels)` of an array that may have its channels first.
+
+    Args:
+        channels: numbers of channels that are allowed.
+        first: which reading wins when both fit, as in a 3 x 3 picture.
+    """
+    if array.ndim == 2:
+        return array
+    counts = ", ".join(str(count) for count in channels)
+    allowed = f"(height, width) or (height, width, channels) with {counts} channels"
+    if array.ndim != 3:
+        fix = "pass several pictures as a list or with one leading axis." if array.ndim > 3 else ""
+        refuse(label, f"got shape {array.shape}", allowed, fix)
+    is_last, is_first = array.shape[2] in channels, array.shape[0] in channels
+    if not is_last and not is_first:
+        fix = "transpose the channel axis to the end, or pass several maps as a list."
+        refuse(label, f"got shape {array.shape}", allowed, fix)
+    return array.transpose(1, 2, 0) if is_first and (first or not is_last) else array
+
+
+def picture_or_grid(value: Any, label: str, num_channels: int) -> Image.Image | np.ndarray:
+    """An 8-bit `PIL.Image`, or a float32 `(num_channels, height, width)` grid in [0, 1]; alpha is dropped.
+
+    Raises:
+        ValueError: 16-bit pictures, integers other than uint8, floats outside [0, 1], NaN, or a wrong shape.
+    """
+    if isinstance(value, Image.Image):
+        return _checked_picture(value, label)
+    array = as_array(value, label)
+    array = channels_last(array, label, (1, 3, 4), first=isinstance(value, torch.Tensor))
+    if array.ndim == 3:
+        array = array[..., 0] if array.shape[2] == 1 else array[..., :3]
+    if array.dtype == np.uint8:
+        return Image.fromarray(np.ascontiguousarray(array))
+    if array.dtype.kind != "f":
+        fix = "convert to uint8 levels with `.astype(np.uint8)`, or divide to floats in [0, 1]."
+        refuse(label, f"got {describe(array)}", "uint8 or floats in [0, 1]", fix)
+    array = as_float_array(array, label)
+    if array.min() < -_ROUNDING or array.max() > 1 + _ROUNDING:
+        got = f"got floats from {array.min():g} to {array.max():g}"
+        fix = "divide by 255 if these are grey levels, and undo any normalization: the processor normalizes."
+        refuse(label, got, "floats in [0, 1] or uint8", fix)
+    return _float_grid(array, num_channels)
+
+
+def _checked_picture(picture: Image.Image, label: str) -> Image.Image:
+    if _is_deep(picture):
+        fix = "scale to 8 bits first; a depth or thermal map belongs to `depth=` or `thermal=`."
+        refuse(label, f"got a picture of mode {picture.mode}", "8-bit pictures", fix)
+    _check_picture(picture, label)
+    return picture.convert("RGBA") if picture.mode == "P" else picture
+
+
+def _check_picture(picture: Image.Image, label: str) -> None:
+    if picture.width < 1 or picture.height < 1:
+        refuse(label, f"got a picture of size {picture.size}", "at least one pixel")
+    if picture.mode not in _PICTURE_MODES:
+        refuse(label, f"got a picture of mode {picture.mode}", ", ".join(_PICTURE_MODES))
+
+
+def _float_grid(array: np.ndarray, num_channels: int) -> np.ndarray:
+    if array.ndim == 2:
+        return np.broadcast_to(array, (num_channels, *array.shape)).astype(np.float32)
+    if num_channels == 1:
+        return (array @ np.array([0.299, 0.587, 0.114], dtype=array.dtype))[None].astype(np.float32)
+    return array.transpose(2, 0, 1).astype(np.float32)
+
+
+def grey_grid(value: Any, label: str, colour: bool = False) -> np.ndarray:
+    """A `(1, height, width)` grid with its dtype kept, so that the caller can ask for the unit of integers.
+
+    Args:
+        colour: read colour pictures as grey levels instead of refusing them.
+    """
+    if isinstance(value, Image.Image):
+        value = _grey_picture(value, label, colour)
+    array = as_array(value, label)
+    if array.dtype.kind == "b":
+        refuse(label, "got an array of booleans", "numbers")
+    if colour and array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:
+        array = np.asarray(Image.fromarray(np.ascontiguousarray(array[..., :3])).convert("L"))
+    array = channels_last(array, label, (1,), first=isinstance(value, torch.Tensor))
+    return np.ascontiguousarray(array.reshape(1, *array.shape[:2]))
+
+
+def _grey_picture(picture: Image.Image, label: str, colour: bool) -> np.ndarray:
+    if picture.mode == "L" or _is_deep(picture):
+        return np.asarray(picture)
+    if not colour:
+        fix = "a depth map drawn in colours has lost its distances; use the original map."
+        refuse(label, f"got a picture of mode {picture.mode}", "one channel (modes L, I;16, I, F)", fix)
+    _check_picture(picture, label)
+    return np.asarray(picture.convert("L"))

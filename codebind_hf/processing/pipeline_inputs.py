@@ -1,0 +1,175 @@
+"""What may a pipeline be given? Items of a known modality, labels, templates, galleries: checked and named."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .items import Item, item_named, item_of
+from .modality_processing import check_choice
+from .values import check_finite, describe, refuse
+
+
+# What is one item although it has a length or can be iterated over.
+ONE_ITEM = (str, bytes, os.PathLike, Mapping, np.ndarray, Tensor, Image.Image)
+# Keys of a data row that name no modality.
+_ROW_KEYS = frozenset({"id", "label", "attributes"})
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """An item and its position in the input, which messages name."""
+
+    position: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Embedded items that queries are compared with, every distinct embedding kept once.
+
+    Equal embeddings, which codes make often, then have equal scores to the last bit.
+
+    Args:
+        distinct_embeds (`Tensor` of shape `(distinct, dim)`): unit vectors.
+        rows (`Tensor` of shape `(items,)`): of every item in `distinct_embeds`.
+        indices: position of every item in the list that it came from.
+        modalities: of every item; `None` for embeddings given without one.
+        quantize: whether they are quantized; `None` for embeddings that were given.
+    """
+
+    distinct_embeds: Tensor
+    rows: Tensor
+    indices: tuple[int, ...]
+    modalities: tuple[str | None, ...]
+    quantize: bool | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def closest(self, query: Tensor, modalities: Sequence[str] | None, top_k: int) -> list[tuple[int, float]]:
+        """Position and cosine of the `top_k` items closest to one query; of equal ones, the first first."""
+        cosines = (self.distinct_embeds @ query).clamp(-1.0, 1.0)[self.rows]
+        positions = torch.arange(len(self)) if modalities is None else torch.tensor(self.positions(modalities))
+        scores, order = cosines[positions].sort(descending=True, stable=True)
+        return list(zip(positions[order[:top_k]].tolist(), scores[:top_k].tolist(), strict=True))
+
+    def positions(self, modalities: Sequence[str]) -> list[int]:
+        """Items of these modalities.
+
+        Raises:
+            ValueError: the gallery has no item of one of them.
+        """
+        wanted = [modalities] if isinstance(modalities, str) else list(modalities)
+        present = sorted({modality for modality in self.modalities if modality is not None})
+        if not wanted:
+            refuse("modalities", "got an empty list", ", ".join(present))
+        for modality in wanted:
+            check_choice("modalities", modality, tuple(present))
+        return [position for position, modality in enumerate(self.modalities) if modality in wanted]
+
+
+def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> Item:
+    """What is of a known modality: as `encode` tells it, a dictionary that names it, or any with `modality`.
+
+    Raises:
+        ValueError: the item does not tell its modality, or names one that the checkpoint lacks or `modality` rules
+            out.
+    """
+    fix = f'name it: {{"{known[-1]}": value}}, or pass modality="{known[-1]}".'
+    if isinstance(item, Item):
+        check_choice("item", item.name, known if modality is None else (modality,))
+        return item
+    if modality is not None:
+        return item_named(modality, item[modality] if isinstance(item, Mapping) and modality in item else item)
+    if isinstance(item, Mapping):
+        modalities = [name for name in item if name in known and item[name] is not None]
+        strange = [name for name in item if name not in known and name not in _ROW_KEYS]
+        if strange or not modalities:
+            got = f"got a dictionary with keys {', '.join(map(repr, item)) or '(none)'}"
+            refuse("item", got, f"one modality among {', '.join(known)}", fix)
+        if len(modalities) > 1:
+            refuse(
+                "item",
+                f"got {' and '.join(modalities)} in one item",
+                "one modality",
+                f'pass modality="{modalities[0]}".',
+            )
+        return item_named(modalities[0], item[modalities[0]])
+    if not isinstance(item, (str, os.PathLike, Image.Image)):
+        refuse(
+            "item", f"got {describe(item)}, which may be of any modality", f"a modality among {', '.join(known)}", fix
+        )
+    found = item_of(item, "item", known)
+    if found.name not in known:
+        refuse("item", f"got {describe(item)}", f"a modality among {', '.join(known)}", fix)
+    return found
+
+
+def numbered(items: Iterable[Any]) -> Iterator[Numbered]:
+    """The items with their positions."""
+    return (Numbered(position, item) for position, item in enumerate(items))
+
+
+def checked_labels(labels: Any) -> tuple[str, ...]:
+    """Labels to choose from: one or more different strings."""
+    if isinstance(labels, (str, Mapping)) or not isinstance(labels, Iterable):
+        refuse("candidate_labels", f"got {describe(labels)}", "a list of labels", 'such as ["a ring", "a bell"].')
+    found = tuple(labels)
+    for position, label in enumerate(found):
+        if not isinstance(label, str):
+            refuse(f"candidate_labels[{position}]", f"got {describe(label)}", "str")
+    if not found:
+        refuse("candidate_labels", "got an empty list", "one label or more")
+    twice = [label for label in dict.fromkeys(found) if found.count(label) > 1]
+    if twice:
+        refuse("candidate_labels", f"got {twice[0]!r} twice", "labels that differ", "name each label once.")
+    return found
+
+
+def checked_templates(templates: Any) -> tuple[str, ...]:
+    """One or more texts with `{}` where a label belongs."""
+    found = (templates,) if isinstance(templates, str) else tuple(templates or ())
+    if not found:
+        refuse("hypothesis_template", f"got {templates!r}", "a text or a list of texts with {} for the label")
+    for template in found:
+        if not isinstance(template, str) or "{}" not in template:
+            fix = 'write {} where the label belongs, or "{}" for labels that are whole texts.'
+            refuse("hypothesis_template", f"got {template!r}", "a text that holds {}", fix)
+    return found
+
+
+def checked_embeds(values: np.ndarray | Tensor, dim: int, label: str) -> Tensor:
+    """Embeddings `(items, dim)` as float32 unit vectors."""
+    array = torch.as_tensor(values).detach().float().cpu()
+    if array.ndim != 2 or array.shape[1] != dim or not len(array):
+        fix = "for raw data pass a list of items."
+        refuse(label, f"got {describe(values)}", f"embeddings (items, {dim}), one item or more", fix)
+    check_finite(array.numpy(), label)
+    nonzero = array.any(dim=1)
+    if not nonzero.all():
+        refuse(label, f"got a zero vector in row {int(nonzero.int().argmin())}", "vectors with a direction")
+    return normalize(array, dim=-1)
+
+
+def unit(embeds: Tensor) -> Tensor:
+    """Embeddings as float32 of unit norm; those of a float32 model are both already."""
+    return embeds if embeds.dtype == torch.float32 else normalize(embeds.float(), dim=-1)
+
+
+def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` items, the last one perhaps shorter; no more than one is held."""
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,160 @@
+"""How does a point cloud of any size and scale become a fixed number of points?"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from transformers import BatchFeature, FeatureExtractionMixin
+
+from .media import COLORED_POINTS
+from .modality_processing import ModalityProcessing, check_choice, check_number
+from .values import as_float_array, is_path, refuse
+
+
+class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
+    """Point clouds `(points, 3)` in any unit, or `(points, 6)` with colours -> `point_values`, `(num_points, ...)`.
+
+    Parameters:
+        num_points: points of the result; smaller clouds are repeated in order.
+        num_channels: 3 (x, y, z), or 6 (x, y, z, red, green, blue).
+        selection: which points of a larger cloud stay: "farthest" (each new point is the one farthest from those
+            chosen, beginning with the first), "stride" (evenly spaced in the order given) or "random" (always the same
+            choice for the same number of points; small clouds are shuffled too, as OpenShape does).
+        max_candidates: clouds larger than this are thinned by stride before "farthest", whose cost is quadratic.
+        swap_yz: exchange y and z, for encoders of clouds that stand on the x-y plane.
+        center: move the centroid to the origin.
+        unit_sphere: divide by the distance of the farthest point.
+        color_scale: value of a full colour, 1 or 255. A PLY file with 8-bit colours is read with full colours of 1.
+        missing_color: in [0, 1], of clouds without colours; `None` refuses them.
+    """
+
+    type_key = "feature_extractor_type"
+    model_input_names = ["point_values"]
+    modality = "point_cloud"
+    argument = "point_clouds"
+    item_ndim = 2
+    defaults: ClassVar[dict[str, Any]] = {
+        "num_points": 256,
+        "num_channels": 3,
+        "selection": "farthest",
+        "max_candidates": 32768,
+        "swap_yz": False,
+        "center": True,
+        "unit_sphere": True,
+        "color_scale": 1.0,
+        "missing_color": 0.4,
+    }
+    num_points: int
+    num_channels: int
+    selection: str
+    max_candidates: int
+    swap_yz: bool
+    center: bool
+    unit_sphere: bool
+    color_scale: float
+    missing_color: float | None
+
+    def check_parameters(self) -> None:
+        """Refuse counts and choices that select nothing."""
+        check_number("num_points", self.num_points, 1, whole=True)
+        check_number("max_candidates", self.max_candidates, self.num_points, whole=True)
+        check_choice("num_channels", self.num_channels, (3, 6))
+        check_choice("selection", self.selection, ("farthest", "stride", "random"))
+        check_number("color_scale", self.color_scale, 1e-12)
+        if self.missing_color is not None:
+            check_number("missing_color", self.missing_color, 0)
+            if self.missing_color > 1:
+                refuse("missing_color", f"got {self.missing_color!r}", "a number in [0, 1]")
+
+    @property
+    def media(self) -> str:
+        """How files are read: with their colours, or without."""
+        return self.modality if self.num_channels == 3 else COLORED_POINTS
+
+    def load(self, value: Any, label: str) -> Any:
+        """As for every modality; colours of a PLY file, which are in [0, 1], at the scale of all others."""
+        cloud = super().load(value, label)
+        if is_path(value) and str(value).lower().endswith(".ply") and cloud.shape[1] == 6:
+            cloud[:, 3:] *= self.color_scale
+        return cloud
+
+    def __call__(self, point_clouds: Any, return_tensors: str | None = None, **overrides: Any) -> BatchFeature:
+        """Process one cloud or a list of clouds; `overrides` change parameters for this call only."""
+        processor = self.with_parameters(**overrides)
+        return processor.batch(point_clouds, processor.process_item, return_tensors)
+
+    def process_item(self, value: Any, label: str) -> np.ndarray:
+        """One cloud as `(num_points, num_channels)`."""
+        cloud = self._checked(value, label)
+        cloud = cloud[self._selected(cloud[:, :3])]
+        points, colours = cloud[:, :3], cloud[:, 3:]
+        points = points[:, [0, 2, 1]] if self.swap_yz else points
+        if self.center:
+            points = points - points.mean(axis=0)
+        if self.unit_sphere:
+            radius = float(np.sqrt((points**2).sum(axis=1).max()))
+            points = points / radius if radius > 0 else points
+        repeats = np.arange(self.num_points) % len(points)
+        return np.concatenate([points, colours], axis=1)[repeats].astype(np.float32)
+
+    def _selected(self, points: np.ndarray) -> np.ndarray:
+        """Indices of the points that stay, in the order of the result."""
+        if self.selection == "random":
+            return np.random.default_rng(0).permutation(len(points))[: self.num_points]
+        if len(points) <= self.num_points:
+            return np.arange(len(points))
+        if self.selection == "stride":
+            return stride_indices(len(points), self.num_points)
+        candidates = stride_indices(len(points), min(len(points), self.max_candidates))
+        return candidates[farthest_points(points[candidates], self.num_points)]
+
+    def _checked(self, value: Any, label: str) -> np.ndarray:
+        """A cloud with as many columns as `num_channels`."""
+        array = as_float_array(value, label)
+        coloured = self.num_channels == 6
+        if array.ndim != 2 or array.shape[1] not in ((3, 6) if coloured else (3,)):
+            fix = ""
+            if array.ndim == 2 and array.shape[0] in (3, 6) and array.shape[1] > 6:
+                fix = "put the points first with `array.T`."
+            elif array.ndim == 2 and array.shape[1] > 3:
+                fix = "keep x, y, z and colours only." if coloured else "keep xyz only: `array[:, :3]`."
+            columns = "(points, 6) with columns x, y, z, red, green, blue, or x, y, z" if coloured else "(points, 3)"
+            refuse(label, f"got shape {array.shape}", columns if coloured else f"{columns} with columns x, y, z", fix)
+        return self._coloured(array, label) if coloured else array
+
+    def _coloured(self, array: np.ndarray, label: str) -> np.ndarray:
+        if array.shape[1] == 3:
+            if self.missing_color is None:
+                fix = "pass (points, 6), or set missing_color, such as 0.4."
+                refuse(label, "got a cloud without colours", "x, y, z, red, green, blue", fix)
+            grey = np.full_like(array, self.missing_color)
+            return np.concatenate([array, grey], axis=1)
+        colours = array[:, 3:] / self.color_scale
+        if colours.min() < 0 or colours.max() > 1:
+            got = f"got colours from {array[:, 3:].min():g} to {array[:, 3:].max():g}"
+            fix = "pass color_scale=255 for 8-bit colours."
+            refuse(label, got, f"colours in [0, {self.color_scale:g}]", fix)
+        return np.concatenate([array[:, :3], colours], axis=1)
+
+
+def stride_indices(count: int, kept: int) -> np.ndarray:
+    """`kept` of `count` indices, evenly spaced, beginning with 0."""
+    return np.arange(kept) * count // kept
+
+
+def farthest_points(points: np.ndarray, kept: int) -> np.ndarray:
+    """Indices of `kept` points: the first, then again and again the one farthest from those chosen so far.
+
+    Args:
+        points (`np.ndarray` of shape `(points, 3)`).
+    """
+    columns = np.ascontiguousarray(points.T)
+    chosen = np.zeros(kept, dtype=np.int64)
+    nearest = np.full(columns.shape[1], np.inf, dtype=columns.dtype)
+    difference = np.empty_like(columns)
+    squared = np.empty_like(nearest)
+    for step in range(1, kept):
+        np.subtract(columns, columns[:, chosen[step - 1], None], out=difference)
+        np.einsum("ij,ij->j", difference, difference, out=squared)
+        np.minimum(nearest, squared, out=nearest)
+        chosen[step] = nearest.argmax()
+    return chosen

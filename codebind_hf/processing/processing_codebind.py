@@ -1,0 +1,400 @@
+"""One processor for all modalities: which sub-processor reads which argument, and what a whole call gives."""
+
+import difflib
+import os
+import re
+from collections.abc import Generator
+from typing import Any, Self
+
+from transformers import BatchFeature, CLIPTokenizer, PreTrainedTokenizerBase, ProcessorMixin
+
+from .arguments import ARGUMENTS, CONFIG_FIELDS, tensor_of
+from .array_processing_codebind import CodeBindArrayFeatureExtractor
+from .feature_extraction_codebind import CodeBindAudioFeatureExtractor
+from .image_processing_codebind import (
+    CodeBindDepthImageProcessor,
+    CodeBindImageProcessor,
+    CodeBindTactileImageProcessor,
+    CodeBindThermalImageProcessor,
+)
+from .modality_processing import ModalityProcessing, check_choice, check_number, check_tensor_type
+from .model_sizes import added_sizes, checked_modalities, configured_modalities, size_parameters
+from .point_processing_codebind import CodeBindPointFeatureExtractor
+from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
+from .streams import Batch, Stream, StreamOptions, labelled_items
+from .text_cleaning import CLEANINGS, encode_texts, split_texts
+from .values import describe, refuse
+from .video_processing_codebind import CodeBindVideoImageProcessor
+
+
+# Attribute and class of every modality's sub-processor. transformers finds sub-processors by the kind in their name.
+_PARTS: dict[str, tuple[str, type[ModalityProcessing]]] = {
+    "image": ("image_processor", CodeBindImageProcessor),
+    "video": ("video_image_processor", CodeBindVideoImageProcessor),
+    "audio": ("feature_extractor", CodeBindAudioFeatureExtractor),
+    "depth": ("depth_image_processor", CodeBindDepthImageProcessor),
+    "thermal": ("thermal_image_processor", CodeBindThermalImageProcessor),
+    "tactile": ("tactile_image_processor", CodeBindTactileImageProcessor),
+    "point_cloud": ("point_feature_extractor", CodeBindPointFeatureExtractor),
+    "eeg": ("eeg_feature_extractor", CodeBindEegFeatureExtractor),
+    "imu": ("imu_feature_extractor", CodeBindImuFeatureExtractor),
+}
+_CLASSES: dict[str, type] = {cls.__name__: cls for _, cls in _PARTS.values()}
+_MODALITY_OF = {argument: name for name, argument in ARGUMENTS.items()}
+# Keywords of a call that belong to one modality, beside `<argument>_kwargs` for everything else.
+_OPTIONS = {
+    "sampling_rate": "audio",
+    "depth_unit": "depth",
+    "thermal_range": "thermal",
+    **dict.fromkeys(("padding", "truncation", "max_length"), "text"),
+}
+_PADDING = ("max_length", "longest")
+
+
+class CodeBindProcessor(ProcessorMixin):
+    """Turns any subset of modalities into the tensors that `CodeBindModel` reads.
+
+    Args:
+        image_processor, video_image_processor, depth_image_processor, thermal_image_processor,
+            tactile_image_processor, feature_extractor (audio), eeg_feature_extractor, imu_feature_extractor,
+            point_feature_extractor: sub-processors; `None` makes one with its default parameters.
+        tokenizer: reads text; without one the processor knows no text.
+        modalities: modalities that the checkpoint has; `None` is all of them (without a tokenizer: all but text).
+        max_text_length: tokens that a text is cut and padded to, begin and end included.
+        text_padding: "max_length" (every batch has the same width) or "longest" (of the batch).
+        text_cleaning: `None`; "clip": repair, unescape and lower-case texts as CLIP and ImageBind do; "open_clip", the
+            same with OpenCLIP's names of special tokens; "vitlens": clean captions as ViT-Lens does, then "open_clip".
+        added_modalities: parameters of `CodeBindArrayFeatureExtractor` by name of the added modality.
+    """
+
+    def __init__(
+        self,
+        image_processor: CodeBindImageProcessor | None = None,
+        feature_extractor: CodeBindAudioFeatureExtractor | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        video_image_processor: CodeBindVideoImageProcessor | None = None,
+        depth_image_processor: CodeBindDepthImageProcessor | None = None,
+        thermal_image_processor: CodeBindThermalImageProcessor | None = None,
+        tactile_image_processor: CodeBindTactileImageProcessor | None = None,
+        point_feature_extractor: CodeBindPointFeatureExtractor | None = None,
+        eeg_feature_extractor: CodeBindEegFeatureExtractor | None = None,
+        imu_feature_extractor: CodeBindImuFeatureExtractor | None = None,
+        modalities: list[str] | None = None,
+        max_text_length: int | None = None,
+        text_padding: str = "longest",
+        text_cleaning: str | None = None,
+        added_modalities: dict[str, dict[str, Any]] | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        self.modalities = checked_modalities(modalities, has_tokenizer=tokenizer is not None)
+        # transformers saves and loads a complete set, so a processor without text keeps an empty tokenizer.
+        tokenizer = CLIPTokenizer() if tokenizer is None else tokenizer
+        super().__init__(
+            image_processor or CodeBindImageProcessor(),
+            feature_extractor or CodeBindAudioFeatureExtractor(),
+            tokenizer,
+            video_image_processor or CodeBindVideoImageProcessor(),
+            depth_image_processor or CodeBindDepthImageProcessor(),
+            thermal_image_processor or CodeBindThermalImageProcessor(),
+            tactile_image_processor or CodeBindTactileImageProcessor(),
+            point_feature_extractor or CodeBindPointFeatureExtractor(),
+            eeg_feature_extractor or CodeBindEegFeatureExtractor(),
+            imu_feature_extractor or CodeBindImuFeatureExtractor(),
+            chat_template=chat_template,
+        )
+        if max_text_length is None:
+            # A tokenizer without a limit of its own says 10^30; CLIP's 77 is the width everyone else uses.
+            max_text_length = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 77
+        check_number("max_text_length", max_text_length, 3, whole=True)
+        check_choice("text_padding", text_padding, _PADDING)
+        check_choice("text_cleaning", text_cleaning, CLEANINGS)
+        self.max_text_length = max_text_length
+        self.text_padding = text_padding
+        self.text_cleaning = text_cleaning
+        self.added_modalities: dict[str, dict[str, Any]] = {}
+        for name, parameters in (added_modalities or {}).items():
+            self.add_modality(name, **{key: value for key, value in parameters.items() if key != "name"})
+
+    @classmethod
+    def from_model_config(
+        cls, config: Any, tokenizer: PreTrainedTokenizerBase | None, **overrides: dict[str, Any]
+    ) -> Self:
+        """A processor whose sizes are those of the encoders of a `CodeBindConfig`.
+
+        Args:
+            overrides: further parameters by argument, e.g. `audio={"clip_seconds": 2.0}`, `text={"max_length": 32}`.
+
+        Raises:
+            ValueError: the checkpoint reads text and no tokenizer was given, or an override is unknown.
+        """
+        modalities = configured_modalities(config)
+        if "text" in modalities and tokenizer is None:
+            fix = "`build_tokenizer(texts)` trains one, `CLIPTokenizer.from_pretrained(...)` loads one."
+            refuse("tokenizer", "got None, but the checkpoint has a text encoder", "a tokenizer", fix)
+        unknown = sorted(set(overrides) - set(_MODALITY_OF))
+        if unknown:
+            refuse("overrides", f"got unknown argument {unknown[0]!r}", ", ".join(_MODALITY_OF))
+        parts = {}
+        for name, (attribute, part) in _PARTS.items():
+            sizes = size_parameters(name, getattr(config, CONFIG_FIELDS[name], None))
+            parts[attribute] = part(**{**sizes, **overrides.get(ARGUMENTS[name], {})})
+        text = dict(overrides.get("text", {}))
+        length = getattr(getattr(config, "text_config", None), "max_position_embeddings", None)
+        processor = cls(
+            tokenizer=tokenizer,
+            modalities=modalities,
+            max_text_length=text.pop("max_length", length),
+            text_padding=text.pop("padding", "longest"),
+            text_cleaning=text.pop("cleaning", None),
+            **parts,  # type: ignore[arg-type]
+        )
+        if text:
+            refuse("overrides['text']", f"got unknown parameter {min(text)!r}", "max_length, padding, cleaning")
+        for name, encoder in (getattr(config, "added_encoders", None) or {}).items():
+            processor.add_modality(name, **added_sizes(encoder))
+        return processor
+
+    def add_modality(self, name: str, num_channels: int, input_size: list[int], **parameters: Any) -> None:
+        """Let `processor(<name>=...)` give `<name>_values`; saved with the processor.
+
+        Args:
+            parameters: of `CodeBindArrayFeatureExtractor`.
+
+        Raises:
+            ValueError: the name is taken or no identifier, or a parameter is wrong.
+        """
+        taken = {*_MODALITY_OF, *ARGUMENTS, *self.added_modalities, *_OPTIONS, "return_tensors"}
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken:
+            refuse("name", f"got {name!r}", "a new lower-case identifier", f"taken: {', '.join(sorted(taken))}.")
+        part = CodeBindArrayFeatureExtractor(name=name, num_channels=num_channels, input_size=input_size, **parameters)
+        self.added_modalities[name] = part.parameters()
+
+    def __call__(  # type: ignore[override]
+        self,
+        images: Any = None,
+        text: Any = None,
+        videos: Any = None,
+        audio: Any = None,
+        depth: Any = None,
+        thermal: Any = None,
+        tactile: Any = None,
+        point_clouds: Any = None,
+        eeg: Any = None,
+        imu: Any = None,
+        return_tensors: str | None = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Process any subset of modalities; each is one item or a list, and lists may differ in length.
+
+        Args:
+            text: `str` or list of them.
+            images, tactile: `PIL.Image`, uint8 `(height, width, 3)`, floats in [0, 1], or a path.
+            videos: uint8 `(frames, height, width, 3)`, a list of pictures, or a path.
+            audio: `{"array", "sampling_rate"}`, an array with `sampling_rate=`, or a path.
+            depth: `(height, width)` in metres, or with `depth_unit=`, or a path.
+            thermal: `(height, width)` levels, or with `thermal_range=`, or a path.
+            point_clouds: `(points, 3)`, where the encoder sees colours also `(points, 6)`, or a path.
+            eeg, imu: `(channels, time)`, `{"array", "sampling_rate"}`, or a path.
+            return_tensors: "pt", "np" or `None` (lists of arrays).
+            kwargs: added modalities by name; `sampling_rate` (audio), `depth_unit`, `thermal_range`; `padding` and
+                `max_length` (text; `True` is "longest"); and `<argument>_kwargs`, a dictionary of parameters of one
+                sub-processor for this call.
+
+        Returns:
+            `BatchFeature` with the tensors of the modalities passed, named as `CodeBindModel.forward` names them.
+
+        Raises:
+            ValueError: nothing passed, an unknown keyword, a modality this checkpoint lacks, or an unusable item.
+            OSError: a file that cannot be read.
+        """
+        check_tensor_type(return_tensors)
+        values = {
+            "text": text,
+            "images": images,
+            "videos": videos,
+            "audio": audio,
+            "depth": depth,
+            "thermal": thermal,
+            "tactile": tactile,
+            "point_clouds": point_clouds,
+            "eeg": eeg,
+            "imu": imu,
+            **{name: kwargs.pop(name, None) for name in self.added_modalities},
+        }
+        options = self._options(kwargs)
+        present = {argument: value for argument, value in values.items() if value is not None}
+        if not present:
+            refuse("processor", "got no input", f"at least one of {', '.join(values)}")
+        result: dict[str, Any] = {}
+        for argument, value in present.items():
+            self._check_present(argument)
+            call = self._text if argument == "text" else self.part(argument)
+            result.update(call(value, return_tensors=return_tensors, **options.get(argument, {})))
+        return BatchFeature(result)
+
+    def _options(self, kwargs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Keywords of the call by the argument that they belong to."""
+        arguments = [*_MODALITY_OF, *self.added_modalities]
+        options: dict[str, dict[str, Any]] = {}
+        for key, value in kwargs.items():
+            argument = key.removesuffix("_kwargs")
+            if key in _OPTIONS:
+                if key in (kwargs.get(f"{_OPTIONS[key]}_kwargs") or {}):
+                    fix = "pass it once."
+                    refuse(key, f"got it twice, also in {_OPTIONS[key]}_kwargs", "one value", fix)
+                options.setdefault(_OPTIONS[key], {})[key] = value
+            elif key.endswith("_kwargs") and argument in arguments:
+                if not isinstance(value, dict):
+                    refuse(key, f"got {describe(value)}", "a dictionary of parameters")
+                options.setdefault(argument, {}).update(value)
+            else:
+                self._refuse_keyword(key, arguments)
+        return options
+
+    def _refuse_keyword(self, key: str, arguments: list[str]) -> None:
+        allowed = [*arguments, *_OPTIONS, "return_tensors", *(f"{argument}_kwargs" for argument in arguments)]
+        meant = ARGUMENTS.get(key)
+        close = [meant] if meant else difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
+        fix = f"did you mean `{close[0]}=`?" if close else "a new modality needs `processor.add_modality`."
+        refuse(key, "unknown keyword of the processor", ", ".join(allowed), fix)
+
+    def _check_present(self, argument: str) -> None:
+        name = _MODALITY_OF.get(argument)
+        if name is None or name in self.modalities:
+            return
+        if name == "text":
+            fix = "load the checkpoint's tokenizer or build one with `build_tokenizer(texts)`."
+            refuse("text", "this processor has no tokenizer", self._known(), fix)
+        refuse(argument, f"this checkpoint has no encoder for {name}", self._known())
+
+    def _known(self) -> str:
+        return "modalities " + ", ".join([*self.modalities, *self.added_modalities])
+
+    def part(self, argument: str) -> Any:
+        """The sub-processor of a call's argument."""
+        if argument in self.added_modalities:
+            return CodeBindArrayFeatureExtractor(**self.added_modalities[argument])
+        return getattr(self, _PARTS[_MODALITY_OF[argument]][0])
+
+    def stream(
+        self,
+        items: Any,
+        known: tuple[str, ...] | None = None,
+        modality: str | None = None,
+        **options: Any,
+    ) -> Generator[Batch, None, None]:
+        """Batches of model inputs from items of any number: what `CodeBindModel.encode` reads.
+
+        Never more than some batches of raw values are in memory, and of recordings never more than some clips.
+
+        Args:
+            items: one list or iterator of mixed items, as for `encode`; with `modality`, of its values.
+            known: modalities of the model; `None` is those of this processor.
+            modality: of all items.
+            options: `batch_size`, `clips`, `hop_seconds`, `num_workers` and `allow_urls` as for `encode`; `each_clip`,
+                whether the clips of a recording are samples by themselves.
+
+        Returns:
+            A generator of `Batch`; options are checked at once, items when they are reached.
+
+        Raises:
+            ValueError: no items, a wrong option, an item whose modality is unknown or not among `known`, a URL, or a
+                value that cannot be used; the message names the item.
+            OSError: a file that cannot be read, or a URL that cannot be fetched.
+        """
+        chosen = StreamOptions(**options)
+        names = (*self.modalities, *self.added_modalities) if known is None else known
+        return Stream(self, names, chosen).batches(labelled_items(items, names, modality, chosen.allow_urls))
+
+    def _text(
+        self,
+        text: Any,
+        return_tensors: str | None,
+        max_length: int | None = None,
+        padding: str | bool | None = None,
+        truncation: bool = True,
+        **unknown: Any,
+    ) -> dict[str, Any]:
+        if unknown:
+            refuse("text_kwargs", f"got unknown parameter {min(unknown)!r}", "max_length, padding")
+        if max_length is not None:
+            check_number("max_length", max_length, 3, whole=True)
+        # Callers of other processors write `padding=True, truncation=True`.
+        padding = "longest" if padding is True else padding or self.text_padding
+        check_choice("padding", padding, _PADDING)
+        check_choice("truncation", truncation, (True,))
+        items, labels = split_texts(text)
+        length = max_length or self.max_text_length
+        encoded = encode_texts(self.tokenizer, items, labels, self.text_cleaning, padding, length, return_tensors)
+        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of all tensors that a call can give, without duplicates."""
+        names = [tensor_of(name) for name in self.modalities]
+        if "text" in self.modalities:
+            names.insert(names.index("input_ids") + 1, "attention_mask")
+        return names + [tensor_of(name) for name in self.added_modalities]
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Save parts, tokenizer and code; the tokenizer forgets the padding and truncation of its last call."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            # transformers writes them into tokenizer.json, and after loading they would cut every text.
+            backend.no_truncation()
+            backend.no_padding()
+        for key in ("is_local", "local_files_only"):
+            # How this machine found the tokenizer; transformers would write it down as the tokenizer's own.
+            self.tokenizer.init_kwargs.pop(key, None)
+        written = super().save_pretrained(str(save_directory), push_to_hub=push_to_hub, **kwargs)
+        # Where the code is found belongs in the files; on these objects it would be a trace of having been saved.
+        for part in (self, *(getattr(self, attribute) for attribute in self.get_attributes())):
+            vars(part).pop("auto_map", None)
+        return written
+
+    @classmethod
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: Any, processor_dict: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Sub-processors in the order of `__init__`, from the processor's own JSON; the tokenizer from its files.
+
+        The base class would look the first two up through the Auto classes, which do not know classes of this package
+        before it registers them, and the others by a registry that cannot hold them.
+        """
+        saved = processor_dict or {}
+        subfolder = kwargs.pop("subfolder", "")
+        has_text = "text" in (saved.get("modalities") or ["text"])
+        parts = []
+        for attribute in cls.get_attributes():
+            if attribute == "tokenizer":
+                load = cls._load_tokenizer_from_pretrained
+                tokenizer = load(attribute, pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+                parts.append(tokenizer if has_text else None)
+            elif isinstance(saved.get(attribute), dict):
+                fields = saved[attribute]
+                class_name = fields.get("image_processor_type") or fields.get("feature_extractor_type")
+                parts.append(cls.get_possibly_dynamic_module(class_name).from_dict(fields))
+            else:
+                raise OSError(_nothing_saved(str(pretrained_model_name_or_path), attribute, saved))
+        return parts
+
+    @staticmethod
+    def get_possibly_dynamic_module(module_name: str) -> Any:
+        """The class called `module_name`, of this package or of transformers."""
+        return _CLASSES.get(module_name) or ProcessorMixin.get_possibly_dynamic_module(module_name)
+
+
+CodeBindProcessor.register_for_auto_class()
+# Of the sub-processors, only these have Auto classes of their own that look for them; the stock pipelines do.
+CodeBindImageProcessor.register_for_auto_class()
+CodeBindAudioFeatureExtractor.register_for_auto_class()
+
+
+def _nothing_saved(source: str, attribute: str, saved: dict[str, Any]) -> str:
+    """Why `source` gives no sub-processor: its processor_config.json is missing, or lacks it."""
+    file = os.path.join(source, "processor_config.json")
+    is_missing = not os.path.exists(file) if os.path.isdir(source) else not saved
+    if is_missing:
+        fix = f"`processor.save_pretrained({source!r})`, or make one with `CodeBindProcessor.from_model_config`."
+        return f"{file}: no such file, so there is no processor to load. Fix: {fix}"
+    return f"{file}: holds no parameters for {attribute!r}. Fix: save the processor again."

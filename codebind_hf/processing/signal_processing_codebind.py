@@ -1,0 +1,150 @@
+"""How do recordings of electrodes and motion sensors become tower input of fixed channels and length?"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from transformers import FeatureExtractionMixin
+
+from .modality_processing import RatedProcessing, check_choice, check_number
+from .resampling import resample
+from .values import as_float_array, refuse
+
+
+class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
+    """Recordings `(channels, time)` or `{"array", "sampling_rate"}` -> `(num_channels, num_samples)`.
+
+    Parameters:
+        num_channels: channels of the result; missing ones are filled with zeros, more are refused.
+        num_samples: length of the result.
+        time_crop: `[start, stop]` samples kept of the recording first (fewer where it is shorter); `None` keeps all.
+        sampling_rate: Hz that recordings are resampled to first, which needs their rate; `None` ignores rates.
+        fit: "interpolate" (linearly, any length to `num_samples`) or "pad" (cut the end, or append zeros).
+        remove_mean: "channel", "recording" or "none".
+        normalize: divide by the standard deviation of each "channel" or of the whole "recording", or "none".
+        scale: factor on the values, for units.
+    """
+
+    type_key = "feature_extractor_type"
+    item_ndim = 2
+    defaults: ClassVar[dict[str, Any]] = {
+        "num_channels": 16,
+        "num_samples": 128,
+        "time_crop": None,
+        "sampling_rate": None,
+        "fit": "interpolate",
+        "remove_mean": "none",
+        "normalize": "none",
+        "scale": 1.0,
+    }
+    num_channels: int
+    num_samples: int
+    time_crop: list[int] | None
+    sampling_rate: int | None
+    fit: str
+    remove_mean: str
+    normalize: str
+    scale: float
+
+    def check_parameters(self) -> None:
+        """Refuse counts and choices that make no recording."""
+        check_number("num_channels", self.num_channels, 1, whole=True)
+        check_number("num_samples", self.num_samples, 1, whole=True)
+        if self.sampling_rate is not None:
+            check_number("sampling_rate", self.sampling_rate, 1, whole=True)
+        if self.time_crop is not None:
+            start, stop = self.time_crop if len(self.time_crop) == 2 else (0, 0)
+            check_number("time_crop", start, 0, whole=True)
+            check_number("time_crop", stop, start + 1, whole=True)
+        check_choice("fit", self.fit, ("interpolate", "pad"))
+        check_choice("remove_mean", self.remove_mean, ("channel", "recording", "none"))
+        check_choice("normalize", self.normalize, ("channel", "recording", "none"))
+        check_number("scale", self.scale, 1e-30)
+
+    def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:
+        """One recording as `(num_channels, num_samples)`."""
+        signal = self._checked(array, label)
+        if self.sampling_rate is not None:
+            if rate is None:
+                fix = "pass {'array': values, 'sampling_rate': Hz}."
+                refuse(label, "got a recording without a sampling rate", "recordings with their rate", fix)
+            signal = resample(signal, rate, self.sampling_rate)
+        if self.time_crop is not None:
+            signal = self._cropped(signal, label)
+        signal = self._standardized(signal.astype(np.float64) * self.scale)
+        signal = interpolate_linearly(signal, self.num_samples) if self.fit == "interpolate" else self._padded(signal)
+        result = np.zeros((self.num_channels, self.num_samples), dtype=np.float32)
+        result[: len(signal)] = signal
+        return result
+
+    def _checked(self, value: Any, label: str) -> np.ndarray:
+        array = as_float_array(value, label)
+        allowed = f"(channels, time) with 1 to {self.num_channels} channels"
+        if array.ndim != 2:
+            one = "a list is a batch: make one recording an array, with its channel axis (`array[None]` adds it)."
+            fix = one if array.ndim == 1 else "pass several recordings as a list."
+            refuse(label, f"got shape {array.shape}", allowed, fix)
+        if array.shape[0] > self.num_channels:
+            transposed = array.shape[1] <= self.num_channels
+            fix = "put the channels first with `array.T`." if transposed else "select channels before processing."
+            refuse(label, f"got {array.shape[0]} channels, shape {array.shape}", allowed, fix)
+        return array
+
+    def _cropped(self, signal: np.ndarray, label: str) -> np.ndarray:
+        start, stop = self.time_crop  # type: ignore[misc]
+        if signal.shape[1] <= start:
+            fix = "pass a longer recording, or set time_crop=None."
+            refuse(label, f"got {signal.shape[1]} samples", f"more than the {start} that time_crop leaves out", fix)
+        return signal[:, start:stop]
+
+    def _standardized(self, signal: np.ndarray) -> np.ndarray:
+        axes = {"channel": 1, "recording": None}
+        if self.remove_mean != "none":
+            signal = signal - signal.mean(axis=axes[self.remove_mean], keepdims=True)
+        if self.normalize == "none":
+            return signal
+        deviation = signal.std(axis=axes[self.normalize], keepdims=True)
+        # A constant recording has nothing to scale; after rounding, its deviation may be tiny instead of zero.
+        floor = 1e-9 * max(1e-12, float(np.abs(signal).max()))
+        return signal / np.where(deviation > floor, deviation, 1.0)
+
+    def _padded(self, signal: np.ndarray) -> np.ndarray:
+        signal = signal[:, : self.num_samples]
+        return np.pad(signal, ((0, 0), (0, self.num_samples - signal.shape[1])))
+
+
+class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
+    """EEG `(electrodes, time)` -> `eeg_values`; the unit does not matter unless `normalize` is "none"."""
+
+    model_input_names = ["eeg_values"]
+    modality = "eeg"
+    argument = "eeg"
+    defaults: ClassVar[dict[str, Any]] = {
+        **CodeBindSignalFeatureExtractor.defaults,
+        "remove_mean": "channel",
+        "normalize": "recording",
+    }
+
+
+class CodeBindImuFeatureExtractor(CodeBindSignalFeatureExtractor):
+    """IMU `(6, time)`: three axes of acceleration, three of rotation -> `imu_values`.
+
+    Nothing is subtracted by default: the mean acceleration is the direction of gravity.
+    """
+
+    model_input_names = ["imu_values"]
+    modality = "imu"
+    argument = "imu"
+    defaults: ClassVar[dict[str, Any]] = {**CodeBindSignalFeatureExtractor.defaults, "num_channels": 6}
+
+
+def interpolate_linearly(signal: np.ndarray, length: int) -> np.ndarray:
+    """`(channels, time)` at `length` equally spaced instants from the first sample to the last."""
+    time = signal.shape[1]
+    if time == length:
+        return signal
+    if time == 1:
+        return np.repeat(signal, length, axis=1)
+    position = np.linspace(0.0, 1.0, length) * (time - 1)
+    low = np.minimum(position.astype(np.int64), time - 2)
+    weight = position - low
+    return signal[:, low] * (1 - weight) + signal[:, low + 1] * weight

@@ -1,0 +1,165 @@
+"""What an import brings along, and that the library's tables know this package once they are used."""
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from common import small_config, tiny_model
+from test_house import MODULES, PACKAGE, PUBLIC, name_in_package, tree_of
+
+import codebind_hf
+from codebind_hf.renamed import MOVED, renamed_attribute, renamed_keywords
+
+
+# A name of the library's Trainer, and what the extras bring.
+HEAVY = "transformers.trainer sklearn matplotlib datasets faiss peft evaluate gradio"
+ROOMS = "codebind_hf.training codebind_hf.evaluation codebind_hf.data codebind_hf.conversion codebind_hf.inference"
+
+
+def in_fresh_process(script: str, *arguments: Any, strip: bool = True) -> str:
+    command = [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip() if strip else done.stdout
+
+
+def test_a_bare_import_loads_neither_torch_nor_transformers() -> None:
+    found = in_fresh_process(
+        "import sys, codebind_hf; print(*(set('torch transformers numpy'.split()) & sys.modules.keys()))"
+    )
+    assert found == ""
+
+
+@pytest.mark.parametrize("name", ["CodeBindModel", "CodeBindProcessor", "CodeBindConfig"])
+def test_a_class_brings_neither_training_nor_evaluation(name: str) -> None:
+    script = f"""
+import sys
+import torch, transformers, transformers.modeling_utils
+before = set(sys.modules)
+from codebind_hf import {name}
+print(*(set({HEAVY + " " + ROOMS!r}.split()) & (sys.modules.keys() - before)))
+print(*[module for module in sys.modules if module.startswith("codebind_hf.processing.")])
+"""
+    *heavy, processing = in_fresh_process(script, strip=False).splitlines()
+    assert heavy == [""]
+    # The network knows no file formats.
+    assert bool(processing) == (name == "CodeBindProcessor")
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        pytest.param("import codebind_hf\nfrom transformers import AutoModel, AutoConfig, AutoProcessor", id="before"),
+        pytest.param("from transformers import AutoModel, AutoConfig, AutoProcessor\nimport codebind_hf", id="after"),
+        pytest.param(
+            "from codebind_hf import CodeBindModel\nfrom transformers import AutoModel, AutoConfig", id="model"
+        ),
+    ],
+)
+def test_auto_classes_know_the_package_however_it_was_imported(imports: str, tmp_path: Path) -> None:
+    tiny_model(small_config("imu")).save_pretrained(tmp_path)
+    script = f"""
+{imports}
+import sys
+from transformers.pipelines import PIPELINE_REGISTRY
+print(*(type(auto.from_pretrained(sys.argv[1])).__module__ for auto in (AutoConfig, AutoModel)))
+print("cross-modal-retrieval" in PIPELINE_REGISTRY.get_supported_tasks())
+"""
+    found = in_fresh_process(script, tmp_path)
+    assert found == "codebind_hf.model.configuration_codebind codebind_hf.model.modeling_codebind\nTrue"
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "codebind_hf.inference.pipelines"])
+def test_what_type_checkers_see_is_what_a_room_gives(name: str) -> None:
+    file = PACKAGE.joinpath(*name.split(".")[1:]) / "__init__.py"
+    (seen,) = (node for node in tree_of(file).body if isinstance(node, ast.If))
+    imported = {(node.module, alias.name) for node in seen.body for alias in node.names}  # type: ignore[attr-defined]
+    room = importlib.import_module(name)
+    assert {each for _, each in imported} == set(room.__all__)
+    for module, each in imported:
+        assert getattr(room, each) is getattr(importlib.import_module(module), each)
+    assert set(room.__all__) <= set(dir(room))
+    # Once it is imported, a module hides what its room offers under the same name.
+    assert not set(room.__all__) & {path.stem for path in file.parent.iterdir()}
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'Nonsense'"):
+        room.Nonsense  # noqa: B018
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_every_module_may_be_the_first_that_is_imported() -> None:
+    """The tables of the library are filled while modules of ours are half loaded, so every order has to work."""
+    names = sorted(name_in_package(path) for path in MODULES if "metric_modules" not in path.parts)
+    script = f"""
+import importlib, os
+import torch, transformers.modeling_utils
+for name in {names!r}:
+    if not (child := os.fork()):
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            print(name, repr(error), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    assert in_fresh_process(script) == ""
+
+
+# Names of the version before
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_a_module_that_moved_is_the_module_of_today(old: str) -> None:
+    sys.modules.pop(old, None)
+    with pytest.warns(DeprecationWarning, match=f"{old} is called {MOVED[old]} now; the old name is gone in") as seen:
+        found = importlib.import_module(old)
+    assert found is importlib.import_module(MOVED[old])
+    assert found.__name__ == found.__spec__.name == MOVED[old]
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "old", "new"),
+    [
+        ("data", "SenseBatchSampler", "ModalityBatchSampler"),
+        ("evaluation", "EmbeddedSense", "EmbeddedModality"),
+        ("training", "SenseView", "ModalityView"),
+        ("training", "senses_of", "modalities_of"),
+    ],
+)
+def test_a_renamed_class_is_given_with_a_warning(room: str, old: str, new: str) -> None:
+    module = importlib.import_module(f"codebind_hf.{room}")
+    with pytest.warns(DeprecationWarning, match=f"{old} is called codebind_hf.{room}.{new} now"):
+        assert getattr(module, old) is getattr(module, new)
+    assert old not in dir(module)
+
+
+def test_renamed_keywords_and_attributes_still_work() -> None:
+    rows = codebind_hf.data.NineSenses("test", num_rows=2, modalities=["text", "eeg"])
+    with pytest.warns(DeprecationWarning, match=r"NineSenses.__init__\(senses=\) is called modalities= now"):
+        old = codebind_hf.data.NineSenses("test", num_rows=2, senses=["text", "eeg"])
+    with pytest.warns(DeprecationWarning, match="NineSenses.senses is called modalities now") as seen:
+        assert old.senses == rows.modalities == ("text", "eeg")
+    assert seen[0].filename == __file__
+
+
+def test_a_warning_names_the_line_that_uses_the_old_name_and_today_gives_none() -> None:
+    class Box:
+        size = 3
+        width = renamed_attribute("width", "size")
+
+        @renamed_keywords(colour="color")
+        def paint(self, color: str) -> str:
+            return color
+
+    with pytest.warns(DeprecationWarning, match="is called") as seen:
+        assert (Box().width, Box().paint(colour="red")) == (3, "red")
+    assert {warning.filename for warning in seen} == {__file__}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (Box().size, Box().paint(color="red"), Box().paint("red")) == (3, "red", "red")
