@@ -206,7 +206,7 @@ def test_the_names_that_contributors_are_sent_to_exist() -> None:
     sources = [path.read_text() for folder in ("codebind_hf", "tests") for path in (ROOT / folder).rglob("*.py")]
     named = set(
         re.findall(
-            r"`(_?[A-Z][A-Z_]+|_[a-z]\w+|warn_of_idle_terms|SenseProcessing|CodeBind\w+)`",
+            r"`(_?[A-Z][A-Z_]+|_[a-z]\w+|warn_of_idle_terms|ModalityProcessing|CodeBind\w+)`",
             (ROOT / "CONTRIBUTING.md").read_text(),
         )
     )

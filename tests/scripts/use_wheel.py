@@ -32,8 +32,8 @@ def check_wheel(path: Path) -> None:
     folders = {name.split("/")[0] for name in names}
     assert folders == {"codebind_hf", f"codebind_hf-{version('codebind-hf')}.dist-info"}, folders
     held = {name for name in names if name.startswith("codebind_hf/")}
-    wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "codebind_hf").rglob("*.py")}
-    wanted.add("codebind_hf/py.typed")
+    files = [path for path in (ROOT / "codebind_hf").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    wanted = {path.relative_to(ROOT).as_posix() for path in files}
     assert held == wanted, f"lacks {wanted - held}, holds {held - wanted}"
     assert any(name.endswith("/licenses/LICENSE") for name in names), "no licence"
 
@@ -56,18 +56,18 @@ def check_environment() -> None:
 
 
 def use() -> list[str]:
-    """Embed two objects with every sense; the senses."""
+    """Embed two objects with every modality; the modalities."""
     rows = NineSenses("test", num_rows=2)
     texts = [row["text"] for row in rows]
-    model, processor = build(Recipe(), rows.senses, texts)
+    model, processor = build(Recipe(), rows.modalities, texts)
     assert isinstance(model, CodeBindModel)
     assert isinstance(processor, CodeBindProcessor)
     assert model.config.shared_dim == CodeBindConfig.from_preset("tiny").shared_dim
-    items = {sense: [row[sense] for row in rows] for sense in rows.senses}
+    items = {name: [row[name] for row in rows] for name in rows.modalities}
     embeds = model.eval().encode(items, processor, output="torch")
-    assert set(embeds) == set(rows.senses)
-    for sense, values in embeds.items():
-        assert values.shape == (2, model.config.shared_dim), sense
+    assert set(embeds) == set(rows.modalities)
+    for name, values in embeds.items():
+        assert values.shape == (2, model.config.shared_dim), name
         torch.testing.assert_close(values.norm(dim=-1), torch.ones(2))
     return list(embeds)
 
