@@ -29,7 +29,7 @@ from codebind_hf.model.parity_losses import (
 
 
 TERMS = tuple(term for term in ALL_TERMS if term != "seg")
-NAMES = ("text", "vision", "depth")
+CHOSEN = ("text", "vision", "depth")
 WEIGHTS = {"commit": 10.0, "cctr": 0.01, "cuni": 0.01, "cm": 0.05, "orth": 0.1, "uni": 1.0, "align": 0.0}
 SIZES = {"code_dim": 8, "num_shared_codes": 32, "num_specific_codes": 16, "normalize_codes": False}
 NO_BRIDGE = {"pair_weights": {"bridge": 0.0}}
@@ -113,24 +113,24 @@ def term_value(term: str, modalities: Iterable[str], z: dict[str, Tensor], **ove
 
 
 def sums(case: str, term: str) -> dict[str, tuple[str, tuple[str, ...], dict]]:
-    return {f"{case}.{x}": (term, (x,), {}) for x in NAMES} | {f"{case}.sum": (term, NAMES, {})}
+    return {f"{case}.{x}": (term, (x,), {}) for x in CHOSEN} | {f"{case}.sum": (term, CHOSEN, {})}
 
 
 CASES: dict[str, tuple[str, tuple[str, ...], dict]] = {
     **sums("loss_codebook", "commit"),
     **sums("loss_contra", "cctr"),
     **sums("loss_uni", "cuni"),
-    "cmcm.intra": ("cm", NAMES, {}),
-    "cmcm.nointra": ("cm", NAMES, NO_BRIDGE),
+    "cmcm.intra": ("cm", CHOSEN, {}),
+    "cmcm.nointra": ("cm", CHOSEN, NO_BRIDGE),
     "cmcm.pair_vision_text": ("cm", ("vision", "text"), {}),
-    "modal_decomp": ("orth", NAMES, {}),
-    "uniform": ("uni", NAMES, {}),
-    "info_nce.plain": ("align", NAMES, NO_BRIDGE),
-    "info_nce.plain_intra": ("align", NAMES, {}),
+    "modal_decomp": ("orth", CHOSEN, {}),
+    "uniform": ("uni", CHOSEN, {}),
+    "info_nce.plain": ("align", CHOSEN, NO_BRIDGE),
+    "info_nce.plain_intra": ("align", CHOSEN, {}),
     # A learned scale on top of the embeddings is lost in the cosine.
-    "info_nce.post": ("align", NAMES, NO_BRIDGE),
-    "info_nce.post_intra": ("align", NAMES, {}),
-    "vq_loss_total": ("total", NAMES, {}),
+    "info_nce.post": ("align", CHOSEN, NO_BRIDGE),
+    "info_nce.post_intra": ("align", CHOSEN, {}),
+    "vq_loss_total": ("total", CHOSEN, {}),
 }
 PARTS = {"common_part": "shared", "specific_part": "specific"}
 TAGS = ("all_tokens", "one_token", "cls_only")
@@ -155,7 +155,7 @@ def test_a_term_has_the_released_value_and_gradient(tag: str, case: str) -> None
 
 @pytest.mark.parity
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("modality", NAMES)
+@pytest.mark.parametrize("modality", CHOSEN)
 @pytest.mark.parametrize("tag", TAGS)
 def test_one_part_of_the_commitment_has_the_released_value_and_gradient(tag: str, modality: str, part: str) -> None:
     expected, name = tensors("losses/expected.safetensors"), f"{tag}.loss_codebook.{modality}.{part}"
@@ -222,7 +222,7 @@ def test_a_function_alone_has_the_released_value_and_gradient(case: str) -> None
 @pytest.mark.parity
 def test_every_released_value_is_compared() -> None:
     compared = {f"{tag}.{case}" for tag in TAGS for case in CASES} | set(PURE)
-    compared |= {f"{tag}.loss_codebook.{modality}.{part}" for tag in TAGS for modality in NAMES for part in PARTS}
+    compared |= {f"{tag}.loss_codebook.{modality}.{part}" for tag in TAGS for modality in CHOSEN for part in PARTS}
     values = {name[6:] for name in tensors("losses/expected.safetensors") if name.startswith("value.")}
     assert values <= compared
 
