@@ -47,9 +47,8 @@ class Tower(nn.Module):
         tokens = self.embed(values)
         mask = None
         if self.config.is_causal:
-            mask = create_causal_mask(
-                config=self.config, inputs_embeds=tokens, attention_mask=attention_mask, past_key_values=None
-            )
+            # By place: what the fourth argument is called depends on the version of transformers.
+            mask = create_causal_mask(self.config, tokens, attention_mask, None)
         states = [tokens]
         for layer in self.layers:
             states.append(layer(states[-1], mask))
