@@ -422,6 +422,7 @@ def test_binding_to_no_checkpoint_is_named(files: Path) -> None:
     assert "is no checkpoint" in refusal("train", *command)
 
 
+@pytest.mark.slow
 def test_the_tutorial_binds_a_made_up_sensor(mine: SimpleNamespace, tmp_path: Path) -> None:
     assert len((ROOT / "examples" / "bind_radar.py").read_text().splitlines()) < 60
     small = ("--rows", "8", "--max_steps", "2")

@@ -36,7 +36,9 @@ def test_a_bare_import_loads_neither_torch_nor_transformers() -> None:
     assert found == ""
 
 
-@pytest.mark.parametrize("name", ["CodeBindModel", "CodeBindProcessor", "CodeBindConfig"])
+@pytest.mark.parametrize(
+    "name", ["CodeBindModel", "CodeBindProcessor", pytest.param("CodeBindConfig", marks=pytest.mark.slow)]
+)
 def test_a_class_brings_neither_training_nor_evaluation(name: str) -> None:
     script = f"""
 import sys

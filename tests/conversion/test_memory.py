@@ -26,6 +26,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_conversion_needs_less_than_one_and_a_half_times_the_file(large: Path, tmp_path: Path) -> None:
     size = large.stat().st_size
     assert size > 150e6
@@ -36,6 +37,7 @@ def test_conversion_needs_less_than_one_and_a_half_times_the_file(large: Path, t
     assert peak_memory(imports, saved) < 1.5 * size
 
 
+@pytest.mark.slow
 def test_only_the_modalities_asked_for_are_read(large: Path, tmp_path: Path) -> None:
     model = convert_imagebind(large, LARGE)
     model.save_pretrained(tmp_path)

@@ -53,8 +53,8 @@ def codebooks(**overrides: Any) -> SharedSpecificCodebook:
     ("part", "overrides"),
     [
         pytest.param("shared", {}, id="shared"),
-        pytest.param("specific", {}, id="specific"),
-        pytest.param("shared", {"code_dim": 24, "specific_dim": 24}, id="one-segment"),
+        pytest.param("specific", {}, id="specific", marks=pytest.mark.slow),
+        pytest.param("shared", {"code_dim": 24, "specific_dim": 24}, id="one-segment", marks=pytest.mark.slow),
         pytest.param("shared", {"num_shared_codes": 0, "align_on": "continuous"}, id="no-codebook"),
     ],
 )

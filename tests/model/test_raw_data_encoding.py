@@ -280,6 +280,7 @@ model.encode(list(sounds(40)), processor)
 """
 
 
+@pytest.mark.slow
 def test_an_hour_of_sound_needs_less_than_500_megabytes(tmp_path: Path) -> None:
     file = wav(tmp_path / "hour.wav", 3600, rate=16_000)
     setup = _SETUP.format(tests=str(Path(__file__).parents[1]))

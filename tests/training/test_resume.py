@@ -126,6 +126,7 @@ def test_a_run_killed_at_a_random_step_ends_like_one_that_never_stopped() -> Non
     assert done.stdout.endswith("max |difference| = 0\n")
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_saves_goes_on_from_the_checkpoint_before(
     trainer_for: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -153,8 +154,15 @@ def test_a_process_killed_while_it_saves_goes_on_from_the_checkpoint_before(
 @pytest.mark.parametrize(
     ("owner", "name", "left", "newest"),
     [
-        pytest.param(CodeBindTrainer, "save_model", ["checkpoint-2"], 2, id="before"),
-        pytest.param(CodeBindTrainer, "_save_scaler", ["_saving", "checkpoint-2"], 2, id="optimizer-written"),
+        pytest.param(CodeBindTrainer, "save_model", ["checkpoint-2"], 2, id="before", marks=pytest.mark.slow),
+        pytest.param(
+            CodeBindTrainer,
+            "_save_scaler",
+            ["_saving", "checkpoint-2"],
+            2,
+            id="optimizer-written",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(trainer_module, "publish", ["_saving", "checkpoint-2"], 2, id="all-written"),
         pytest.param(trainer_module, "rotate_checkpoints", ["checkpoint-2", "checkpoint-4"], 4, id="in-its-place"),
     ],
