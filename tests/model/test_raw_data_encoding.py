@@ -300,6 +300,7 @@ def test_a_stream_ten_times_as_long_needs_no_more_memory() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_stream_of_20_000_sounds_needs_no_more_memory_than_one_of_2_000() -> None:
     assert peak_of_stream("sounds", 20_000, 64) < 1.3 * peak_of_stream("sounds", 2000, 64)
 

@@ -127,6 +127,7 @@ def test_a_run_killed_at_a_random_step_ends_like_one_that_never_stopped() -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_process_killed_while_it_saves_goes_on_from_the_checkpoint_before(
     trainer_for: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -30,6 +30,7 @@ def test_tiny_vl_has_the_lenses_of_vitlens() -> None:
     assert (config.shared_dim, config.code_dim) == (plain.shared_dim, plain.code_dim)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("num_bridge", "num_target", "steps", "times_chance"),
     [
