@@ -62,6 +62,7 @@ print(*[module for module in sys.modules if module.startswith("codebind_hf.proce
         pytest.param(
             "from codebind_hf import CodeBindModel\nfrom transformers import AutoModel, AutoConfig", id="model"
         ),
+        pytest.param("import codebind_hf.model.blocks\nfrom transformers import AutoModel, AutoConfig", id="a part"),
     ],
 )
 def test_auto_classes_know_the_package_however_it_was_imported(imports: str, tmp_path: Path) -> None:

@@ -58,8 +58,9 @@ def test_it_learns_points_with_a_lens_and_recognizes_them(
     found = Evaluation(model, processor, prepared, list(test.class_names), list(test.templates)).report()["zero_shot"]
     chance = found["point_cloud"]["chance"]
     assert chance == 1 / len(test.class_names)
-    for readout in ("accuracy", "accuracy_continuous"):
-        assert found["point_cloud"][readout] >= times_chance * chance
+    readouts = ("accuracy", "accuracy_continuous")
+    # Some steps teach nothing yet, so they are not judged by it.
+    assert not times_chance or min(found["point_cloud"][readout] for readout in readouts) >= times_chance * chance
     save(model, processor, tmp_path / "saved")
     loaded = CodeBindModel.from_pretrained(tmp_path / "saved")
     clouds = [test[i]["point_cloud"] for i in range(6)]
