@@ -60,7 +60,9 @@ print(*[module for module in sys.modules if module.startswith("codebind_hf.proce
         pytest.param("import codebind_hf\nfrom transformers import AutoModel, AutoConfig, AutoProcessor", id="before"),
         pytest.param("from transformers import AutoModel, AutoConfig, AutoProcessor\nimport codebind_hf", id="after"),
         pytest.param(
-            "from codebind_hf import CodeBindModel\nfrom transformers import AutoModel, AutoConfig", id="model"
+            "from codebind_hf import CodeBindModel\nfrom transformers import AutoModel, AutoConfig",
+            id="model",
+            marks=pytest.mark.slow,
         ),
         pytest.param("import codebind_hf.model.blocks\nfrom transformers import AutoModel, AutoConfig", id="a part"),
     ],

@@ -1,14 +1,14 @@
 """`examples/convert.py`, run as a user runs it: from the original files to folders that `from_pretrained` reads."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from common import assert_same
+from examples_in_process import run_example
 from reference_checkpoints import SMALL_ARCHITECTURE, SMALL_VITLENS, TINY, TINY_CODEBIND, write_merges
 
 from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
@@ -16,13 +16,10 @@ from codebind_hf.conversion import convert_codebind, convert_imagebind, convert_
 from codebind_hf.training.adapters import load_adapter
 
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "convert.py"
 TONE = {"array": np.sin(np.arange(32000) / 9).astype(np.float32), "sampling_rate": 16000}
 
 
-def convert(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+convert = partial(run_example, "convert")
 
 
 @pytest.fixture

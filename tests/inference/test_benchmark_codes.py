@@ -1,32 +1,23 @@
 """`examples/benchmark_codes.py`: its measures by hand, and a run in miniature on a model that has learned nothing."""
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from examples_in_process import example, run_example
 
 from codebind_hf.data import NineSenses
 from codebind_hf.training import Recipe, build, save
 
 
 pytest.importorskip("faiss", reason="the extra `index`")
-SCRIPT = Path(__file__).parents[2] / "examples" / "benchmark_codes.py"
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_codes", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return example("benchmark_codes")
 
 
 def test_recall_counts_what_reaches_the_tenth_best(benchmark: ModuleType) -> None:
@@ -51,9 +42,7 @@ SIZES = {"objects": 14, "queries": 4, "fit_objects": 20, "speed_items": 300}
 
 def run(checkpoint: Path, folder: Path) -> dict:
     options = [text for name, size in SIZES.items() for text in (f"--{name}", str(size))]
-    command = [sys.executable, str(SCRIPT), "--checkpoint", str(checkpoint), "--output_dir", str(folder), *options]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    done = run_example("benchmark_codes", "--checkpoint", checkpoint, "--output_dir", folder, *options)
     assert done.returncode == 0, done.stderr
     assert (folder / "codes.md").read_text() in done.stdout
     return json.loads((folder / "codes.json").read_text())

@@ -1,16 +1,13 @@
 """`docs/pipelines.md` and `examples/pipelines.py` run as they stand there."""
 
-import importlib.util
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from examples_in_process import example, run_example
 from pipeline_items import item, sound
 
 from codebind_hf.data import NineSenses
@@ -48,19 +45,9 @@ def test_the_example_names_finds_and_shares(tmp_path: Path) -> None:
     modalities = ["text", "image", "depth", "eeg"]
     model, processor = build(Recipe(), modalities, NineSenses("test", num_rows=4).class_names)
     save(model, processor, tmp_path / "checkpoint")
-    command = [sys.executable, ROOT / "examples" / "pipelines.py", "--checkpoint", tmp_path / "checkpoint"]
-    command += [
-        "--num_items",
-        "12",
-        "--batch_size",
-        "5",
-        "--modalities",
-        "depth,eeg",
-        "--output_dir",
-        tmp_path / "shared",
-    ]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(map(str, command), env=environment, capture_output=True, text=True, timeout=200)
+    options = ("--num_items", 12, "--batch_size", 5, "--modalities", "depth,eeg")
+    places = ("--checkpoint", tmp_path / "checkpoint", "--output_dir", tmp_path / "shared")
+    done = run_example("pipelines", *places, *options)
     assert done.returncode == 0, done.stderr
     assert (
         re.findall(r"^(\w+) +named +[\d.]+%   picture among 10 of 12: +[\d.]+%$", done.stdout, re.M) == modalities[2:]
@@ -69,12 +56,8 @@ def test_the_example_names_finds_and_shares(tmp_path: Path) -> None:
 
 
 def test_the_example_refuses_modalities_that_are_not_there() -> None:
-    specification = importlib.util.spec_from_file_location("example", ROOT / "examples" / "pipelines.py")
-    assert specification is not None
-    assert specification.loader is not None
-    example = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(example)
+    pipelines = example("pipelines")
     rows = NineSenses("test", num_rows=1)
-    assert example.modalities_of(None, ("text", "image", "eeg", "imu", "depth"), rows) == ["depth", "eeg"]
+    assert pipelines.modalities_of(None, ("text", "image", "eeg", "imu", "depth"), rows) == ["depth", "eeg"]
     with pytest.raises(SystemExit, match="--modalities: got audio; checkpoint and data have depth, eeg."):
-        example.modalities_of("depth, audio", ("text", "image", "eeg", "depth"), rows)
+        pipelines.modalities_of("depth, audio", ("text", "image", "eeg", "depth"), rows)

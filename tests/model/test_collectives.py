@@ -14,6 +14,8 @@ from codebind_hf.model.losses import info_nce
 
 
 DIM, SCALE = 8, 5.0
+# How many of six rows the first of two processes has.
+CUTS = {"uneven": 4, "none": 6}
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -36,10 +38,17 @@ def embeddings(steps: int) -> list[Tensor]:
     return [torch.randn(6, tiny_config().shared_dim, generator=generator) for _ in range(steps)]
 
 
-def work(rank: int, port: int, cut: int, folder: str) -> None:
+def work(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     distributed.init_process_group("gloo", rank=rank, world_size=2)
+    for name, cut in CUTS.items():
+        torch.save(share_of(rank, cut), Path(folder) / f"{name}-{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def share_of(rank: int, cut: int) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+    """What one of two processes finds when the first has `cut` of six rows: loss, gradients and codes."""
     mine = slice(0, cut) if rank == 0 else slice(cut, 6)
     anchor, other = (x[mine].clone().requires_grad_(len(x[mine]) > 0) for x in batch())
     loss = info_nce(gather_with_gradient(anchor), gather_with_gradient(other), SCALE)
@@ -47,15 +56,21 @@ def work(rank: int, port: int, cut: int, folder: str) -> None:
         loss.backward()
     gradients = [torch.zeros(0, DIM) if x.grad is None else x.grad / num_processes() for x in (anchor, other)]
     codes = codes_after_updates([x[mine] for x in embeddings(3)])
-    torch.save((loss.detach(), gradients, codes), Path(folder) / f"{rank}.pt")
-    distributed.destroy_process_group()
+    return loss.detach(), gradients, codes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes found, by cut."""
+    found = tmp_path_factory.mktemp("two")
+    multiprocessing.spawn(work, args=(free_port(), str(found)), nprocs=2)
+    return found
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("cut", [pytest.param(4, id="uneven"), pytest.param(6, id="none")])
-def test_two_processes_equal_one(cut: int, tmp_path: Path) -> None:
-    multiprocessing.spawn(work, args=(free_port(), cut, str(tmp_path)), nprocs=2)
-    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+@pytest.mark.parametrize("cut", CUTS)
+def test_two_processes_equal_one(cut: str, folder: Path) -> None:
+    results = [torch.load(folder / f"{cut}-{rank}.pt", weights_only=True) for rank in range(2)]
     anchor, other = (x.requires_grad_() for x in batch())
     loss = info_nce(anchor, other, SCALE)
     loss.backward()

@@ -112,7 +112,7 @@ def work(rank: int, port: int, parallel: str, split: str, frozen: tuple[str, ...
 @pytest.mark.parametrize(
     ("parallel", "split", "frozen", "micro"),
     [
-        pytest.param("ddp", "even", (), 1, id="two"),
+        pytest.param("ddp", "even", (), 1, id="two", marks=pytest.mark.slow),
         pytest.param("ddp", "one lacks modalities", (), 2, id="two-accumulating"),
         pytest.param("ddp", "three", ("text", "vision"), 1, id="three-with-frozen-bridges", marks=pytest.mark.slow),
         pytest.param("fsdp", "same modalities", (), 1, id="two-sharded"),

@@ -114,6 +114,7 @@ def checkpoints(folder: Path) -> list[str]:
 # The whole of it, in processes
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_a_random_step_ends_like_one_that_never_stopped() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, ROOT / "examples" / "resume_check.py", "--seed", "2"]
