@@ -15,7 +15,7 @@ from codebind_hf.model.presets import merge_fields
 
 BATCH = 3
 CLIPS = {"video": 2, "audio": 2}
-ALL_TERMS = ("align", "seg", "recon", "orth", "uni", "commit", "cm", "cctr", "cuni")
+ALL_TERMS = ("align", "seg", "recon", "orth", "decorr", "uni", "commit", "cm", "cctr", "cuni")
 EOS, PAD = 1, 2
 
 

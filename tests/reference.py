@@ -63,6 +63,18 @@ def orthogonality(shared: Tensor, specific: Tensor) -> float:
     return mean([dot(a, b) ** 2 for a, b in rows])
 
 
+def decorrelation(shared: Tensor, specific: Tensor) -> float:
+    """Mean square of Pearson's correlation of every dimension of one with every dimension of the other."""
+    if len(shared) < 3:
+        return 0.0
+    values = []
+    for one in shared.double().T.tolist():
+        for other in specific.double().T.tolist():
+            a, b = ([value - mean(row) for value in row] for row in (one, other))
+            values.append(dot(a, b) ** 2 / max(dot(a, a) * dot(b, b), 1e-30))
+    return mean(values)
+
+
 def uniformity(embeds: Tensor) -> float:
     """Eq. 4 over the pairs i < j."""
     rows = embeds.double().tolist()

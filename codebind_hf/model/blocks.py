@@ -63,8 +63,12 @@ class Attention(nn.Module):
         self.bias_k = nn.Parameter(torch.zeros(1, 1, width)) if config.add_bias_kv else None
         self.bias_v = nn.Parameter(torch.zeros(1, 1, width)) if config.add_bias_kv else None
 
-    def forward(self, x_BNH: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        query, key, value = self.q_proj(x_BNH), self.k_proj(x_BNH), self.v_proj(x_BNH)
+    def forward(
+        self, x_BNH: Tensor, attention_mask: Tensor | None = None, context_BMH: Tensor | None = None
+    ) -> Tensor:
+        """Tokens attend to each other, or to `context_BMH` where it is given."""
+        seen = x_BNH if context_BMH is None else context_BMH
+        query, key, value = self.q_proj(x_BNH), self.k_proj(seen), self.v_proj(seen)
         if self.bias_k is not None and self.bias_v is not None:
             key = torch.cat([key, self.bias_k.to(key.dtype).expand(key.shape[0], -1, -1)], dim=1)
             value = torch.cat([value, self.bias_v.to(value.dtype).expand(value.shape[0], -1, -1)], dim=1)
@@ -100,7 +104,10 @@ class DropPath(nn.Module):
 
 
 class Block(GradientCheckpointingLayer):
-    """Pre-norm transformer block: attention, then MLP, each with a residual."""
+    """Pre-norm transformer block: attention, then MLP, each with a residual.
+
+    With `others_BMH`, tokens attend to these and to each other, and the others to nothing.
+    """
 
     def __init__(self, config: CodeBindBlockConfig, drop_path_rate: float = 0.0) -> None:
         super().__init__()
@@ -111,8 +118,11 @@ class Block(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.dropout)
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, x_BNH: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        x_BNH = x_BNH + self.drop_path(self.dropout(self.self_attn(self.layer_norm1(x_BNH), attention_mask)))
+    def forward(self, x_BNH: Tensor, attention_mask: Tensor | None = None, others_BMH: Tensor | None = None) -> Tensor:
+        query, context = self.layer_norm1(x_BNH), None
+        if others_BMH is not None:
+            context = torch.cat([self.layer_norm1(others_BMH), query], dim=1)
+        x_BNH = x_BNH + self.drop_path(self.dropout(self.self_attn(query, attention_mask, context)))
         return x_BNH + self.drop_path(self.dropout(self.mlp(self.layer_norm2(x_BNH))))
 
 

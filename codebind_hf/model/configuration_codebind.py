@@ -8,6 +8,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .configuration_base import CodeBindBaseConfig, check_choice, check_least, check_rate, checked_config
 from .configuration_encoders import (
+    READOUTS,
     CodeBindAudioConfig,
     CodeBindDecoderConfig,
     CodeBindDepthConfig,
@@ -26,7 +27,7 @@ from .modalities import ENCODERS, MODALITIES, Modality, added_modality, modality
 from .presets import merge_fields, preset_fields
 
 
-LOSS_TERMS = ("align", "seg", "recon", "orth", "uni", "commit", "cm", "cctr", "cuni")
+LOSS_TERMS = ("align", "seg", "recon", "orth", "decorr", "uni", "commit", "cm", "cctr", "cuni")
 PAIRS = ("image", "text", "bridge")
 
 
@@ -44,6 +45,13 @@ class CodeBindConfig(CodeBindBaseConfig):
         restart_codes: move unused codes to features of the batch (paper eq. 10).
         align_on: "codes" (the paper: losses see the quantized shared embedding) or "continuous" (codes learn beside).
         quantize_specific: `False` leaves specific embeddings and the decoders' input continuous.
+        specific_readout: what the specific head reads: "cls" (the paper), the token that the shared head reads too;
+            "token", a second class token, which no other token sees; "pool", the mean of all tokens but CLS;
+            "network", a small encoder of its own.
+        reconstruction_gradient: which parts `recon` may change: "both" (the paper), or "specific", so that what only
+            the decoder needs is not added to the shared part.
+        decorrelation_gradient: which parts `decorr` may change: "both", or "shared", so that the shared part forgets
+            what the specific part knows and the specific part stays as it is.
         decoder_inputs: "codes" (the paper) or "codes+tokens" (what the released weights were trained with).
         normalize_codes: keep codes on the unit sphere; `False` for converted weights with norms of their own.
         parity_losses: every loss term as the released code computes it, without gradient where it has none there; for
@@ -106,6 +114,9 @@ class CodeBindConfig(CodeBindBaseConfig):
     normalize_codes: bool = True
     align_on: str = "codes"
     quantize_specific: bool = True
+    specific_readout: str = "cls"
+    reconstruction_gradient: str = "both"
+    decorrelation_gradient: str = "both"
     decoder_inputs: str = "codes"
     parity_losses: bool = False
     parity_codebooks: bool = False
@@ -157,6 +168,9 @@ class CodeBindConfig(CodeBindBaseConfig):
         check_version(self.format_version)
         check_choice("align_on", self.align_on, ("codes", "continuous"))
         check_choice("decoder_inputs", self.decoder_inputs, ("codes", "codes+tokens"))
+        check_choice("specific_readout", self.specific_readout, READOUTS)
+        check_choice("reconstruction_gradient", self.reconstruction_gradient, ("both", "specific"))
+        check_choice("decorrelation_gradient", self.decorrelation_gradient, ("both", "shared"))
         check_least(self, "shared_dim code_dim")
         check_least(self, "specific_dim num_shared_codes num_specific_codes codebook_spread_rate", 0)
         check_rate(self, "codebook_decay")
@@ -257,6 +271,9 @@ class CodeBindConfig(CodeBindBaseConfig):
     def num_specific_codes_of(self, encoder: str) -> int:
         own = self.encoder_configs[encoder].num_specific_codes
         return self.num_specific_codes if own is None else own
+
+    def specific_readout_of(self, encoder: str) -> str:
+        return self.encoder_configs[encoder].specific_readout or self.specific_readout
 
     def loss_weight(self, term: str) -> float:
         """Weight of a loss term; `align` is on by default, everything else only when named."""

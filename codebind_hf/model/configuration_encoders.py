@@ -10,6 +10,7 @@ from .configuration_base import CodeBindBaseConfig, check_choice, check_least, c
 _STEMS = ("tokens", "patches", "points")
 _GROUPINGS = ("nearest", "ball")
 _FPS_STARTS = ("first", "random")
+READOUTS = ("cls", "token", "pool", "network")
 
 
 @checked_config
@@ -85,7 +86,9 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         lens_depth, lens_self_blocks: stages of the lens, each of one cross-attention (a single head of
             `lens_cross_head_dim`) and so many self-attention blocks (`lens_num_heads` of `lens_head_dim`).
         vocab_size, max_position_embeddings, eos_token_id, pad_token_id, bos_token_id: of the tokens stem.
-        specific_dim, num_specific_codes, decoder_hidden_size: this encoder's own value; `None` takes the model's.
+        specific_dim, num_specific_codes, specific_readout, decoder_hidden_size: this encoder's own value; `None` takes
+            the model's.
+        specific_num_hidden_layers: blocks of the small encoder where `specific_readout` is "network".
         has_decoder: whether a model with decoders reconstructs this encoder's input.
         normalize_clips: unit norm of every clip before the mean over clips (ImageBind, CodeBind); `False` takes the
             mean of the clips as they are (ViT-Lens).
@@ -130,6 +133,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
 
     specific_dim: int | None = None
     num_specific_codes: int | None = None
+    specific_readout: str | None = None
+    specific_num_hidden_layers: int = 1
     decoder_hidden_size: int | None = None
     has_decoder: bool = True
     normalize_clips: bool = True
@@ -137,9 +142,13 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     def validate_architecture(self) -> None:
         super().validate_architecture()
         check_choice("stem", self.stem, _STEMS)
+        if self.specific_readout is not None:
+            check_choice("specific_readout", self.specific_readout, READOUTS)
         check_least(self, "num_channels tubelet_size num_groups group_size vocab_size max_position_embeddings")
         check_least(self, "lens_depth lens_num_heads lens_head_dim lens_cross_head_dim decoder_hidden_size")
-        check_least(self, "lens_num_latents lens_self_blocks specific_dim num_specific_codes", 0)
+        check_least(
+            self, "lens_num_latents lens_self_blocks specific_dim num_specific_codes specific_num_hidden_layers", 0
+        )
         if not self.lens_num_latents and self.stem_dim not in (None, self.hidden_size):
             raise ValueError(f"stem_dim: got {self.stem_dim}; without a lens it must equal hidden_size or be None.")
         if self.stem == "patches":

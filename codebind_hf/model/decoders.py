@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool1d, interpolate
+from torch.nn.functional import adaptive_avg_pool1d, interpolate, pad
 
 from .blocks import block_stack
 from .configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig, decoder_config_for
@@ -65,6 +65,7 @@ class Decoder(nn.Module):
         config = decoder_config_for(config, encoder)
         width = config.hidden_size
         self.config = config
+        self.num_tokens = encoder.num_tokens
         self.input_projection = nn.Linear(embedding_dim, encoder.hidden_size)
         self.token_norm = nn.LayerNorm(encoder.hidden_size, eps=config.layer_norm_eps) if takes_tokens else None
         self.embed = nn.Linear(encoder.hidden_size, width)
@@ -79,7 +80,7 @@ class Decoder(nn.Module):
         """Reconstruction in the shape of the head.
 
         Args:
-            embedding_BNC: embeddings of CLS and patches, `(batch, tokens, dim)`.
+            embedding_BNC: embeddings of CLS and patches, `(batch, tokens, dim)`, or of CLS alone.
             tokens_BNH, position_NH: the encoder's last tokens and its position table; read only with `takes_tokens`.
         """
         x_BNH = self.input_projection(embedding_BNC.to(self.input_projection.weight.dtype))
@@ -90,7 +91,8 @@ class Decoder(nn.Module):
         if self.training and self.config.hide_patches:
             kept = torch.rand(len(x_BNH), 1, 1, device=x_BNH.device) >= self.config.hide_patches
             x_BNH = torch.cat([x_BNH[:, :1], x_BNH[:, 1:] * kept], dim=1)
-        x_BNH = self.embed(x_BNH)
+        # Tokens that are not given are what `hide_patches` makes of hidden ones.
+        x_BNH = self.embed(pad(x_BNH, (0, 0, 0, self.num_tokens - x_BNH.shape[1])))
         if self.position is not None:
             x_BNH = x_BNH + self.position.to(x_BNH.dtype)
         for layer in self.layers:

@@ -3,6 +3,7 @@
 Axes in this file: B batch, N tokens, H width of the tower.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,12 +26,70 @@ class Head(nn.Module):
         return self.projection(self.norm(tokens_BNH))
 
 
+class PooledReadout(nn.Module):
+    """The mean of all tokens but CLS, and these tokens."""
+
+    def forward(self, values: Tensor, tower: Tower, states_BNH: tuple[Tensor, ...]) -> Tensor:
+        """What the specific head sees, `(B, N, H)`; token 0 stands for the sample.
+
+        Args:
+            values: the input of the tower.
+            states_BNH: the tower's hidden states, those before its first block first.
+        """
+        others_BNH = states_BNH[-1][:, 1:]
+        return torch.cat([others_BNH.mean(1, keepdim=True), others_BNH], dim=1)
+
+
+class TokenReadout(nn.Module):
+    """A second learned class token that runs through the tower's blocks and that no other token sees.
+
+    It attends, at every depth, to what the other tokens are there. They and the shared part are the same bits with and
+    without it, so a frozen tower can have one, and who wants the shared part alone does not pay for it.
+    """
+
+    def __init__(self, config: CodeBindEncoderConfig) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(config.hidden_size))
+
+    def forward(self, values: Tensor, tower: Tower, states_BNH: tuple[Tensor, ...]) -> Tensor:
+        """As `PooledReadout`."""
+        own_B1H = self.token.to(states_BNH[0].dtype).expand(states_BNH[0].shape[0], 1, -1)
+        for layer, others_BNH in zip(tower.layers, states_BNH[:-1], strict=True):
+            own_B1H = layer(own_B1H, None, others_BNH)
+        return torch.cat([own_B1H, states_BNH[-1][:, 1:]], dim=1)
+
+
+class NetworkReadout(nn.Module):
+    """A small encoder of the specific part's own on the same input, with `specific_num_hidden_layers` blocks.
+
+    What aligns the shared part then changes nothing of the specific one, and the other way round.
+    """
+
+    def __init__(self, config: CodeBindEncoderConfig) -> None:
+        super().__init__()
+        own = type(config)(**{**config.to_dict(), "num_hidden_layers": config.specific_num_hidden_layers})
+        own._attn_implementation = config._attn_implementation
+        self.network = Tower(own)
+
+    def forward(self, values: Tensor, tower: Tower, states_BNH: tuple[Tensor, ...]) -> Tensor:
+        """As `PooledReadout`."""
+        return self.network(values)[-1]
+
+
+READOUT_CLASSES: dict[str, Callable[[CodeBindEncoderConfig], nn.Module | None]] = {
+    "cls": lambda config: None,
+    "pool": lambda config: PooledReadout(),
+    "token": TokenReadout,
+    "network": NetworkReadout,
+}
+
+
 class Encoded(NamedTuple):
     """What an encoder says of a batch, before quantization.
 
     Args:
         shared: `(batch, tokens, shared_dim)`; token 0 is the pooled one.
-        specific: `(batch, tokens, specific_dim)`, or `None`.
+        specific: `(batch, tokens, specific_dim)`, or `None`; token 0 is the one that `specific_readout` names.
         hidden_states: the tower's, `(batch * clips, tokens, hidden_size)` each.
     """
 
@@ -42,12 +101,15 @@ class Encoded(NamedTuple):
 class Encoder(nn.Module):
     """Tower, shared head and specific head of one encoder."""
 
-    def __init__(self, config: CodeBindEncoderConfig, shared_dim: int, specific_dim: int) -> None:
+    def __init__(
+        self, config: CodeBindEncoderConfig, shared_dim: int, specific_dim: int, specific_readout: str = "cls"
+    ) -> None:
         super().__init__()
         self.config = config
         self.tower = Tower(config)
         self.shared_head = Head(config, shared_dim)
         self.specific_head = Head(config, specific_dim) if specific_dim else None
+        self.specific_readout = READOUT_CLASSES[specific_readout](config) if specific_dim else None
 
     def forward(
         self,
@@ -59,10 +121,10 @@ class Encoder(nn.Module):
     ) -> Encoded:
         """Encode `(batch * clips, ...)` values.
 
-        Heads see only the pooled token unless `all_tokens`. Shared and specific are L2-normalized jointly per clip and
-        averaged over clips (Visual-AI/CodeBind@bba682e codebind_model.py), or averaged as they are where
-        `normalize_clips` is off. `specific=False` skips the specific head where it cannot matter: its only effect on
-        the shared part is a scale of every clip.
+        Heads see only the pooled token unless `all_tokens`. Shared and specific are L2-normalized per clip and
+        averaged over clips, or averaged as they are where `normalize_clips` is off. Read from the same token, the two
+        are normalized jointly (Visual-AI/CodeBind@bba682e codebind_model.py); with a read-out of its own, the specific
+        part changes nothing of the shared one. `specific=False` skips the specific part where it cannot matter.
         """
         states = self.tower(values, attention_mask)
         tokens = states[-1]
@@ -70,11 +132,21 @@ class Encoder(nn.Module):
             rows = torch.arange(tokens.shape[0], device=tokens.device)
             tokens = tokens[rows, self.tower.pooled_index(values)].unsqueeze(1)
         shared = self.shared_head(tokens)
-        if self.specific_head is None or not (specific or clips > 1 and self.config.normalize_clips):
+        is_joint = self.specific_readout is None and clips > 1 and self.config.normalize_clips
+        if self.specific_head is None or not (specific or is_joint):
             return Encoded(self._mean_over_clips(shared, clips), None, states)
+        if self.specific_readout is not None:
+            seen = self.specific_readout(values, self.tower, states)
+            own = self._mean_over_clips(self.specific_head(seen if all_tokens else seen[:, :1]), clips)
+            return Encoded(self._mean_over_clips(shared, clips), own, states)
         joint = self._mean_over_clips(torch.cat([shared, self.specific_head(tokens)], dim=-1), clips)
         shared, own = joint.split([shared.shape[-1], joint.shape[-1] - shared.shape[-1]], dim=-1)
         return Encoded(shared, own, states)
+
+    def follow_attention(self) -> None:
+        """Let a network of the specific part's own attend as the tower does."""
+        if isinstance(self.specific_readout, NetworkReadout):
+            self.specific_readout.network.config._attn_implementation = self.config._attn_implementation
 
     def _mean_over_clips(self, x: Tensor, clips: int) -> Tensor:
         x = normalize(x.float(), dim=-1) if self.config.normalize_clips else x.float()

@@ -94,6 +94,29 @@ def orthogonality(shared_BC: Tensor, specific_BC: Tensor) -> Tensor:
     return (shared_BC.float() * specific_BC.float()).sum(-1).square().mean()
 
 
+def decorrelation(shared_BC: Tensor, specific_BC: Tensor) -> Tensor:
+    """Mean squared cross-correlation of shared and specific dimensions over a batch.
+
+    It is 0 for fewer than three samples: any two numbers correlate with any two others.
+
+    Ours: what a dimension of one part says, linearly, of a dimension of the other. `orthogonality` compares the two
+    parts of one sample and removes no information.
+
+    Args:
+        shared_BC, specific_BC (`Tensor` of shape `(batch, dim)`): embeddings; the two sizes may differ.
+    """
+    if len(shared_BC) < 3:
+        return (shared_BC.sum() + specific_BC.sum()) * 0
+    shared_BC, specific_BC = (_standardized(part.float()) for part in (shared_BC, specific_BC))
+    return (shared_BC.T @ specific_BC / len(shared_BC)).square().mean()
+
+
+def _standardized(x_BC: Tensor) -> Tensor:
+    centred_BC = x_BC - x_BC.mean(0)
+    # The square root of 0 has no slope: a dimension that never varies stays 0.
+    return centred_BC * (centred_BC.square().mean(0) + 1e-6).rsqrt()
+
+
 def uniformity(embeds_BC: Tensor) -> Tensor:
     """`log mean exp(-||s_i - s_j||^2)` over the pairs i < j of a batch (paper eq. 4); 0 for fewer than two samples."""
     if len(embeds_BC) < 2:

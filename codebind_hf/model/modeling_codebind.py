@@ -12,7 +12,8 @@ from .codebook_fitting import CodebookFitting
 from .codebooks import Quantized, SharedSpecificCodebook
 from .configuration_codebind import CodeBindConfig
 from .configuration_encoders import CodeBindEncoderConfig
-from .decoders import Decoder, reconstruction_target
+from .decoders import Decoder
+from .decoding import Decoding
 from .heads import Encoded, Encoder
 from .inputs import ModalityInput, model_input, model_inputs, paired_rows
 from .modalities import ENCODERS, MODALITIES
@@ -26,7 +27,7 @@ from .raw_data_encoding import RawDataEncoding
 from .typed_modules import ModulesByName
 
 
-class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBindPreTrainedModel):
+class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting, CodeBindPreTrainedModel):
     """Nine kinds of sensor data (and IMU) in one embedding space.
 
     Every input becomes a shared embedding, comparable across modalities and quantized with one codebook for all, and
@@ -58,7 +59,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
     def _build_encoder(self, name: str, encoder: CodeBindEncoderConfig) -> None:
         config = self.config
         specific_dim = config.specific_dim_of(name)
-        self.encoders[name] = Encoder(encoder, config.shared_dim, specific_dim)
+        self.encoders[name] = Encoder(encoder, config.shared_dim, specific_dim, config.specific_readout_of(name))
         if config.decoder_config is not None and encoder.has_decoder and encoder.stem != "tokens":
             self.decoders[name] = Decoder(
                 config.decoder_config,
@@ -87,6 +88,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
                 part._attn_implementation = wanted.get(name, self.config._attn_implementation)
         for name in self.config.added_encoders or {}:
             self.encoders[name].config._attn_implementation = self.config._attn_implementation
+        for encoder in self.encoders.values():
+            encoder.follow_attention()
         for decoder in self.decoders.values():
             decoder.config._attn_implementation = self.config.decoder_config._attn_implementation
 
@@ -146,6 +149,13 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
 
     def _is_trained(self, encoder: str) -> bool:
         return any(parameter.requires_grad for parameter in self.encoders[encoder].parameters())
+
+    def _is_taught_by_reconstruction(self, encoder: str) -> bool:
+        """Not where the shared head learns alone and `recon` may not change it."""
+        own = self.encoders[encoder].specific_head
+        reaches_shared = self.config.reconstruction_gradient == "both"
+        learns = reaches_shared or own is not None and any(x.requires_grad for x in own.parameters())
+        return learns and self._is_trained(encoder)
 
     def forward(
         self,
@@ -210,7 +220,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
         all_tokens = bool(return_loss) and self.config.parity_losses
         states, hidden = {}, {}
         for name, value in inputs.items():
-            decode = output_reconstructions or (learns and self._is_trained(value.modality.encoder))
+            decode = output_reconstructions or (learns and self._is_taught_by_reconstruction(value.modality.encoder))
             decode = decode and value.modality.encoder in self.decoders
             run = self.modality_runner or type(self)._quantized
             states[name], hidden[name] = run(self, value, decode, all_tokens or decode)
@@ -246,26 +256,6 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, CodebookFitting, CodeBind
             state.is_points = self.encoders[encoder].config.stem == "points"
             self._decode(state, value, encoded.hidden_states[-1])
         return state, encoded.hidden_states
-
-    def _decode(self, state: ModalityState, value: ModalityInput, tokens: Tensor) -> None:
-        encoder = value.modality.encoder
-        tokens = tokens.unflatten(0, (-1, value.clips)).mean(1)
-        values = value.values.unflatten(0, (-1, value.clips)).mean(1)
-        position = self.encoders[encoder].tower.position
-        state.reconstruction = self.decoders[encoder](self._decoder_input(state), tokens, position)
-        # The released code never smooths the frames of a video when it makes them smaller.
-        smooth = not (self.config.parity_losses and value.modality.name == "video")
-        state.target = reconstruction_target(values, state.reconstruction, state.is_points, smooth)
-
-    def _decoder_input(self, state: ModalityState) -> Tensor:
-        """Embeddings of all tokens, `(batch, tokens, shared_dim + specific_dim)`, as the decoder was trained with."""
-        parts = [part for part in (state.shared_tokens, state.specific_tokens) if part is not None]
-        released = self.config.decoder_inputs == "codes+tokens"
-        embeds = [part.as_stored() if released else part.embedding for part in parts]
-        if len(parts) > 1 and not self.config.quantize_specific:
-            embeds[1] = parts[1].segments.flatten(-2) if released else parts[1].continuous
-        joint = torch.cat(embeds, dim=-1)
-        return normalize(joint, dim=-1) if released else joint
 
     def _output(
         self,

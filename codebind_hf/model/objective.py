@@ -18,6 +18,7 @@ from .losses import (
     code_matching,
     code_uniformity,
     commitment,
+    decorrelation,
     info_nce,
     orthogonality,
     reconstruction,
@@ -212,6 +213,11 @@ class Objective:
         """The specific embedding that losses see, as `quantize_specific` says."""
         return part.embedding if self.config.quantize_specific else part.continuous
 
+    def _parts(self, state: ModalityState, specific: Quantized) -> tuple[Tensor, Tensor]:
+        """Both parts before quantization, whose gradient they would share; the specific one as a given, if so set."""
+        own = specific.continuous
+        return state.shared.continuous, own.detach() if self.config.decorrelation_gradient == "shared" else own
+
     def _means(self, values_of: Callable[[ModalityState], Iterator[tuple[str, Tensor]]]) -> Weighted:
         """Means over the samples of every modality that is judged, by modality and part.
 
@@ -258,6 +264,15 @@ class Objective:
     def _orth_of(self, state: ModalityState) -> ByPart:
         if state.specific is not None:
             yield "specific", orthogonality(self._shared(state), self._specific(state.specific))
+
+    def _decorr(self) -> Weighted:
+        for name in self.judged:
+            dim = self.config.specific_dim_of(self.config.modality(name).encoder)
+            if dim:
+                state = self.states.get(name)
+                empty = (self.scale.new_zeros(0, size) for size in (self.config.shared_dim, dim))
+                parts = empty if state is None or state.specific is None else self._parts(state, state.specific)
+                yield 1.0, decorrelation(*(self._gathered(part) for part in parts))
 
     def _uni(self) -> Weighted:
         for name in self.judged:

@@ -9,6 +9,7 @@ from .blocks import Attention
 from .codebooks import Codebook
 from .configuration_codebind import CodeBindConfig
 from .decoders import Decoder
+from .heads import TokenReadout
 from .lenses import Lens
 from .stems import PatchStem
 from .towers import Tower
@@ -62,7 +63,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             init.constant_(module.log_scale, module.initial)
         elif isinstance(module, Lens):
             init.normal_(module.latents)
-        elif isinstance(module, (Tower, PatchStem, Decoder, Attention)):
+        elif isinstance(module, (Tower, PatchStem, Decoder, Attention, TokenReadout)):
             for parameter in module.parameters(recurse=False):
                 init.normal_(parameter, std=std)
         elif getattr(module, "weight", None) is not None:

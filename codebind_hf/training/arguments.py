@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from codebind_hf.model.configuration_codebind import LOSS_TERMS
 from codebind_hf.training.adapters import LORA_MODULES
 
 
 BALANCES = ("fixed", "adaptive")
+BRIDGE_HEADS = (False, True, "shared")
 MODES = ("full", "heads", "lora", "lens")
 
 
@@ -26,9 +28,12 @@ class CodeBindTrainingArguments(TrainingArguments):
             "CLS token and an adapter), or 'lens' (heads, CLS token, stem and lens, or the first blocks)."
         },
     )
-    train_bridge_heads: bool = field(
+    train_bridge_heads: bool | str = field(
         default=False,
-        metadata={"help": "While targets bind, also train heads, CLS token and decoder of text and vision."},
+        metadata={
+            "help": "While targets bind, also train heads, CLS token and decoder of text and vision; 'shared' trains "
+            "their shared heads alone, which costs little and moves no specific part."
+        },
     )
     lora_rank: int = field(default=4, metadata={"help": "Rank of the adapter, whose alpha is equal to it."})
     lora_layers: list[int] | None = field(
@@ -45,6 +50,13 @@ class CodeBindTrainingArguments(TrainingArguments):
     balance: str = field(
         default="fixed",
         metadata={"help": "Loss weights: 'fixed' (the configuration's) or 'adaptive' (LossBalancer)."},
+    )
+    loss_warmup: dict[str, list[float]] | None = field(
+        default=None,
+        metadata={
+            "help": "Loss terms whose weight grows: 'decorr: [0.3, 0.9]' is 0 up to 30 % of the steps and whole from "
+            "90 % on. A strong decorrelation from the first step keeps both parts from learning anything private."
+        },
     )
     freeze_shared_codes: bool = field(
         default=False,
@@ -82,6 +94,17 @@ class CodeBindTrainingArguments(TrainingArguments):
         ):
             if value not in allowed:
                 raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}.")
+        if self.train_bridge_heads not in BRIDGE_HEADS:
+            choices = ", ".join(map(repr, BRIDGE_HEADS))
+            raise ValueError(f"train_bridge_heads: got {self.train_bridge_heads!r}; allowed: {choices}.")
+        for name, span in (self.loss_warmup or {}).items():
+            if name not in LOSS_TERMS:
+                raise ValueError(f"loss_warmup: got {name!r}; allowed: {', '.join(map(repr, LOSS_TERMS))}.")
+            if not isinstance(span, list | tuple) or len(span) != 2 or not 0 <= span[0] <= span[1] <= 1:
+                raise ValueError(
+                    f"loss_warmup[{name!r}]: got {span!r}; it must be the shares of the steps where the growth starts "
+                    "and ends, such as [0.3, 0.9]."
+                )
         if self.input_noise < 0 or self.init_batches < 1:
             raise ValueError(
                 f"input_noise, init_batches: got {self.input_noise} and {self.init_batches}; they must be at least 0 "

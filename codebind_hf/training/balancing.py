@@ -10,7 +10,16 @@ from codebind_hf.model.collectives import num_processes, sum_over_processes
 
 
 # Ratios of the paper's code (Visual-AI/CodeBind@bba682e loss_balance.py); `seg` is ours and balanced like cm.
-TARGET_RATIOS = {"commit": 0.01, "cm": 0.1, "cctr": 0.1, "cuni": 0.1, "orth": 0.1, "uni": 1.0, "seg": 0.1}
+TARGET_RATIOS = {
+    "commit": 0.01,
+    "cm": 0.1,
+    "cctr": 0.1,
+    "cuni": 0.1,
+    "orth": 0.1,
+    "decorr": 0.1,
+    "uni": 1.0,
+    "seg": 0.1,
+}
 FIXED_TERMS = ("align", "recon")
 MAX_WEIGHTS = {"commit": 1e4}
 
@@ -65,8 +74,13 @@ class LossBalancer:
         growth = math.sin(min(self.num_batches / self.max_steps, 1.0) * math.pi / 2)
         return int(self.min_interval + (self.max_interval - self.min_interval) * growth)
 
-    def weighted(self, terms: Mapping[str, Tensor], training: bool = True) -> Tensor:
+    def weighted(
+        self, terms: Mapping[str, Tensor], training: bool = True, factors: Mapping[str, float] | None = None
+    ) -> Tensor:
         """Weighted sum of the terms of one batch; in training also counts the batch and maybe updates the weights.
+
+        Args:
+            factors: of some weights, by name, such as those of terms that are only beginning.
 
         Raises:
             ValueError: a term that has neither a target ratio nor a fixed weight.
@@ -77,7 +91,8 @@ class LossBalancer:
                 raise ValueError(f"terms: no target ratio for {name!r}; known: {known}. Name it in target_ratios.")
         if training:
             self._count(terms)
-        return sum(self.weights[name] * value for name, value in terms.items())  # type: ignore[return-value]
+        factors = factors or {}
+        return sum(factors.get(name, 1.0) * self.weights[name] * value for name, value in terms.items())  # type: ignore[return-value]
 
     def _count(self, terms: Mapping[str, Tensor]) -> None:
         self.num_batches += 1

@@ -30,7 +30,14 @@ logger = logging.getLogger(__name__)
 # Fields in which an encoder may differ from the base's: noise of training, where sampling starts, and what is added.
 _OWN_FIELDS = frozenset(
     {"attention_dropout", "dropout", "drop_path_rate", "fps_start"}
-    | {"specific_dim", "num_specific_codes", "decoder_hidden_size", "has_decoder"}
+    | {
+        "specific_dim",
+        "num_specific_codes",
+        "specific_readout",
+        "specific_num_hidden_layers",
+        "decoder_hidden_size",
+        "has_decoder",
+    }
 )
 _TOWER_FIELDS = sorted(
     set(CodeBindEncoderConfig.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__) - _OWN_FIELDS

@@ -8,10 +8,12 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.training.arguments import MODES
 
 
-NEW_MODULES = (".specific_head.", "decoders.")
-_HEAD_PARTS = (".shared_head.", ".specific_head.", ".tower.cls_token")
+NEW_MODULES = (".specific_", "decoders.")
+# The specific head and, where it has parameters, the specific read-out.
+_HEAD_PARTS = (".shared_head.", ".specific_", ".tower.cls_token")
 # What learns of an encoder, by mode; an empty text is part of every name. Mode "lens" depends on the encoder.
 _PARTS = {"full": ("",), "heads": _HEAD_PARTS, "lora": (*_HEAD_PARTS, LORA_PART)}
+_BRIDGE_PARTS = {"heads": _HEAD_PARTS, "shared_heads": (".shared_head.",)}
 # Blocks that take the place of a lens where a tower has none (TencentARC/ViT-Lens@2b4f2e0, depth and tactile).
 LENS_BLOCKS = 4
 # The first part that a parameter's name contains is the one it counts for.
@@ -20,14 +22,18 @@ _COUNTED = {
     "cls_tokens": ".tower.cls_token",
     "towers": ".tower.",
     "shared_heads": ".shared_head.",
-    "specific_heads": ".specific_head.",
+    "specific_heads": ".specific_",
     "decoders": "decoders.",
     "temperature": "logit_scale.",
 }
 
 
 def train_only(
-    model: CodeBindModel, modalities: Iterable[str], mode: str = "full", bridges: Iterable[str] = ()
+    model: CodeBindModel,
+    modalities: Iterable[str],
+    mode: str = "full",
+    bridges: Iterable[str] = (),
+    bridge_mode: str = "heads",
 ) -> list[str]:
     """Let only the encoders of `modalities`, their decoders, and the temperature learn; returns the encoders.
 
@@ -38,6 +44,7 @@ def train_only(
             `add_lora` put there, or "lens" for these, the stem and the lens, as ViT-Lens trains; of a tower without
             a lens its first blocks, and the position table if the stem has none.
         bridges: modalities whose heads, CLS token and decoder learn beside, whatever the mode (the paper's rows).
+        bridge_mode: "heads", or "shared_heads" for the shared heads of `bridges` alone.
 
     Raises:
         ValueError: a modality that the model does not have, no modality, an unknown mode, or "lora" without adapter.
@@ -49,18 +56,21 @@ def train_only(
         raise ValueError(f"modalities: got none; choose from {', '.join(model.config.modalities)}.")
     if mode == "lora":
         _check_adapters(model, encoders)
-    parts: dict[str, tuple[str, ...]] = dict.fromkeys(_encoders_of(model, bridges), _HEAD_PARTS)
+    beside = set(_encoders_of(model, bridges)) - set(encoders)
+    parts: dict[str, tuple[str, ...]] = dict.fromkeys(beside, _BRIDGE_PARTS[bridge_mode])
     parts |= {name: _lens_parts(model, name) if mode == "lens" else _PARTS[mode] for name in encoders}
+    # Where shared heads alone learn, the specific part and what is decoded from it stay as they are.
+    whole = set(parts) if bridge_mode == "heads" else set(encoders)
     for name, parameter in model.named_parameters():
         room, _, rest = name.partition(".")
         encoder = rest.partition(".")[0]
-        learns = room == "logit_scale" or encoder in parts
+        learns = room == "logit_scale" or encoder in parts and (encoder in whole or room == "encoders")
         if room == "encoders":
             learns = learns and any(part in name for part in parts[encoder])
         parameter.requires_grad_(learns)
     for encoder, book in model.codebooks.specific.items():
         if isinstance(book, Codebook):
-            book.frozen = encoder not in parts
+            book.frozen = encoder not in whole
     return encoders
 
 

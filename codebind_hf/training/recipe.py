@@ -35,6 +35,7 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
     "weight_decay": 0.05,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 60,
+    "loss_warmup": {"decorr": [0.4, 0.9]},
     "input_noise": 0.05,
     "max_grad_norm": 1.0,
     "logging_steps": 50,
@@ -143,7 +144,8 @@ def train(
     logs = []
     for stage, view, arguments in plan:
         bridges = set(stage.modalities) - set(stage.trained) if arguments.train_bridge_heads else ()
-        encoders = train_only(model, stage.trained, arguments.train_mode, bridges)
+        bridge_mode = "shared_heads" if arguments.train_bridge_heads == "shared" else "heads"
+        encoders = train_only(model, stage.trained, arguments.train_mode, bridges, bridge_mode)
         parts = trainable_parts(model)
         named = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
         logger.info("%s: %s numbers learn: %s", stage.name, f"{sum(parts.values()):,}", named)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
@@ -90,6 +90,7 @@ class CodeBindTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.balancer = balancer or LossBalancer(max_steps=self._num_batches())
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
+        self._factors: dict[str, float] = {}
         self._is_staging = False
         if self.args.gradient_cache_chunk is not None:
             config = self.accelerator.unwrap_model(self.model).config
@@ -184,12 +185,26 @@ class CodeBindTrainer(Trainer):
         size = self.args.gradient_cache_chunk if training else None
         with nullcontext() if size is None else in_chunks(self.accelerator.unwrap_model(model), size):
             output = model(**inputs)
+        factors = self._warmup_factors(output.loss_terms) if training else {}
+        if training:
+            self._factors = factors
         if self.args.balance == "adaptive":
-            output.loss = self.balancer.weighted(output.loss_terms, training)
+            output.loss = self.balancer.weighted(output.loss_terms, training, factors)
+        elif factors:
+            config = self.accelerator.unwrap_model(model).config
+            weights = {name: factors.get(name, 1.0) * config.loss_weight(name) for name in output.loss_terms}
+            output.loss = torch.stack([weights[name] * term for name, term in output.loss_terms.items()]).sum()
         if training:
             for name, value in output.loss_terms.items():
                 self._sums[name].append(value.detach())
         return (output.loss, output) if return_outputs else output.loss
+
+    def _warmup_factors(self, terms: Collection[str]) -> dict[str, float]:
+        """What the weights of those of `terms` that only begin (`loss_warmup`) are multiplied by at this step."""
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        spans = {name: span for name, span in (self.args.loss_warmup or {}).items() if name in terms}
+        growing = {name: (start, end) for name, (start, end) in spans.items() if progress < end}
+        return {name: max((progress - start) / (end - start), 0.0) for name, (start, end) in growing.items()}
 
     def _with_noise(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Gaussian noise on the inputs of encoders that learn, relative to each sample's own deviation."""
@@ -214,7 +229,8 @@ class CodeBindTrainer(Trainer):
             for name, values in self._sums.items():
                 logs[f"loss/{name}"] = float(torch.stack(values).mean())
                 adaptive = self.args.balance == "adaptive"
-                logs[f"weight/{name}"] = self.balancer.weights[name] if adaptive else model.config.loss_weight(name)
+                weight = self.balancer.weights[name] if adaptive else model.config.loss_weight(name)
+                logs[f"weight/{name}"] = weight * self._factors.get(name, 1.0)
             self._sums.clear()
             logs["logit_scale"] = float(model.logit_scale().detach())
             logs.update(codebook_log(model))

@@ -171,6 +171,19 @@ def test_the_whole_forward_pass_exports_saves_and_loads() -> None:
     assert torch.equal(found.logits_per_eeg, expected.logits_per_eeg)
 
 
+@pytest.mark.parametrize("readout", ["token", "pool", "network"])
+def test_a_read_out_of_its_own_exports_and_compiles(readout: str) -> None:
+    model = tiny_model(small_config("depth", specific_readout=readout))
+    first, second = (arguments_of(model, "depth", batch) for batch in BATCHES)
+    with torch.no_grad():
+        exported = torch.export.export(model, (), first, dynamic_shapes={"depth_values": {0: Dim.AUTO}}).module()
+        compiled = torch.compile(model, **BACKEND, dynamic=True)
+        for inputs in (first, second):
+            expected = model(**inputs).continuous_specific_embeds["depth"]
+            for found in (exported, compiled):
+                torch.testing.assert_close(found(**inputs).continuous_specific_embeds["depth"], expected)
+
+
 def test_a_modality_that_was_added_compiles_and_exports() -> None:
     model = tiny_model(small_config("text", "image"))
     fields = tiny_config().eeg_config.to_dict()

@@ -51,6 +51,7 @@ CASES: dict[str, Case] = {
     "recon": (losses.reconstruction, reference.reconstruction, [cloud(5, 1), cloud(5, 2)], []),
     "chamfer": (losses.chamfer_distance, reference.chamfer_distance, [cloud(5, 1), cloud(7, 2)], []),
     "orth": (losses.orthogonality, reference.orthogonality, [anchor()[:, 0], other()[:, 0]], []),
+    "decorr": (losses.decorrelation, reference.decorrelation, [anchor()[:, 0], other()[:, 1]], []),
     "uni": (losses.uniformity, reference.uniformity, [anchor()[:, 0]], []),
     "commit": (losses.commitment, reference.commitment, [anchor()], [other()]),
     "cm": (losses.code_matching, reference.code_matching, [anchor(), other()], [codes()]),
@@ -252,6 +253,48 @@ def test_orthogonality_is_zero_when_orthogonal_and_one_when_equal() -> None:
     assert losses.orthogonality(x, x.flip(0)) == 0
     assert losses.orthogonality(x, x) == 1
     assert losses.orthogonality(x, -x) == 1, "opposite is as dependent as equal"
+
+
+def test_decorrelation_by_hand() -> None:
+    # 0, 1, 2 correlates with 2, 4, 6 by 1 and with 0, 0, 3 by sqrt(3) / 2; 3, 3, 3 says nothing of either.
+    # (1 + 0.75 + 0 + 0) / 4 = 0.4375.
+    shared = torch.tensor([[0.0, 3.0], [1.0, 3.0], [2.0, 3.0]])
+    specific = torch.tensor([[2.0, 0.0], [4.0, 0.0], [6.0, 3.0]])
+    assert float(losses.decorrelation(shared, specific)) == pytest.approx(0.4375, abs=1e-4)
+
+
+def test_decorrelation_is_zero_where_samples_say_nothing_of_each_other_and_orthogonality_is_not() -> None:
+    signs = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert float(losses.decorrelation(signs[:, :1], signs[:, 1:])) == 0
+    assert float(losses.orthogonality(signs[:, :1], signs[:, 1:])) == 1
+    assert float(losses.decorrelation(signs, 5 - 2 * signs)) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_decorrelation_does_not_depend_on_length_or_place_of_a_dimension() -> None:
+    shared, specific = anchor()[:, 0], other()[:, 0]
+    value = losses.decorrelation(shared, specific)
+    torch.testing.assert_close(losses.decorrelation(7 * shared - 2, specific), value, rtol=1e-3, atol=1e-5)
+
+
+def test_decorrelation_makes_one_part_forget_what_the_other_knows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    private = torch.randn(64, 1, generator=generator)
+    noise = torch.randn(64, 4, generator=generator)
+    # Where a correlation is 1 exactly, it has no slope.
+    shared = (noise + torch.tensor([0.0, 0.0, 0.5, 3.0]) * private).requires_grad_()
+    assert losses.decorrelation(shared, private) > 0.2
+    for _ in range(300):
+        (gradient,) = torch.autograd.grad(losses.decorrelation(shared, private), shared)
+        shared = (shared - 30 * gradient).detach().requires_grad_()
+    assert losses.decorrelation(shared, private) < 0.01
+
+
+def test_decorrelation_of_fewer_than_three_samples_is_zero() -> None:
+    for size in (0, 1, 2):
+        x = anchor()[:size, 0].requires_grad_()
+        value = losses.decorrelation(x, x)
+        value.backward()
+        assert value == 0
 
 
 def test_uniformity_by_hand() -> None:

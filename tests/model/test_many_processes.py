@@ -39,7 +39,11 @@ SPLITS = {
 
 def config() -> CodeBindConfig:
     return tiny_config(
-        specific_dim=24, align_on="codes", loss_weights={**dict.fromkeys(ALL_TERMS, 0.3), "align": 1.0, "commit": 0.5}
+        specific_dim=24,
+        specific_readout="token",
+        eeg_config={"specific_readout": "network"},
+        align_on="codes",
+        loss_weights={**dict.fromkeys(ALL_TERMS, 0.3), "align": 1.0, "commit": 0.5},
     ).restricted_to(NAMES)
 
 

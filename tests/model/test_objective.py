@@ -131,6 +131,8 @@ def test_terms_on_single_modalities_are_means_over_modalities() -> None:
     own = own_parts(objective)
     orth = reference.mean([reference.orthogonality(x.shared.embedding, x.specific.embedding) for _, x in own])
     uni = reference.mean([reference.uniformity(x.specific.embedding) for _, x in own])
+    decorr = reference.mean([reference.decorrelation(x.shared.continuous, x.specific.continuous) for _, x in own])
+    assert terms["decorr"].item() == pytest.approx(decorr, rel=1e-2)
     assert terms["orth"].item() == pytest.approx(orth, rel=1e-4)
     assert terms["uni"].item() == pytest.approx(uni, rel=1e-4)
 
@@ -244,6 +246,7 @@ REACHES = {
     "seg": {"tower", "shared_head"},
     "recon": {"tower", "shared_head", "specific_head", "decoders"},
     "orth": {"tower", "shared_head", "specific_head"},
+    "decorr": {"tower", "shared_head", "specific_head"},
     "uni": {"tower", "specific_head"},
     "commit": {"tower", "shared_head", "specific_head"},
     "cm": {"tower", "shared_head"},
@@ -263,7 +266,7 @@ def test_a_term_reaches_what_the_design_says_and_nothing_else(term: str) -> None
         encoder, kind = (names[1], names[2]) if names[0] == "encoders" else ("", names[0])
         found[encoder, kind] = found.get((encoder, kind), 0.0) + norm
     for (encoder, kind), norm in found.items():
-        alone = encoder == "text" and term in ("recon", "orth", "uni")
+        alone = encoder == "text" and term in ("recon", "orth", "decorr", "uni")
         assert (norm > 1e-5) == (kind in REACHES[term] and not alone), (encoder, kind, norm)
 
 
@@ -335,6 +338,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no decoder": {"decoder_config": None},
     "codes beside": {"align_on": "continuous"},
     "codes off the sphere": {"normalize_codes": False},
+    "a second class token": {"specific_readout": "token", "reconstruction_gradient": "specific"},
+    "pooled tokens": {"specific_readout": "pool"},
 }
 
 
@@ -346,7 +351,7 @@ def test_an_ablation_trains_and_embeds(name: str) -> None:
     absent = {
         "no shared codebook": {"cm"},
         "no codebook at all": {"cm", "cctr", "cuni", "commit"},
-        "no decoupling": {"orth", "uni"},
+        "no decoupling": {"orth", "decorr", "uni"},
         "no decoder": {"recon"},
     }
     assert set(output.loss_terms) == set(ALL_TERMS) - absent.get(name, set())

@@ -28,7 +28,7 @@ from codebind_hf.model.parity_losses import (
 )
 
 
-TERMS = tuple(term for term in ALL_TERMS if term != "seg")
+TERMS = tuple(term for term in ALL_TERMS if term not in ("seg", "decorr"))
 CHOSEN = ("text", "vision", "depth")
 WEIGHTS = {"commit": 10.0, "cctr": 0.01, "cuni": 0.01, "cm": 0.05, "orth": 0.1, "uni": 1.0, "align": 0.0}
 SIZES = {"code_dim": 8, "num_shared_codes": 32, "num_specific_codes": 16, "normalize_codes": False}

@@ -18,6 +18,14 @@ from codebind_hf.training import CodeBindTrainingArguments
         pytest.param({"lora_modules": "mlp"}, r"lora_modules: got 'mlp'; allowed: 'all', 'attention'", id="modules"),
         pytest.param({"balance": "auto"}, r"balance: got 'auto'; allowed: 'fixed', 'adaptive'", id="balance"),
         pytest.param({"input_noise": -0.1}, r"input_noise.*got -0.1", id="noise"),
+        pytest.param({"loss_warmup": {"decor": [0, 1]}}, r"loss_warmup: got 'decor'; allowed: 'align'", id="term"),
+        pytest.param(
+            {"loss_warmup": {"decorr": [0.9, 0.3]}}, r"loss_warmup\['decorr'\]: got \[0.9, 0.3\]", id="order"
+        ),
+        pytest.param({"loss_warmup": {"decorr": 0.3}}, r"loss_warmup\['decorr'\]: got 0.3", id="number"),
+        pytest.param(
+            {"train_bridge_heads": "all"}, r"train_bridge_heads: got 'all'; allowed: False, True", id="heads"
+        ),
         pytest.param({"init_batches": 0}, r"init_batches.*0", id="init-batches"),
     ],
 )

@@ -107,6 +107,29 @@ def test_of_bridges_beside_a_target_heads_cls_token_and_decoder_learn(tiny: Simp
     assert {name for name, book in model.codebooks.specific.items() if not book.frozen} == {"vision", "audio"}
 
 
+def test_of_bridges_the_shared_heads_alone_may_learn() -> None:
+    model = tiny_model(small_config("text", "image", "audio", specific_readout="network", loss_weights={"recon": 1.0}))
+    train_only(model, ["audio"], bridges=["text", "image"], bridge_mode="shared_heads")
+    for bridge in ("text", "vision"):
+        assert learning(model, bridge) == {f"shared_head.{name}" for name in HEAD_PARTS}
+    assert all(parameter.requires_grad for parameter in model.encoders["audio"].parameters())
+    assert "decoders.vision" not in learning_rooms(model)
+    assert {name for name, book in model.codebooks.specific.items() if not book.frozen} == {"audio"}
+    assert trainable_parts(model)["shared_heads"] == 3 * (2 * 32 + 24 * 32)
+
+
+def test_a_network_of_the_specific_part_learns_with_its_head() -> None:
+    model = tiny_model(small_config("text", "audio", specific_readout="network"))
+    train_only(model, ["audio"], mode="heads")
+    network = dict(model.encoders["audio"].specific_readout.named_parameters())
+    assert network
+    assert all(parameter.requires_grad for parameter in network.values())
+    assert not any(parameter.requires_grad for parameter in model.encoders["audio"].tower.layers.parameters())
+    own = sum(parameter.numel() for parameter in network.values())
+    assert trainable_parts(model)["specific_heads"] == own + 2 * 32 + 20 * 32
+    assert trainable_parts(model)["towers"] == 0
+
+
 def test_a_target_that_is_also_named_as_bridge_learns_by_its_mode(tiny: SimpleNamespace) -> None:
     model = tiny.model()
     train_only(model, ["image"], bridges=["text", "video"])

@@ -104,6 +104,37 @@ def test_adaptive_weights_are_logged_used_and_differ_from_fixed_ones(
     assert entry["loss"] == pytest.approx(sum(entry[f"weight/{k}"] * v for k, v in terms.items()), rel=1e-4)
 
 
+@pytest.mark.parametrize("balance", ["fixed", "adaptive"])
+def test_a_term_that_begins_has_a_weight_that_grows_from_nothing(
+    tiny: SimpleNamespace, trainer_of: MakeTrainer, balance: str
+) -> None:
+    spans = {"orth": [0.25, 0.75], "uni": [0.0, 0.0]}
+    options = {"max_steps": 4, "balance": balance, "loss_warmup": spans}
+    trainer = trainer_of(tiny.model(), tiny.items(), LossBalancer(min_interval=9, max_interval=9), **options)
+    trainer.train()
+    config, weights = trainer.model.config, trainer.balancer.weights
+    whole = {name: weights[name] if balance == "adaptive" else config.loss_weight(name) for name in TERMS}
+    entries = steps_of(trainer)
+    # Before the four steps 0, 25, 50 and 75 % of the way are done.
+    assert [entry["weight/orth"] / whole["orth"] for entry in entries] == pytest.approx([0, 0, 0.5, 1])
+    assert [entry["weight/uni"] for entry in entries] == pytest.approx([whole["uni"]] * 4)
+    for entry in entries:
+        used = {name: entry[f"weight/{name}"] for name in TERMS}
+        expected = sum(used[name] * entry[f"loss/{name}"] for name in TERMS)
+        assert entry["loss"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_resumed_run_goes_on_where_a_term_has_grown_to(
+    tiny: SimpleNamespace, trainer_of: MakeTrainer, tmp_path: Path
+) -> None:
+    options = {"loss_warmup": {"orth": [0.0, 1.0]}, "max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    whole = trainer_of(tiny.model(), tiny.items(), output_dir=str(tmp_path / "run"), **options)
+    whole.train()
+    resumed = trainer_of(tiny.model(), tiny.items(), output_dir=str(tmp_path / "run"), **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+    assert differing(state_of(whole.model), state_of(resumed.model)) == []
+
+
 def test_the_interval_of_the_default_balancer_grows_over_this_run(
     tiny: SimpleNamespace, trainer_of: MakeTrainer
 ) -> None:
