@@ -89,11 +89,11 @@ def _surface_points(thing: SceneObject, bias: float, count: int, rng: np.random.
 def render_point_cloud(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Scan beside a marker at a fixed distance (so that size survives normalization), float32 `(256, 3)`.
 
-    Private: side from which the scanner sees more, azimuth of the marker.
+    Private: side from which the scanner sees more.
     """
     levels = thing.difficulty
     body = _surface_points(thing, private[0], NUM_POINTS - _NUM_MARKER - _NUM_OUTLIERS, rng)
-    marker = np.tile([*_direction(private[1]), 0.0], (_NUM_MARKER, 1)) * _MARKER_DISTANCE
+    marker = np.tile([*_direction(rng.random()), 0.0], (_NUM_MARKER, 1)) * _MARKER_DISTANCE
     outliers = rng.uniform(-1, 1, (_NUM_OUTLIERS, 3)) * [0.9, 0.9, 0.6] + [0, 0, 0.6]
     points = np.concatenate([body, marker, outliers])
     points = points + 0.015 * levels.noise * rng.standard_normal(points.shape)

@@ -25,12 +25,12 @@ NUM_VALUES = 4
 # What a modality knows alone, in the order in which its renderer reads it; each one of NUM_VALUES ranges of a uniform.
 PRIVATE_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "image": ("hue", "light"),
-    "video": ("direction", "speed", "hue"),
+    "video": ("direction", "hue"),
     "audio": ("reverberation", "hum"),
     "depth": ("tilt", "distance"),
     "thermal": ("ambient", "hot_spot"),
     "tactile": ("wave", "press"),
-    "point_cloud": ("bias", "marker"),
+    "point_cloud": ("bias",),
     "eeg": ("subject", "alpha"),
 }
 NINE_MODALITIES = ("text", *PRIVATE_ATTRIBUTES)

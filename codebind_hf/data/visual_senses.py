@@ -121,14 +121,14 @@ def render_image(thing: SceneObject, private: np.ndarray, rng: np.random.Generat
 
 
 def render_video(thing: SceneObject, private: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Video, uint8 `(4, 32, 32, 3)`. Private: direction and speed of the motion, hue of the body."""
-    way, speed = 2 * np.pi * private[0], 0.02 + 0.13 * thing.difficulty.private * private[1]
+    """Video, uint8 `(4, 32, 32, 3)`. Private: direction of the motion, hue of the body."""
+    way, speed = 2 * np.pi * private[0], 0.02 + 0.065 * thing.difficulty.private
     time = (np.arange(NUM_FRAMES) - (NUM_FRAMES - 1) / 2).astype(np.float32)[:, None, None]
     x, y = pixel_grid(SIZE)
     seen = surface(thing, x - np.float32(speed * np.cos(way)) * time, y - np.float32(speed * np.sin(way)) * time, SIZE)
     light = thing.sensors.view - np.pi / 2
     ground = _ground(SIZE) * (1 - _shadow(seen.mask, light, thing))[..., None]
-    film = shade(thing, seen, float(private[2]), light, ground)
+    film = shade(thing, seen, float(private[1]), light, ground)
     exposure = 1 + 0.06 * thing.difficulty.noise * rng.standard_normal()
     return _bytes(film * np.float32(exposure) + _noise(rng, film.shape, 0.07 * thing.difficulty.noise))
 

@@ -50,9 +50,9 @@ def render_audio(thing: SceneObject, private: np.ndarray, rng: np.random.Generat
     """
     levels = thing.difficulty
     blow = _struck(thing)
-    decay_time = 0.02 + 0.22 * private[0]
+    decay_time = 0.015 * 20.0 ** private[0]
     noise = rng.standard_normal(NUM_SAMPLES, dtype=np.float32)
-    tail = noise * np.exp(-_TIME / np.float32(decay_time)) * np.float32(0.16 * levels.private)
+    tail = noise * np.exp(-_TIME / np.float32(decay_time)) * np.float32(0.3 * levels.private)
     # The impact itself is a short broad-band click.
     tail[:_CLICK] += np.float32(0.35) * noise[-_CLICK:]
     sound = np.zeros(NUM_SAMPLES, dtype=np.float32)
@@ -90,7 +90,8 @@ def render_eeg(thing: SceneObject, private: np.ndarray, rng: np.random.Generator
     signal = _evoked(thing) * (1 + 0.5 * levels.private * head[:, None])
     # A slow drift of the electrodes has the subject's own map.
     signal = signal + 0.5 * levels.private * head[:, None] * np.cos(2 * np.pi * 1.5 * _EEG_TIME + 0.6)
-    rhythm = np.cos(2 * np.pi * ((7.0 + 9.0 * private[1]) * _EEG_TIME + rng.random()))
+    # The stimulus resets the rhythm, up to a quarter of a cycle.
+    rhythm = np.cos(2 * np.pi * ((7.0 + 9.0 * private[1]) * _EEG_TIME + 0.25 * rng.random()))
     signal = signal + 0.6 * levels.private * sensors.alpha_map[:, None] * rhythm
     noise = rng.standard_normal((EEG_CHANNELS, EEG_SAMPLES), dtype=np.float32)
     # Neighbouring samples move together, as in real recordings.
