@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from codebind_hf import CodeBindConfig
+from codebind_hf.evaluation.decoupling import CLASS
 
 
 CARDS = Path(__file__).parent
@@ -66,7 +67,8 @@ def figures_of(run: Path) -> dict[str, Any]:
 
 def continuous_wins(report: Mapping[str, Any]) -> int:
     """Of how many attributes the specific part knows more than the shared part, both before quantization."""
-    entries = [entry for attributes in report["probes"].values() for entry in attributes.values()]
+    attributes = [named for by_modality in report["probes"].values() for named in by_modality.items()]
+    entries = [entry for name, entry in attributes if name != CLASS]
     parts = [(entry.get("specific_continuous"), entry["shared_continuous"]) for entry in entries]
     return sum(specific is not None and specific > shared for specific, shared in parts)
 

@@ -177,6 +177,7 @@ def test_the_report_of_the_demo_has_every_key(demo: SimpleNamespace) -> None:
         assert entry["n"] == 40
         assert all(0 <= entry[key] <= 1 for key in ("accuracy", "accuracy_continuous", "chance"))
         assert len(report["probes"][modality]) >= 2
+        assert "class" in report["probes"][modality]
         for probe in report["probes"][modality].values():
             assert {"shared", "specific", "chance"} <= set(probe)
         for pair in (

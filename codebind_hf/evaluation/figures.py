@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from codebind_hf.evaluation.decoupling_figures import probe_figure, swap_figure
 from codebind_hf.evaluation.embedding import EmbeddedSet
 from codebind_hf.evaluation.figure_style import (
     CHANCE,
@@ -48,7 +49,7 @@ def draw_figures(evaluation: Evaluation, report: Report, folder: str | os.PathLi
 
     Returns:
         The files by name: `zero_shot`, `retrieval`, `shared_space`, `similarity`, `reconstructions`, `probes`,
-        `codebook_usage`.
+        `swaps`, `codebook_usage`.
 
     Raises:
         ImportError: matplotlib or scikit-learn is missing.
@@ -171,31 +172,6 @@ def similarity_figure(evaluation: Evaluation, report: Report) -> "Figure | None"
     bar = figure.colorbar(picture, ax=panels, shrink=0.7, pad=0.02)
     bar.set_label("cosine minus its mean", fontsize=8.5, color=INK)
     bar.ax.tick_params(labelsize=8, length=0)
-    return figure
-
-
-def probe_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
-    """What a linear probe finds of every private attribute in the shared and in the specific part."""
-    probes = report.get("probes", {})
-    rows = [(modality, name, entry) for modality, entries in probes.items() for name, entry in entries.items()]
-    rows = [row for row in rows if "specific" in row[2]]
-    if not rows:
-        return None
-    figure = new_figure(7.2, 0.27 * len(rows) + 1.1)
-    axes = figure.subplots()
-    places = np.arange(len(rows))[::-1]
-    values = {key: [100 * entry[key] for _, _, entry in rows] for key in ("shared", "specific", "chance")}
-    axes.hlines(places, values["shared"], values["specific"], color="#cfcfcf", linewidth=2.5, zorder=1)
-    axes.scatter(values["chance"], places, marker="|", s=70, color=CHANCE, label="chance", zorder=2)
-    axes.scatter(values["shared"], places, s=34, color=CONTINUOUS, label="shared part", zorder=3)
-    axes.scatter(values["specific"], places, s=34, color=QUANTIZED, label="specific part", zorder=3)
-    axes.set_yticks(places, [f"{pretty(modality)}: {pretty(name)}" for modality, name, _ in rows])
-    axes.set_xlim(0, 102)
-    axes.set_ylim(-0.7, len(rows) - 0.3)
-    axes.set_xlabel("probe accuracy, %", fontsize=9, color=INK)
-    heading(axes, "Private attributes, read by a linear probe")
-    quiet(axes, grid="x")
-    legend(axes, loc="lower center", bbox_to_anchor=(0.5, 1.0 + 0.6 / len(rows)), ncols=3)
     return figure
 
 
@@ -336,5 +312,6 @@ _FIGURES: dict[str, Callable[[Evaluation, Report], "Figure | None"]] = {
     "similarity": similarity_figure,
     "reconstructions": reconstruction_figure,
     "probes": probe_figure,
+    "swaps": swap_figure,
     "codebook_usage": codebook_figure,
 }

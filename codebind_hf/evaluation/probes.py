@@ -1,25 +1,28 @@
-"""What does an embedding still know: accuracy of a linear classifier trained on it."""
+"""What does an embedding still know: accuracy of classifiers trained on it, and what one predicts of another."""
 
+import importlib
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
 _STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+_RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _VALIDATION_SHARE = 0.25
 _MAX_ITERATIONS = 300
 
 
 class ProbeResult(NamedTuple):
-    """Outcome of one linear probe.
+    """Outcome of one probe.
 
     Args:
         accuracy: share of the test items classified correctly.
         chance: share of the test set's largest class, which is what a constant answer reaches at best.
-        strength: inverse regularisation chosen on the validation part of the training set.
+        strength: of regularisation (of a linear probe its inverse), chosen on a part of the training set.
         correct (booleans of shape `(test items,)`): which test items were classified correctly, for paired tests.
     """
 
@@ -50,15 +53,74 @@ def linear_probe(
         ImportError: scikit-learn is missing.
     """
     train, test = _checked("train", train_features, train_labels), _checked("test", test_features, test_labels)
-    if train[0].shape[1] != test[0].shape[1]:
-        raise ValueError(
-            f"train_features, test_features: got widths {train[0].shape[1]} and {test[0].shape[1]}; they must agree."
-        )
-    chance = float(np.unique(test[1], return_counts=True)[1].max() / len(test[1]))
+    return _probed(_logistic, _STRENGTHS, train, test, seed)
+
+
+def mlp_probe(
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
+    seed: int = 0,
+) -> ProbeResult:
+    """As `linear_probe`, with one hidden layer of 64 and a fixed weight decay: what is there, but not in a line.
+
+    Raises:
+        ValueError, ImportError: as `linear_probe`.
+    """
+    train, test = _checked("train", train_features, train_labels), _checked("test", test_features, test_labels)
+    return _probed(_mlp, (1.0,), train, test, seed)
+
+
+def random_projection(features: ArrayLike, size: int, seed: int = 0) -> np.ndarray:
+    """Features `(items, dim)` as `(items, size)` float32, by a sparse matrix that follows from `dim`, `size` and
+    `seed`; those with no more than `size` numbers as they are.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
+    rows = np.asarray(features, dtype=np.float32)
+    if rows.shape[1] <= size:
+        return rows
+    return np.asarray(
+        _sklearn("random_projection").SparseRandomProjection(size, random_state=seed).fit_transform(rows)
+    )
+
+
+def predictability(train_from: ArrayLike, train_to: ArrayLike, test_from: ArrayLike, test_to: ArrayLike) -> float:
+    """R2 on the test items of a ridge regression from one part of an embedding `(items, dim)` to another.
+
+    All dimensions of the target count by their variance; 0 is no better than the mean. The strength of the ridge is
+    chosen by leave-one-out on the training items.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
+    scale, _ = _scaler(np.asarray(train_from, dtype=np.float64))
     with one_thread():
-        strength = _best_strength(*train, seed)
-        correct = _fit_and_predict(*train, test[0], strength) == test[1]
-    return ProbeResult(float(correct.mean()), chance, strength, correct)
+        model = _sklearn("linear_model").RidgeCV(alphas=_RIDGES).fit(scale(train_from), np.asarray(train_to))
+        answer = model.predict(scale(test_from))
+    return float(_sklearn("metrics").r2_score(np.asarray(test_to), answer, multioutput="variance_weighted"))
+
+
+def residual(
+    train_raw: ArrayLike, train_shared: ArrayLike, test_raw: ArrayLike, test_shared: ArrayLike, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The closed form of a specific part: principal components, `(items, size)`, of what a ridge regression from the
+    shared part does not predict of the raw input, of training and of test items.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
+    scale_raw, _ = _scaler(np.asarray(train_raw, dtype=np.float64))
+    scale, _ = _scaler(np.asarray(train_shared, dtype=np.float64))
+    with one_thread():
+        train, test = scale_raw(train_raw), scale_raw(test_raw)
+        model = _sklearn("linear_model").RidgeCV(alphas=_RIDGES).fit(scale(train_shared), train)
+        train, test = train - model.predict(scale(train_shared)), test - model.predict(scale(test_shared))
+        size = min(size, *train.shape)
+        components = _sklearn("decomposition").PCA(size, svd_solver="full").fit(train)
+        return components.transform(train), components.transform(test)
 
 
 def one_thread() -> AbstractContextManager:
@@ -72,16 +134,40 @@ def one_thread() -> AbstractContextManager:
     return threadpool_limits(limits=1)
 
 
-def _best_strength(features: np.ndarray, labels: np.ndarray, seed: int) -> float:
+def _probed(
+    kind: Callable[[float, int], Any],
+    strengths: Sequence[float],
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    seed: int,
+) -> ProbeResult:
+    if train[0].shape[1] != test[0].shape[1]:
+        raise ValueError(
+            f"train_features, test_features: got widths {train[0].shape[1]} and {test[0].shape[1]}; they must agree."
+        )
+    chance = float(np.unique(test[1], return_counts=True)[1].max() / len(test[1]))
+    with one_thread(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=_sklearn("exceptions").ConvergenceWarning)
+        strength = _best_strength(kind, strengths, *train, seed)
+        correct = _fit_and_predict(kind(strength, seed), *train, test[0]) == test[1]
+    return ProbeResult(float(correct.mean()), chance, strength, correct)
+
+
+def _best_strength(
+    kind: Callable[[float, int], Any], strengths: Sequence[float], features: np.ndarray, labels: np.ndarray, seed: int
+) -> float:
     validation = _validation_mask(labels, seed)
-    if not validation.any():
-        return _STRENGTHS[len(_STRENGTHS) // 2]
+    if len(strengths) == 1 or not validation.any():
+        return strengths[len(strengths) // 2]
     fitted, held_out = ~validation, validation
     accuracies = [
-        np.mean(_fit_and_predict(features[fitted], labels[fitted], features[held_out], strength) == labels[held_out])
-        for strength in _STRENGTHS
+        np.mean(
+            _fit_and_predict(kind(strength, seed), features[fitted], labels[fitted], features[held_out])
+            == labels[held_out]
+        )
+        for strength in strengths
     ]
-    return _STRENGTHS[int(np.argmax(accuracies))]
+    return strengths[int(np.argmax(accuracies))]
 
 
 def _validation_mask(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -94,23 +180,39 @@ def _validation_mask(labels: np.ndarray, seed: int) -> np.ndarray:
     return mask
 
 
-def _fit_and_predict(features: np.ndarray, labels: np.ndarray, new: np.ndarray, strength: float) -> np.ndarray:
+def _fit_and_predict(model: Any, features: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarray:
     if len(np.unique(labels)) == 1:
         return np.full(len(new), labels[0])
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale[scale < 1e-8] = 1.0  # a constant feature carries nothing and must not be blown up
-    model = _linear_model().LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS, tol=1e-3)
-    return model.fit((features - mean) / scale, labels).predict((new - mean) / scale)
+    scale, scaled = _scaler(features)
+    return model.fit(scaled, labels).predict(scale(new))
 
 
-def _linear_model() -> ModuleType:
+def _scaler(features: np.ndarray) -> tuple[Callable[[ArrayLike], np.ndarray], np.ndarray]:
+    """Standardisation by these items, and the items themselves under it."""
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation[deviation < 1e-8] = 1.0  # a constant feature carries nothing and must not be blown up
+
+    def scale(values: ArrayLike) -> np.ndarray:
+        return (np.asarray(values, dtype=np.float64) - mean) / deviation
+
+    return scale, scale(features)
+
+
+def _logistic(strength: float, seed: int) -> Any:
+    return _sklearn("linear_model").LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS, tol=1e-3)
+
+
+def _mlp(strength: float, seed: int) -> Any:
+    options = {"hidden_layer_sizes": (64,), "max_iter": 60, "learning_rate_init": 3e-3}
+    return _sklearn("neural_network").MLPClassifier(alpha=strength, random_state=seed, **options)
+
+
+def _sklearn(module: str) -> Any:
     try:
-        from sklearn import linear_model
+        importlib.import_module("sklearn")
+        return importlib.import_module(f"sklearn.{module}")
     except ImportError as error:
-        raise ImportError(
-            "linear_probe needs scikit-learn; install it with `pip install codebind-hf[report]`."
-        ) from error
-    return linear_model
+        raise ImportError("probes need scikit-learn; install it with `pip install codebind-hf[report]`.") from error
 
 
 def _checked(side: str, features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -27,20 +27,20 @@ def reconstruction_figure(evaluation: Evaluation, report: dict[str, Any]) -> "Fi
     modalities = evaluation.model.config.modalities
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
     for name in report["reconstruction"]:
-        rows = [evaluation.rows[position] for position in _examples(evaluation, name)]
+        rows = [evaluation.rows[position] for position in examples(evaluation, name, _EXAMPLES)]
         answered = reconstructions(evaluation.model, evaluation.processor, rows, modalities[name])
         if answered is not None:
             pairs[name] = answered
     return _grid(pairs) if pairs else None
 
 
-def _examples(evaluation: Evaluation, name: str) -> list[int]:
+def examples(evaluation: Evaluation, name: str, count: int) -> list[int]:
     """Rows with this modality, of classes far apart in the order of the rows: neighbours there are often alike."""
     embedded = evaluation.embedded
     positions = embedded.modalities[name].positions.tolist()
     first_of_class = sorted({embedded.labels[row]: row for row in reversed(positions)}.values())
-    spread = first_of_class[:: max(1, len(first_of_class) // _EXAMPLES)]
-    return list(dict.fromkeys([*spread, *positions]))[:_EXAMPLES]
+    spread = first_of_class[:: max(1, len(first_of_class) // count)]
+    return list(dict.fromkeys([*spread, *positions]))[:count]
 
 
 def _grid(pairs: dict[str, tuple[Tensor, Tensor]]) -> "Figure":
@@ -65,11 +65,17 @@ def _grid(pairs: dict[str, tuple[Tensor, Tensor]]) -> "Figure":
 
 def _draw_picture(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
     """Colour pictures (channels first; the middle frame of a tubelet) or one channel in a colour map."""
-    pictures = [_middle_frame(values) for values in (original, answer)]
-    low_end, high_end = np.quantile(pictures[0], [0.005, 0.995])
-    for axes, picture in zip((top, low), pictures, strict=True):
-        shown = np.clip((picture - low_end) / max(high_end - low_end, 1e-6), 0, 1)
-        axes.imshow(shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0], cmap=_MAPS.get(color, "gray"))
+    low_end, high_end = np.quantile(_middle_frame(original), [0.005, 0.995])
+    for axes, picture in zip((top, low), (original, answer), strict=True):
+        draw_picture(axes, picture, (float(low_end), float(high_end)), color)
+
+
+def draw_picture(axes: "Axes", picture: np.ndarray, limits: tuple[float, float], color: str) -> None:
+    """One picture, `(channels, height, width)` or with frames behind the channels; black and white are `limits`."""
+    shown = np.clip((_middle_frame(picture) - limits[0]) / max(limits[1] - limits[0], 1e-6), 0, 1)
+    axes.imshow(
+        shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0], cmap=_MAPS.get(color, "gray"), vmin=0, vmax=1
+    )
 
 
 def _draw_spectrogram(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:

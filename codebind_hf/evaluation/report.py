@@ -7,12 +7,26 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from codebind_hf.evaluation.decoupling import READABLE
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.suite import as_json
 
 
 Report = Mapping[str, Any]
 
+_READERS = {
+    "raw": "raw input",
+    "projection": "random proj.",
+    "untrained": "untrained",
+    "residual": "closed form",
+    "specific": "specific",
+    "specific_continuous": "specific cont.",
+    "specific_mlp": "specific MLP",
+    "shared": "shared",
+    "shared_continuous": "shared cont.",
+    "shared_mlp": "shared MLP",
+    "chance": "chance",
+}
 _NUMBER = re.compile(r"-|[-+]?\d[\d.e+-]*( ± [\d.]+)?")
 _RECALLS = ("recall_at_1", "recall_at_10", "recall_at_1_continuous", "recall_at_10_continuous")
 
@@ -125,30 +139,70 @@ def _pool_table(report: Report) -> str:
 
 
 def _probe_table(report: Report) -> str:
-    keys = ("shared", "specific", "shared_continuous", "specific_continuous", "chance")
-    rows = [
-        [f"{pretty(modality)}: {pretty(name)}", *(percent(entry.get(key)) for key in keys), _gain(entry), entry["n"]]
+    probes = [
+        (f"{pretty(modality)}: {pretty(name)}", entry)
         for modality, attributes in report.get("probes", {}).items()
         for name, entry in attributes.items()
     ]
-    if not rows:
+    if not probes:
         return ""
-    summary = report.get("summary", {}).get("probes", {})
-    header = ["attribute", "shared", "specific", "shared cont.", "specific cont.", "chance", "gain", "n"]
+    readers = {key: label for key, label in _READERS.items() if any(key in entry for _, entry in probes)}
+    rows = [
+        [label, *(percent(entry.get(key)) for key in readers), _gain(entry), entry["n"]] for label, entry in probes
+    ]
+    header = ["attribute", *readers.values(), "lead", "n"]
+    return "\n\n".join([markdown_table(header, rows), *_probe_counts(report)])
+
+
+def _probe_counts(report: Report) -> list[str]:
+    """What the matrix of probes comes to, in words."""
+    summary, decoupling = (report.get("summary", {}).get(name, {}) for name in ("probes", "decoupling"))
     if not summary:
-        return markdown_table(header, rows)
+        return []
     counts = (
         f"The specific part beats the shared part on {summary['specific_beats_shared']} of {summary['attributes']} "
         f"attributes, by more than two standard errors on {summary['by_two_standard_errors']}; modalities with two or "
         f"more: {', '.join(map(pretty, summary['modalities_with_two_or_more'])) or 'none'}."
     )
-    return f"{markdown_table(header, rows)}\n\n{counts}"
+    if not decoupling:
+        return [counts]
+    scores = (
+        f"Readable are {decoupling['readable']} attributes, those that raw input or an untrained network knows at "
+        f"{100 * READABLE:.0f} % or more. Of what these know above chance, the specific codes keep "
+        f"{100 * decoupling['kept']:.0f} % and the continuous shared part still has "
+        f"{100 * decoupling['leaked']:.0f} %. The specific codes know as much as the untrained specific part on "
+        f"{decoupling['specific_knows_as_much_as_untrained']}; before quantization the specific part leads by 15 "
+        f"points or more on {decoupling['specific_leads_by_15_points']}, and the shared part is "
+        f"{100 * decoupling['shared_above_chance']:.1f} points above chance."
+    )
+    return [counts, scores]
+
+
+def _decoupling_table(report: Report) -> str:
+    keys = ("kept", "leaked", "specific_from_shared", "shared_from_specific")
+    rows = [
+        [pretty(name), *(percent(entry.get(key)) for key in keys)]
+        for name, entry in report.get("decoupling", {}).items()
+    ]
+    header = ["modality", "kept", "leaked", "R2 of specific from shared", "R2 of shared from specific"]
+    return markdown_table(header, rows) if rows else ""
+
+
+def _fine_grained_table(report: Report) -> str:
+    keys = ("shared", "specific", "both", "chance")
+    rows = [
+        [f"{pretty(modality)}: same class and {pretty(name)}", *(percent(entry[key]) for key in keys), entry["n"]]
+        for modality, attributes in report.get("fine_grained", {}).items()
+        for name, entry in attributes.items()
+    ]
+    return markdown_table(["nearest item has", *keys, "n"], rows) if rows else ""
 
 
 def _gain(entry: Report) -> str:
-    if "specific_minus_shared" not in entry:
+    if "specific_minus_shared_continuous" not in entry:
         return "-"
-    return f"{100 * entry['specific_minus_shared']:+.1f} ± {100 * entry['standard_error']:.1f}"
+    lead, error = entry["specific_minus_shared_continuous"], entry["standard_error_continuous"]
+    return f"{100 * lead:+.1f} ± {100 * error:.1f}"
 
 
 def _codebook_chapter(report: Report) -> str:
@@ -210,7 +264,9 @@ _CHAPTERS: tuple[tuple[str, Callable[[Report], str], tuple[str, ...]], ...] = (
     ("Retrieval of the same object", _trained_table, ("retrieval",)),
     ("Emergent pairs: modalities never trained together", _emergent_table, ()),
     ("Mixed pool: every modality of every object in one gallery", _pool_table, ()),
-    ("Private attributes: linear probes", _probe_table, ("probes",)),
+    ("What the parts know: probes", _probe_table, ("probes",)),
+    ("How far the parts are apart", _decoupling_table, ("swaps",)),
+    ("Retrieval by class and private attribute", _fine_grained_table, ()),
     ("Codebooks", _codebook_chapter, ("codebook_usage",)),
     ("Reconstruction", _reconstruction_table, ("reconstructions",)),
     ("Seed and environment", _about, ()),

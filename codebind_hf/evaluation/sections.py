@@ -13,7 +13,6 @@ from torch import Tensor
 from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedModality, EmbeddedSet
 from codebind_hf.evaluation.health import code_agreement, codebook_health, modality_usage
 from codebind_hf.evaluation.metrics import pool_recall, retrieval_recall, zero_shot_accuracy
-from codebind_hf.evaluation.probes import ProbeResult, linear_probe
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 
 
@@ -21,14 +20,6 @@ CUTS = (1, 10)
 MOST_POOLED = 10_000
 BRIDGES = ("text", "image")
 READ_OUTS = (("", "embeds"), ("_continuous", "continuous_embeds"))
-_PROBED = (
-    ("shared", "embeds"),
-    ("shared_continuous", "continuous_embeds"),
-    ("specific", "specific_embeds"),
-    ("specific_continuous", "continuous_specific_embeds"),
-)
-_LEAST_PROBE_ITEMS = 10
-
 Section = dict[str, dict[str, Any]]
 
 
@@ -144,56 +135,6 @@ def agreement_section(embedded: EmbeddedSet) -> Section:
             if first is not None and second is not None and len(first) > 1:
                 section[f"{one}_and_{other}"] = code_agreement(first, second)
     return section
-
-
-def probe_section(train: EmbeddedSet, test: EmbeddedSet, seed: int = 0) -> dict[str, Section]:
-    """Linear probes of every attribute called "<modality>.<attribute>", on that modality's embeddings.
-
-    Returns:
-        `{modality: {attribute: {shared, shared_continuous, specific, specific_continuous, chance, n, ...}}}`;
-        `specific_minus_shared` and its `standard_error` compare the two quantized read-outs item by item. An attribute
-        with too few items, or with one value only, is left out.
-    """
-    section: dict[str, Section] = {}
-    for name in sorted({name for attributes in test.attributes for name in attributes}):
-        modality, _, attribute = name.partition(".")
-        if modality not in test.modalities or modality not in train.modalities or not attribute:
-            continue
-        one, one_labels = _attributed(train, modality, name)
-        two, two_labels = _attributed(test, modality, name)
-        if min(len(one), len(two)) >= _LEAST_PROBE_ITEMS and len(np.unique(one_labels)) > 1:
-            section.setdefault(modality, {})[attribute] = _probe_entry(one, one_labels, two, two_labels, seed)
-    return section
-
-
-def halves(embedded: EmbeddedSet, seed: int) -> tuple[EmbeddedSet, EmbeddedSet]:
-    """Two seeded halves of the rows: one to train probes on, one to test them on."""
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(embedded)))
-    return embedded.only(order[: len(order) // 2]), embedded.only(order[len(order) // 2 :])
-
-
-def _probe_entry(
-    train: EmbeddedModality, train_labels: np.ndarray, test: EmbeddedModality, test_labels: np.ndarray, seed: int
-) -> dict[str, Any]:
-    results: dict[str, ProbeResult] = {}
-    for name, part in _PROBED:
-        features = getattr(train, part), getattr(test, part)
-        if features[0] is not None and features[1] is not None:
-            results[name] = linear_probe(features[0], train_labels, features[1], test_labels, seed)
-    entry: dict[str, Any] = {name: result.accuracy for name, result in results.items()}
-    entry |= {"chance": results["shared"].chance, "n": len(test_labels), "n_train": len(train_labels)}
-    if "specific" in results:
-        gain = results["specific"].correct.astype(float) - results["shared"].correct.astype(float)
-        entry["specific_minus_shared"] = float(gain.mean())
-        entry["standard_error"] = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-    return entry
-
-
-def _attributed(embedded: EmbeddedSet, modality: str, name: str) -> tuple[EmbeddedModality, np.ndarray]:
-    part = embedded.modalities[modality]
-    rows = [embedded.attributes[row].get(name) for row in part.positions.tolist()]
-    known = torch.tensor([value is not None for value in rows])
-    return part.take(known), np.array([str(value) for value in rows if value is not None])
 
 
 def _pair_recall(one: EmbeddedModality, other: EmbeddedModality, labels: Sequence[str | None]) -> dict[str, Any]:

@@ -9,6 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from codebind_hf.evaluation.controls import Controls, controls_of
+from codebind_hf.evaluation.decoupling import (
+    CLASS,
+    ControlSets,
+    decoupling_section,
+    fine_grained_section,
+    halves,
+    probe_section,
+    share_of_best,
+)
 from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSet, Rows, class_embeddings, embed_dataset
 from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.reconstruction import reconstruction_section
@@ -16,9 +26,7 @@ from codebind_hf.evaluation.sections import (
     agreement_section,
     codebook_section,
     emergent_pairs,
-    halves,
     mixed_pool_section,
-    probe_section,
     retrieval_section,
     zero_shot_section,
 )
@@ -27,6 +35,7 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
 _TIMES_CHANCE = 5
+_CLEAR_LEAD = 0.15
 
 
 @dataclass
@@ -45,6 +54,7 @@ class Evaluation:
         trained_pairs: pairs of modalities that were trained together; by default every pair with text or image.
         batch_size: rows at a time.
         on_error: "raise" or "skip", as in `embed_dataset`.
+        controls: probe the raw input and a fresh network of the same configuration beside the two parts.
         progress: show progress bars.
     """
 
@@ -59,6 +69,7 @@ class Evaluation:
     trained_pairs: Iterable[tuple[str, str]] | None = None
     batch_size: int = 64
     on_error: str = "raise"
+    controls: bool = True
     progress: bool = True
 
     @cached_property
@@ -82,6 +93,18 @@ class Evaluation:
             return halves(self.embedded, self.seed)
         same = self.probe_rows is self.training_rows
         return (self.training_set if same else self._embed(self.probe_rows)), self.embedded
+
+    @cached_property
+    def probe_controls(self) -> ControlSets | None:
+        """Of both `probe_sets`; `None` without `controls`."""
+        if not self.controls:
+            return None
+        tested = self._controls(self.rows, self.embedded)
+        return tested if self.probe_rows is None else self._controls(self.probe_rows, self.probe_sets[0]), tested
+
+    @cached_property
+    def probes(self) -> dict[str, Any]:
+        return probe_section(*self.probe_sets, self.seed, self.probe_controls)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -115,6 +138,11 @@ class Evaluation:
         return embed_dataset(
             self.model, self.processor, rows, self.batch_size, on_error=self.on_error, progress=self.progress
         )
+
+    def _controls(self, rows: Rows, embedded: EmbeddedSet) -> dict[str, Controls]:
+        """Only of modalities with attributes to probe, as a fresh network costs memory and time."""
+        named = {name.partition(".")[0] for attributes in embedded.attributes for name in attributes}
+        return controls_of(self.model, self.processor, rows, embedded, named, self.seed, self.batch_size)
 
 
 def evaluate_model(
@@ -179,6 +207,10 @@ def _reconstruction(evaluation: Evaluation) -> dict[str, Any]:
     )
 
 
+def _decoupling(evaluation: Evaluation) -> dict[str, Any]:
+    return decoupling_section(*evaluation.probe_sets, evaluation.probes, evaluation.probe_controls)
+
+
 _SECTIONS: dict[str, Callable[[Evaluation], Any]] = {
     "rows": _rows_section,
     "class_names": lambda evaluation: evaluation.classes,
@@ -190,7 +222,9 @@ _SECTIONS: dict[str, Callable[[Evaluation], Any]] = {
     "codebooks": lambda evaluation: codebook_section(evaluation.training_set, evaluation.model.config),
     "codebook_rows": _codebook_rows,
     "agreement": lambda evaluation: agreement_section(evaluation.embedded),
-    "probes": lambda evaluation: probe_section(*evaluation.probe_sets, evaluation.seed),
+    "probes": lambda evaluation: evaluation.probes,
+    "decoupling": _decoupling,
+    "fine_grained": lambda evaluation: fine_grained_section(evaluation.embedded),
     "reconstruction": _reconstruction,
 }
 
@@ -224,20 +258,44 @@ def _retrieval_summary(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _probe_summary(report: Mapping[str, Any]) -> dict[str, Any]:
     """How often the specific part knows a private attribute better than the shared part does."""
-    gains = {
-        (modality, attribute): (entry["specific_minus_shared"], entry["standard_error"])
+    entries = {
+        (modality, attribute): entry
         for modality, attributes in report.get("probes", {}).items()
         for attribute, entry in attributes.items()
-        if "specific" in entry
+        if "specific" in entry and attribute != CLASS
     }
-    if not gains:
+    if not entries:
         return {}
-    better = [name for (name, _), (gain, _) in gains.items() if gain > 0]
+    better = [name for (name, _), entry in entries.items() if entry["specific_minus_shared"] > 0]
     return {
-        "attributes": len(gains),
+        "attributes": len(entries),
         "specific_beats_shared": len(better),
-        "by_two_standard_errors": sum(gain > 2 * error for gain, error in gains.values()),
+        "by_two_standard_errors": sum(
+            entry["specific_minus_shared"] > 2 * entry["standard_error"] for entry in entries.values()
+        ),
         "modalities_with_two_or_more": sorted({name for name in better if better.count(name) > 1}),
+    }
+
+
+def _decoupling_summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Over the readable attributes of all modalities: what the specific part keeps and what the shared part leaks."""
+    entries = [
+        entry
+        for attributes in report.get("probes", {}).values()
+        for entry in attributes.values()
+        if entry.get("readable")
+    ]
+    if not entries:
+        return {}
+    return {
+        "readable": len(entries),
+        "kept": _mean(share_of_best(entry, "specific") for entry in entries),
+        "leaked": _mean(share_of_best(entry, "shared_continuous") for entry in entries),
+        "specific_knows_as_much_as_untrained": sum(entry["specific"] >= entry["untrained"] for entry in entries),
+        "specific_leads_by_15_points": sum(
+            entry["specific_minus_shared_continuous"] >= _CLEAR_LEAD for entry in entries
+        ),
+        "shared_above_chance": _mean(entry["shared_continuous"] - entry["chance"] for entry in entries),
     }
 
 
@@ -245,6 +303,7 @@ _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "zero_shot": _zero_shot_summary,
     "retrieval": _retrieval_summary,
     "probes": _probe_summary,
+    "decoupling": _decoupling_summary,
 }
 
 

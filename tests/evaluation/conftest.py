@@ -69,8 +69,12 @@ class FakeModel(nn.Module):
 
     device = torch.device("cpu")
 
-    def __init__(self, modalities: Sequence[str] = ("text", *SHAPES), has_decoders: bool = False) -> None:
+    def __init__(
+        self, modalities: Sequence[str] | SimpleNamespace = ("text", *SHAPES), has_decoders: bool = False
+    ) -> None:
         super().__init__()
+        if isinstance(modalities, SimpleNamespace):
+            modalities, has_decoders = modalities.modality_names, modalities.decoder_config is not None
         self.dropout = nn.Dropout(0.5)
         generator = torch.Generator().manual_seed(3)
         self.codes = nn.functional.normalize(torch.randn(CODES, CODE, generator=generator), dim=-1)
@@ -80,6 +84,7 @@ class FakeModel(nn.Module):
             num_shared_codes=CODES,
             num_specific_codes_of=lambda encoder: CODES,
             decoder_config={} if has_decoders else None,
+            decoder_inputs="codes",
             shared_dim=SHARED,
             specific_dim=SPECIFIC,
         )
@@ -101,6 +106,11 @@ class FakeModel(nn.Module):
             name: folded(name, inputs[MODALITIES[name].tensor]) for name in output.decoded
         }
         return output
+
+    def decode(self, shared: Tensor, specific: Tensor, *, modality: str) -> Tensor:
+        matrix = rotation(modality, int(np.prod(SHAPES[modality])))
+        values = (torch.cat([shared, specific], dim=1) @ matrix.T).reshape(len(shared), *SHAPES[modality])
+        return folded(modality, values)
 
     def _add(self, output: SimpleNamespace, name: str, values: Tensor) -> None:
         output.decoded = {}

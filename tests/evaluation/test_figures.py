@@ -9,7 +9,7 @@ from codebind_hf.evaluation import Evaluation, draw_figures
 from codebind_hf.evaluation.figure_style import new_figure
 
 
-ALL = {"zero_shot", "retrieval", "shared_space", "similarity", "reconstructions", "probes", "codebook_usage"}
+ALL = {"zero_shot", "retrieval", "shared_space", "similarity", "reconstructions", "probes", "swaps", "codebook_usage"}
 
 
 def test_every_picture_is_drawn_with_something_on_it(fake: SimpleNamespace, tmp_path: Path) -> None:

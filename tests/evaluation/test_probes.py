@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from codebind_hf.evaluation.probes import linear_probe
+from codebind_hf.evaluation.probes import linear_probe, mlp_probe, predictability, residual
 
 
 def planted(seed: int, strength: float, items: int = 200, dim: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +57,37 @@ def test_a_class_seen_once_is_no_error() -> None:
     features = np.random.default_rng(0).standard_normal((9, 3))
     result = linear_probe(features, [0, 0, 0, 0, 1, 1, 1, 1, 2], features, [0, 0, 0, 0, 1, 1, 1, 1, 2])
     assert 0.0 <= result.accuracy <= 1.0
+
+
+def test_a_small_network_reads_a_product_of_signs_that_no_line_reads() -> None:
+    signs = np.random.default_rng(0).integers(0, 2, (400, 2)) * 2.0 - 1
+    features = np.concatenate([signs, np.random.default_rng(1).normal(size=(400, 3))], axis=1)
+    labels = signs.prod(axis=1)
+    parts = (features[:200], labels[:200], features[200:], labels[200:])
+    assert mlp_probe(*parts).accuracy > 0.9
+    assert linear_probe(*parts).accuracy < 0.65
+    assert mlp_probe(*parts, seed=3).accuracy == mlp_probe(*parts, seed=3).accuracy
+
+
+def test_predictability_is_the_share_of_the_variance_that_a_line_explains() -> None:
+    rng = np.random.default_rng(0)
+    source = rng.normal(size=(2000, 3))
+    # Half of the variance of the target is the source's, half is its own.
+    target = np.stack([source[:, 0], rng.normal(size=2000)], axis=1)
+    cut = (source[:1000], target[:1000], source[1000:], target[1000:])
+    assert predictability(*cut) == pytest.approx(0.5, abs=0.05)
+    assert predictability(source[:1000], 5 * source[:1000] + 2, source[1000:], 5 * source[1000:] + 2) > 0.999
+    assert abs(predictability(rng.normal(size=(1000, 3)), target[:1000], source[1000:], target[1000:])) < 0.02
+
+
+def test_the_closed_form_holds_what_the_shared_part_does_not_say() -> None:
+    rng = np.random.default_rng(0)
+    common, private = rng.normal(size=(600, 2)), rng.normal(size=(600, 1))
+    raw = np.concatenate([common, private, common @ rng.normal(size=(2, 3)) + private], axis=1)
+    train, test = residual(raw[:400], common[:400], raw[400:], common[400:], size=1)
+    assert (train.shape, test.shape) == ((400, 1), (200, 1))
+    assert abs(np.corrcoef(test[:, 0], private[400:, 0])[0, 1]) > 0.99
+    assert abs(np.corrcoef(test[:, 0], common[400:, 0])[0, 1]) < 0.15
 
 
 BAD = {

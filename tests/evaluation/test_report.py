@@ -25,7 +25,14 @@ def test_the_markdown_holds_the_numbers_and_links_pictures_relatively(fake: Simp
     assert str(tmp_path) not in text
     accuracy = f"{100 * report['zero_shot']['point_cloud']['accuracy']:.1f}"
     assert f"| point cloud | {accuracy} |" in text
-    for chapter in ("Emergent pairs", "Mixed pool", "Private attributes", "Codebooks", "Seed and environment"):
+    for chapter in (
+        "Emergent pairs",
+        "Mixed pool",
+        "What the parts know",
+        "How far the parts are apart",
+        "Codebooks",
+        "Seed and environment",
+    ):
         assert f"## {chapter}" in text
     assert f"| torch | {report['environment']['torch']} |" in text
 

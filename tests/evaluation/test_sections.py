@@ -1,6 +1,5 @@
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,9 +9,7 @@ from codebind_hf.evaluation.sections import (
     agreement_section,
     codebook_section,
     emergent_pairs,
-    halves,
     mixed_pool_section,
-    probe_section,
     retrieval_section,
     zero_shot_section,
 )
@@ -133,30 +130,3 @@ def test_modalities_of_one_object_agree_on_codes_above_chance(fake: SimpleNamesp
     section = agreement_section(embed_dataset(fake.model, fake.processor, fake.rows(60), progress=False))
     assert section["image_and_audio"]["agreement"] > 2 * section["image_and_audio"]["chance"]
     assert "audio_and_image" not in section
-
-
-def test_probes_find_the_mark_in_the_specific_part_only(fake: SimpleNamespace) -> None:
-    embedded = embed_dataset(fake.model, fake.processor, fake.rows(160), progress=False)
-    train, test = halves(embedded, seed=0)
-    entry = probe_section(train, test)["eeg"]["mark"]
-    assert entry["specific_continuous"] > 0.9
-    assert entry["specific"] > entry["shared"] + 0.3
-    assert entry["specific_minus_shared"] == pytest.approx(entry["specific"] - entry["shared"])
-    assert entry["n"] == entry["n_train"] == 80
-    coin = probe_section(train, test)["eeg"]["coin"]
-    assert abs(coin["specific"] - 0.5) < 0.2
-
-
-def test_halves_share_no_row(fake: SimpleNamespace) -> None:
-    embedded = embed_dataset(fake.model, fake.processor, fake.rows(11), progress=False)
-    one, two = halves(embedded, seed=3)
-    rows = np.concatenate([half.modalities["image"].positions.numpy() for half in (one, two)])
-    assert sorted(rows) == list(range(11))
-
-
-def test_attributes_of_absent_modalities_and_of_one_value_are_left_out(fake: SimpleNamespace) -> None:
-    rows = fake.rows(40, modalities=("image",))
-    for row in rows:
-        row["attributes"] |= {"radar.range": 1, "image.constant": 5, "plain": 1}
-    embedded = embed_dataset(fake.model, fake.processor, rows, progress=False)
-    assert set(probe_section(*halves(embedded, 0))["image"]) == {"coin", "mark"}

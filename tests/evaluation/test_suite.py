@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from codebind_hf.evaluation import Evaluation, evaluate_model
+from codebind_hf.evaluation.decoupling import share_of_best
 from codebind_hf.evaluation.suite import as_json
 
 
@@ -39,8 +40,11 @@ def test_the_report_has_every_promised_number(fake: SimpleNamespace) -> None:
     assert len(report["emergent_pairs"]) == 5 * 4
     assert set(report["codebooks"]) == {"shared", "vision", "audio", "thermal", "point", "eeg"}
     assert all(set(book) >= BOOK for book in report["codebooks"].values())
-    assert set(report["probes"]["audio"]) == {"mark", "coin"}
+    assert set(report["probes"]["audio"]) == {"mark", "coin", "class"}
     assert set(report["probes"]["audio"]["mark"]) >= PROBE
+    assert set(report["decoupling"]) == set(NAMES)
+    assert set(report["fine_grained"]["audio"]) == {"mark", "coin"}
+    assert set(report["summary"]["decoupling"]) >= {"readable", "kept", "leaked"}
     assert report["seed"] == 0
     wanted = {"python", "torch", "transformers", "platform", "cpu_count", "threads", "date"}
     assert set(report["environment"]) >= wanted
@@ -48,7 +52,7 @@ def test_the_report_has_every_promised_number(fake: SimpleNamespace) -> None:
 
 
 def test_the_report_is_json_and_repeats_itself(fake: SimpleNamespace) -> None:
-    rows = fake.rows(40)
+    rows = fake.rows(40, ("text", "image", "eeg"))
     one, two = report_of(fake, rows, seed=3), report_of(fake, rows, seed=3)
     assert json.loads(json.dumps(one, allow_nan=False)) == one
     for varying in ("seconds", "environment"):
@@ -58,10 +62,8 @@ def test_the_report_is_json_and_repeats_itself(fake: SimpleNamespace) -> None:
 
 def test_the_order_of_the_rows_does_not_change_the_scores(fake: SimpleNamespace) -> None:
     rows = fake.rows(40)
-    straight, shuffled = (
-        report_of(fake, rows),
-        report_of(fake, [rows[i] for i in np.random.default_rng(0).permutation(40)]),
-    )
+    order = np.random.default_rng(0).permutation(40)
+    straight, shuffled = (report_of(fake, some, controls=False) for some in (rows, [rows[i] for i in order]))
     for name, entry in straight["zero_shot"].items():
         assert shuffled["zero_shot"][name] == pytest.approx(entry)
     for name, entry in straight["retrieval"].items():
@@ -69,15 +71,19 @@ def test_the_order_of_the_rows_does_not_change_the_scores(fake: SimpleNamespace)
 
 
 def test_the_summary_counts_what_the_specific_part_knows_better(fake: SimpleNamespace) -> None:
-    report = report_of(fake, fake.rows(100))
-    entries = [entry for attributes in report["probes"].values() for entry in attributes.values()]
+    report = report_of(fake, fake.rows(100), controls=False)
+    private = {
+        modality: {name: entry for name, entry in attributes.items() if name != "class"}
+        for modality, attributes in report["probes"].items()
+    }
+    entries = [entry for attributes in private.values() for entry in attributes.values()]
     summary = report["summary"]["probes"]
     assert summary["attributes"] == len(entries) == 12
     assert summary["specific_beats_shared"] == sum(entry["specific"] > entry["shared"] for entry in entries)
     assert summary["by_two_standard_errors"] <= summary["specific_beats_shared"]
     assert summary["modalities_with_two_or_more"] == sorted(
         modality
-        for modality, attributes in report["probes"].items()
+        for modality, attributes in private.items()
         if sum(entry["specific"] > entry["shared"] for entry in attributes.values()) > 1
     )
 
@@ -86,6 +92,20 @@ def test_probes_train_on_the_rows_given_for_it(fake: SimpleNamespace) -> None:
     report = report_of(fake, fake.rows(30), probe_rows=fake.rows(50, seed=1))
     entry = report["probes"]["image"]["mark"]
     assert (entry["n"], entry["n_train"]) == (30, 50)
+
+
+def test_the_summary_counts_over_readable_attributes_alone(fake: SimpleNamespace) -> None:
+    report = report_of(fake, fake.rows(100))
+    entries = [entry for attributes in report["probes"].values() for entry in attributes.values() if entry["readable"]]
+    summary = report["summary"]["decoupling"]
+    assert summary["readable"] == len(entries) == 6
+    assert summary["kept"] == pytest.approx(np.mean([share_of_best(entry, "specific") for entry in entries]))
+    assert summary["leaked"] < 0.3 < summary["kept"]
+    leads = [entry["specific_continuous"] - entry["shared_continuous"] for entry in entries]
+    assert summary["specific_leads_by_15_points"] == sum(lead >= 0.15 for lead in leads)
+    plain = report_of(fake, fake.rows(100), controls=False)
+    assert "decoupling" not in plain["summary"]
+    assert "raw" not in plain["probes"]["eeg"]["mark"]
 
 
 def test_codebook_usage_is_counted_over_the_training_rows(fake: SimpleNamespace) -> None:

@@ -1,0 +1,222 @@
+"""What does each part of an embedding know: private and shared labels, read from both parts and from their controls.
+
+The measure is that of DisentangledSSL (uhlerlab/DisentangledSSL@cda29ec, `linearprobe_Disen`): in the ideal case the
+specific part knows every private attribute and not the class, the shared part the class and no private attribute.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from codebind_hf.evaluation.controls import Controls
+from codebind_hf.evaluation.embedding import EmbeddedSet
+from codebind_hf.evaluation.metrics import pool_recall
+from codebind_hf.evaluation.probes import (
+    ProbeResult,
+    linear_probe,
+    mlp_probe,
+    predictability,
+    random_projection,
+    residual,
+)
+
+
+PARTS = {
+    "specific": "specific_embeds",
+    "specific_continuous": "continuous_specific_embeds",
+    "shared": "embeds",
+    "shared_continuous": "continuous_embeds",
+}
+# What needs no training: the raw input, a random projection of it, a fresh network, and the closed form.
+CONTROLS = ("raw", "projection", "untrained", "residual")
+# An attribute that neither the raw input nor a fresh network knows this well is not readable at all.
+READABLE = 0.6
+# The label of a row among a modality's attributes; no attribute of a modality may be called so.
+CLASS = "class"
+_LEAST_ITEMS = 10
+
+Section = dict[str, dict[str, Any]]
+Features = dict[str, tuple[np.ndarray, np.ndarray]]
+ControlSets = tuple[Mapping[str, Controls], Mapping[str, Controls]]
+
+
+def probe_section(
+    train: EmbeddedSet, test: EmbeddedSet, seed: int = 0, controls: ControlSets | None = None
+) -> dict[str, Section]:
+    """Probes of every attribute called "<modality>.<attribute>", and of the class, on that modality's embeddings.
+
+    Args:
+        controls: of the rows of `train` and of `test`, from `controls_of`.
+
+    Returns:
+        `{modality: {attribute: {shared, shared_continuous, specific, specific_continuous, chance, n, ...}}}`, the
+        class of a row being the attribute "class". `specific_minus_shared` and its `standard_error` compare the two
+        quantized read-outs item by item, the same names with `_continuous` the two before quantization. With
+        `controls` come `raw`, `projection` (a random one to the size of the specific part), `untrained` and `residual`
+        (the closed form); `readable`; and `shared_mlp` and `specific_mlp`, what a small network reads of the two
+        before quantization. An attribute with too few items, or with one value only, is left out.
+    """
+    section: dict[str, Section] = {}
+    attributes = sorted({name for attributes in test.attributes for name in attributes})
+    for modality in sorted(set(test.modalities) & set(train.modalities)):
+        own = [name for name in attributes if name.startswith(f"{modality}.") and name != f"{modality}."]
+        if own and min(len(train.modalities[modality]), len(test.modalities[modality])) >= _LEAST_ITEMS:
+            features = _features(train, test, modality, seed, controls)
+            entries = {
+                name.partition(".")[2] or CLASS: _entry(train, test, modality, name, features, seed)
+                for name in [*own, CLASS]
+            }
+            if found := {name: entry for name, entry in entries.items() if entry}:
+                section[modality] = found
+    return section
+
+
+def decoupling_section(
+    train: EmbeddedSet, test: EmbeddedSet, probes: Mapping[str, Section], controls: ControlSets | None
+) -> Section:
+    """How well the two parts of every modality are told apart: `{modality: {...}}`.
+
+    Returns:
+        By modality `specific_from_shared` and `shared_from_specific`, the R2 of a ridge regression of one part on the
+        other before quantization; and, where probes have controls, over the readable private attributes: `kept`, the
+        share of what the best of raw input and fresh network knows above chance that the quantized specific part still
+        knows, and `leaked`, the share that the continuous shared part knows.
+    """
+    section: Section = {}
+    for name in sorted(set(train.modalities) & set(test.modalities)):
+        one, two = train.modalities[name], test.modalities[name]
+        own = one.continuous_specific_embeds, two.continuous_specific_embeds
+        if own[0] is None or own[1] is None or min(len(one), len(two)) < _LEAST_ITEMS:
+            continue
+        shared = one.continuous_embeds, two.continuous_embeds
+        section[name] = {
+            "specific_from_shared": predictability(shared[0], own[0], shared[1], own[1]),
+            "shared_from_specific": predictability(own[0], shared[0], own[1], shared[1]),
+        }
+        readable = [entry for entry in probes.get(name, {}).values() if entry.get("readable")]
+        if controls is not None and readable:
+            section[name] |= {
+                "readable": len(readable),
+                "kept": float(np.mean([share_of_best(entry, "specific") for entry in readable])),
+                "leaked": float(np.mean([share_of_best(entry, "shared_continuous") for entry in readable])),
+            }
+    return section
+
+
+def fine_grained_section(embedded: EmbeddedSet) -> dict[str, Section]:
+    """How often the nearest other item of a modality shares class and private attribute, by the parts compared.
+
+    Returns:
+        `{modality: {attribute: {shared, specific, both, chance, n}}}`: cosines of the quantized parts, and their sum.
+        An item whose class and value no other item has does not count.
+    """
+    section: dict[str, Section] = {}
+    for modality, part in embedded.modalities.items():
+        if part.specific_embeds is None:
+            continue
+        names = {name for row in part.positions.tolist() for name in embedded.attributes[row]}
+        for name in sorted(name for name in names if name.startswith(f"{modality}.") and name != f"{modality}."):
+            entry = _nearest(embedded, modality, name)
+            if entry:
+                section.setdefault(modality, {})[name.partition(".")[2]] = entry
+    return section
+
+
+def _nearest(embedded: EmbeddedSet, modality: str, name: str) -> dict[str, Any]:
+    part = embedded.modalities[modality]
+    (has_class, classes), (has_value, values) = (_labels(embedded, modality, label) for label in (CLASS, name))
+    both = has_class & has_value
+    pairs = [f"{a}|{b}" for a, b in zip(classes[both[has_class]], values[both[has_value]], strict=True)]
+    _, groups, counts = np.unique(np.array(pairs, dtype=str), return_inverse=True, return_counts=True)
+    if len(groups) < _LEAST_ITEMS or counts.max() < 2:
+        return {}
+    known = part.take(torch.from_numpy(both))
+    compared = {
+        "shared": [known.embeds],
+        "specific": [known.specific_embeds],
+        "both": [known.embeds, known.specific_embeds],
+    }
+    entry: dict[str, Any] = {}
+    for key, parts in compared.items():
+        hits = pool_recall(torch.cat(parts, dim=1), groups, k=(1,))["recall_at_1"]  # type: ignore[arg-type]
+        entry[key] = float(np.nanmean(hits))
+    others = (counts[groups] - 1) / (len(groups) - 1)
+    return {**entry, "chance": float(others[others > 0].mean()), "n": int((others > 0).sum())}
+
+
+def share_of_best(entry: Mapping[str, float], reader: str) -> float:
+    """Of what the raw input or a fresh network knows above chance, the share that `reader` knows; 0 at chance."""
+    best = max(entry["raw"], entry["untrained"]) - entry["chance"]
+    return max(entry[reader] - entry["chance"], 0.0) / best
+
+
+def halves(embedded: EmbeddedSet, seed: int) -> tuple[EmbeddedSet, EmbeddedSet]:
+    """Two seeded halves of the rows: one to train probes on, one to test them on."""
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(embedded)))
+    return embedded.only(order[: len(order) // 2]), embedded.only(order[len(order) // 2 :])
+
+
+def _features(
+    train: EmbeddedSet, test: EmbeddedSet, modality: str, seed: int, controls: ControlSets | None
+) -> Features:
+    """What is probed of every item of a modality, by reader: of training and of test items."""
+    one, two = train.modalities[modality], test.modalities[modality]
+    parts = {reader: (getattr(one, part), getattr(two, part)) for reader, part in PARTS.items()}
+    features = {name: (a.numpy(), b.numpy()) for name, (a, b) in parts.items() if a is not None and b is not None}
+    if controls is None or modality not in controls[0] or modality not in controls[1]:
+        return features
+    first, second = (control[modality].of(part.positions) for control, part in zip(controls, (one, two), strict=True))
+    size, raw, shared = (
+        first.untrained.shape[1],
+        (first.raw.numpy(), second.raw.numpy()),
+        features["shared_continuous"],
+    )
+    return {
+        **features,
+        "raw": raw,
+        "projection": (random_projection(raw[0], size, seed), random_projection(raw[1], size, seed)),
+        "untrained": (first.untrained.numpy(), second.untrained.numpy()),
+        "residual": residual(raw[0], shared[0], raw[1], shared[1], size),
+    }
+
+
+def _entry(
+    train: EmbeddedSet, test: EmbeddedSet, modality: str, name: str, features: Features, seed: int
+) -> dict[str, Any]:
+    """The entry of one attribute of one modality; empty where there is too little to learn from."""
+    known, labels = zip(*(_labels(embedded, modality, name) for embedded in (train, test)), strict=True)
+    if min(map(len, labels)) < _LEAST_ITEMS or len(np.unique(labels[0])) < 2:
+        return {}
+
+    def probed(probe: Callable[..., ProbeResult], reader: str) -> ProbeResult:
+        first, second = features[reader]
+        return probe(first[known[0]], labels[0], second[known[1]], labels[1], seed)
+
+    found = {reader: probed(linear_probe, reader) for reader in features}
+    entry: dict[str, Any] = {reader: result.accuracy for reader, result in found.items()}
+    entry |= {"chance": found["shared"].chance, "n": len(labels[1]), "n_train": len(labels[0])}
+    if "raw" in entry:
+        entry |= {f"{part}_mlp": probed(mlp_probe, f"{part}_continuous").accuracy for part in ("specific", "shared")}
+        best = max(entry["raw"], entry["untrained"])
+        entry["readable"] = bool(name != CLASS and best >= READABLE and best > entry["chance"])
+    for suffix in ("", "_continuous"):
+        if f"specific{suffix}" in found:
+            gain, error = _difference(found[f"specific{suffix}"], found[f"shared{suffix}"])
+            entry |= {f"specific_minus_shared{suffix}": gain, f"standard_error{suffix}": error}
+    return entry
+
+
+def _labels(embedded: EmbeddedSet, modality: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which items of a modality have the attribute `name`, or a class, and its values."""
+    rows = embedded.modalities[modality].positions.tolist()
+    values = [embedded.labels[row] if name == CLASS else embedded.attributes[row].get(name) for row in rows]
+    known = np.array([value is not None for value in values], dtype=bool)
+    return known, np.array([str(value) for value in values if value is not None])
+
+
+def _difference(one: ProbeResult, other: ProbeResult) -> tuple[float, float]:
+    """Difference of two accuracies on the same items, and its standard error."""
+    gain = one.correct.astype(float) - other.correct.astype(float)
+    return float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(gain)))

@@ -1,0 +1,59 @@
+"""`examples/study_decoupling.py`: its table by hand, and two cells in miniature."""
+
+import json
+from pathlib import Path
+
+import pytest
+from examples_in_process import example, run_example
+
+
+def test_other_rows_are_differences_in_pairs() -> None:
+    study = example("study_decoupling")
+    keys = study.MEASURES.values()
+    found = {
+        "tiny": {world: dict.fromkeys(keys, 0.5 + 0.1 * world) for world in (0, 1)},
+        # World 7 has no pair.
+        "cls": {0: dict.fromkeys(keys, 0.4), 1: dict.fromkeys(keys, 0.54), 7: dict.fromkeys(keys, 0.0)},
+    }
+    lines = study.table(found).splitlines()
+    # 50 and 60: mean 55, deviation 7.07, over the square root of two. Differences -10 and -6.
+    assert lines[2].startswith("| tiny | 55.0 ± 5.0 |")
+    assert lines[3].startswith("| cls (2) | -8.0 ± 2.0 |")
+    assert study.mean_and_error([0.25], signed=True) == "+25.0"
+
+
+def test_every_row_is_a_recipe() -> None:
+    study = example("study_decoupling")
+    arguments = study.argparse.Namespace(preset="tiny", seed=3, max_steps=2)
+    recipes = {row: study.recipe_of(row, arguments) for row in study.ROWS}
+    assert {recipe.seed for recipe in recipes.values()} == {3}
+    assert recipes["tiny"].stages["bind"] == {
+        "train_bridge_heads": "shared",
+        "freeze_shared_codes": False,
+        "max_steps": 2,
+    }
+    assert recipes["frozen-bridge"].stages["bind"]["train_bridge_heads"] is False
+    assert recipes["cls"].model == {"specific_readout": "cls"}
+
+
+def test_wrong_rows_and_worlds_are_named(tmp_path: Path) -> None:
+    for arguments, named in ((("--rows", "tiny,best"), "--rows: got best"), (("--worlds", "a"), "--worlds: got 'a'")):
+        done = run_example("study_decoupling", *arguments, "--output_dir", tmp_path)
+        assert done.returncode == 2
+        assert named in done.stderr
+
+
+@pytest.mark.slow
+def test_a_study_in_miniature_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    sizes = ("--num_bridge", 70, "--num_target", 8, "--max_steps", 2, "--num_rows", 60)
+    first = run_example("study_decoupling", "--worlds", 3, "--output_dir", tmp_path, *sizes)
+    assert first.returncode == 0, first.stderr
+    cell = tmp_path / "tiny-3.json"
+    before = cell.stat().st_mtime_ns
+    done = run_example("study_decoupling", "--worlds", 3, "--rows", "tiny,cls", "--output_dir", tmp_path, *sizes)
+    assert done.returncode == 0, done.stderr
+    assert cell.stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "cls-3.json").read_text())["summary"]["decoupling"]["readable"] > 5
+    written = (tmp_path / "decoupling.md").read_text()
+    assert written in done.stdout
+    assert "| cls (1) |" in written
