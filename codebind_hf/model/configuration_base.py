@@ -2,7 +2,7 @@
 
 import difflib
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
@@ -35,6 +35,7 @@ _LIBRARY_KEYS = frozenset(
         "base_model_pp_plan",
     }
 )
+_REQUIRED = object()
 # This file also runs as code of a checkpoint, under another name.
 _IS_INSTALLED = __name__.startswith("codebind_hf.")
 
@@ -75,7 +76,18 @@ def checked_config(cls: type) -> type:
 
 @checked_config
 class CodeBindBaseConfig(PreTrainedConfig):
-    """What every CodeBind configuration shares: an unknown key is refused, with the nearest known one."""
+    """What every CodeBind configuration shares: an unknown key is refused, with the nearest known one.
+
+    `later_fields` are those that the code of version 0.1, which a folder on the Hub may carry, does not know and
+    refuses; they are written where they differ from their defaults, which are what that code does.
+    """
+
+    later_fields: ClassVar[tuple[str, ...]] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The library's, without `later_fields` that are as they were before there was such a field."""
+        defaults = {name: type(self).__dataclass_fields__[name].default for name in self.later_fields}
+        return {name: value for name, value in super().to_dict().items() if value != defaults.get(name, _REQUIRED)}
 
     def __post_init__(self, **kwargs: Any) -> None:
         if _IS_INSTALLED:

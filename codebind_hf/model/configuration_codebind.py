@@ -71,6 +71,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     """
 
     model_type = "codebind"
+    later_fields = ("format_version", "specific_readout", "reconstruction_gradient", "decorrelation_gradient")
     sub_configs_defaults: ClassVar[dict] = {
         "text_config": SubConfigSpec(config_class=CodeBindTextConfig, optional=True),
         "vision_config": SubConfigSpec(config_class=CodeBindVisionConfig, optional=True),
@@ -155,14 +156,6 @@ class CodeBindConfig(CodeBindBaseConfig):
         if modalities is not None:
             config_dict = cls(**config_dict).restricted_to(modalities).to_dict()
         return super().from_dict(config_dict, **kwargs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The library's, without the version where it is the first.
-
-        Code of version 0.1, which a folder on the Hub may carry, refuses keys that it does not know.
-        """
-        fields = super().to_dict()
-        return {name: value for name, value in fields.items() if name != "format_version" or value > 1}
 
     def validate_architecture(self) -> None:
         check_version(self.format_version)

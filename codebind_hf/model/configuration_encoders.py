@@ -95,6 +95,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     """
 
     model_type = "codebind_encoder"
+    later_fields = ("specific_readout", "specific_num_hidden_layers")
 
     stem: str = "patches"
     num_channels: int = 3

@@ -150,12 +150,10 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
     def _is_trained(self, encoder: str) -> bool:
         return any(parameter.requires_grad for parameter in self.encoders[encoder].parameters())
 
-    def _is_taught_by_reconstruction(self, encoder: str) -> bool:
-        """Not where the shared head learns alone and `recon` may not change it."""
+    def _is_reconstructed(self, encoder: str) -> bool:
+        """Whether training decodes it: not where it is frozen, or where its shared head learns alone."""
         own = self.encoders[encoder].specific_head
-        reaches_shared = self.config.reconstruction_gradient == "both"
-        learns = reaches_shared or own is not None and any(x.requires_grad for x in own.parameters())
-        return learns and self._is_trained(encoder)
+        return self._is_trained(encoder) and (own is None or any(x.requires_grad for x in own.parameters()))
 
     def forward(
         self,
@@ -220,7 +218,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         all_tokens = bool(return_loss) and self.config.parity_losses
         states, hidden = {}, {}
         for name, value in inputs.items():
-            decode = output_reconstructions or (learns and self._is_taught_by_reconstruction(value.modality.encoder))
+            decode = output_reconstructions or (learns and self._is_reconstructed(value.modality.encoder))
             decode = decode and value.modality.encoder in self.decoders
             run = self.modality_runner or type(self)._quantized
             states[name], hidden[name] = run(self, value, decode, all_tokens or decode)

@@ -91,7 +91,7 @@ def test_the_evaluate_example_writes_the_report_of_a_manifest(tiny: SimpleNamesp
     assert "eeg          zero-shot" in printed
     markdown = output.with_suffix(".md").read_text()
     assert "![zero shot](pictures/zero_shot.png)" in markdown
-    assert len(list((tmp_path / "out" / "pictures").glob("*.png"))) == 7
+    assert len(list((tmp_path / "out" / "pictures").glob("*.png"))) == 8
     assert str(tmp_path) not in output.read_text() + markdown
 
 
