@@ -26,6 +26,7 @@ RECIPE = CARDS.parent / "examples" / "recipes" / "demo.yaml"
 ENVIRONMENT = ("date", "codebind_hf", "python", "torch", "transformers", "processor", "cpu_count", "threads")
 RECALLS = ("recall_at_10", "recall_at_10_continuous")
 ACCURACIES = ("accuracy", "accuracy_continuous")
+DECOUPLING = ("readable", "kept", "leaked")
 PROBES = ("attributes", "specific_beats_shared", "by_two_standard_errors")
 BOOK = ("usage", "perplexity", "num_codes", "dead")
 
@@ -60,6 +61,7 @@ def figures_of(run: Path) -> dict[str, Any]:
             **{key: report["summary"]["probes"][key] for key in PROBES},
             "continuous_specific_beats_shared": continuous_wins(report),
         },
+        "decoupling": {key: report["summary"]["decoupling"][key] for key in DECOUPLING},
         "codebooks": {name: {key: entry[key] for key in BOOK} for name, entry in report["codebooks"].items()},
         "codebook_rows": report["codebook_rows"],
     }

@@ -346,7 +346,8 @@ REPORT: dict[str, Any] = {
             "attributes": 3,
             "specific_beats_shared": 2,
             "by_two_standard_errors": 1,
-        }
+        },
+        "decoupling": {"readable": 2, "kept": 0.75, "leaked": 0.125, "shared_above_chance": 0.1},
     },
     "codebooks": {"shared": {"usage": 1.0, "perplexity": 2.5, "num_codes": 4, "dead": 0, "by_modality": {}}},
     "codebook_rows": {"n": 50, "source": "training_rows"},
@@ -370,6 +371,7 @@ def test_figures_are_copied_from_a_report_with_their_standard_errors(
     assert set(figures["retrieval"]) == {"audio_to_image", "text_to_audio"}
     # sqrt(0.2 * 0.8 / 100) and sqrt(0.1 * 0.9 / 25).
     assert list(figures["probes"].values()) == [3, 2, 1, 1]
+    assert figures["decoupling"] == {"readable": 2, "kept": 0.75, "leaked": 0.125}
     assert figures["zero_shot"]["audio"]["standard_error"]["accuracy"] == pytest.approx(0.04)
     assert figures["retrieval"]["text_to_audio"]["standard_error"]["recall_at_10"] == pytest.approx(0.06)
     values = fill.result_values(figures)

@@ -142,8 +142,9 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         for name, encoder in self.encoders.items():
             if mode and not self._is_trained(name):
                 encoder.eval()
-            for module in encoder.modules():
-                if mode and isinstance(module, nn.BatchNorm1d) and not module.weight.requires_grad:
+            # Only stems of points have such norms, and the Trainer calls this before every step.
+            for module in encoder.modules() if mode and encoder.config.stem == "points" else ():
+                if isinstance(module, nn.BatchNorm1d) and not module.weight.requires_grad:
                     module.eval()
         return self
 
