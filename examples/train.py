@@ -6,7 +6,7 @@
     accelerate launch examples/train.py --bind eeg --from runs/demo --manifest rows.jsonl --output_dir runs/eeg
 
 One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three modalities take
-two to five minutes on two CPU cores; the demo about six.
+two to five minutes on two CPU cores; the demo about eight.
 
 A manifest is JSONL, CSV or Parquet: per row, any subset of modalities (`text` itself, otherwise paths relative to the
 manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (model and processor), `training.json`
