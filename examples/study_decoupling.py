@@ -35,7 +35,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "cls": {"model": {"specific_readout": "cls"}},
     "token": {"model": {"specific_readout": "token"}},
     "pool": {"model": {"specific_readout": "pool"}},
-    "recon-to-both": {"model": {"reconstruction_gradient": "both"}},
+    "recon-to-specific": {"model": {"reconstruction_gradient": "specific"}},
     "no-decorr": {"model": {"loss_weights": {"decorr": 0.0}}},
     "decorr-at-once": {"training": {"loss_warmup": None}},
     "decorr-to-shared": {"model": {"decorrelation_gradient": "shared"}},

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codebind_hf.evaluation.embedding import EmbeddedSet, Rows, embed_dataset, modality_inputs
+from codebind_hf.evaluation.embedding import EmbeddedSet, Rows, embed_dataset, items_at, modality_inputs
 from codebind_hf.evaluation.probes import random_projection
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
@@ -36,8 +36,7 @@ class Controls:
 
     def of(self, positions: Tensor) -> "Controls":
         """Those of some of the rows, in the order of `positions`."""
-        order = torch.argsort(self.positions)
-        items = order[torch.searchsorted(self.positions[order], positions)]
+        items = items_at(self.positions, positions)
         return Controls(positions, self.raw[items], self.untrained[items])
 
 

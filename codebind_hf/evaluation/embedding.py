@@ -92,7 +92,7 @@ class EmbeddedSet:
         """The two modalities, restricted to the rows that have both, in the same order."""
         first, second = self.modalities[one], self.modalities[other]
         shared = first.positions[torch.isin(first.positions, second.positions)]
-        return first.take(_find(first.positions, shared)), second.take(_find(second.positions, shared))
+        return first.take(items_at(first.positions, shared)), second.take(items_at(second.positions, shared))
 
     def only(self, rows: Tensor) -> "EmbeddedSet":
         """The set restricted to some rows; positions keep naming the rows of the whole set."""
@@ -281,7 +281,8 @@ def _joined(parts: list[EmbeddedModality]) -> EmbeddedModality:
     return EmbeddedModality(**joined)
 
 
-def _find(positions: Tensor, wanted: Tensor) -> Tensor:
+def items_at(positions: Tensor, wanted: Tensor) -> Tensor:
+    """Which items have the `wanted` positions, in their order."""
     order = torch.argsort(positions)
     return order[torch.searchsorted(positions[order], wanted)]
 

@@ -15,7 +15,6 @@ from codebind_hf.evaluation import Evaluation, embed_dataset, write_model_card, 
 from codebind_hf.training.tokenization import build_tokenizer
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 ROWS = 24
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from examples_in_process import example, run_example
 
+from codebind_hf.training.building import recipe_config
+
 
 def test_other_rows_are_differences_in_pairs() -> None:
     study = example("study_decoupling")
@@ -33,6 +35,11 @@ def test_every_row_is_a_recipe() -> None:
         "max_steps": 2,
     }
     assert recipes["frozen-bridge"].stages["bind"]["train_bridge_heads"] is False
+    # A row that changes nothing would be a row of zeros.
+    plain = recipe_config(recipes["tiny"]).to_dict()
+    changed = {row for row, recipe in recipes.items() if recipe_config(recipe).to_dict() != plain}
+    assert set(study.ROWS) - changed == {"tiny", "decorr-at-once", "frozen-bridge"}
+    assert recipes["decorr-at-once"].training["loss_warmup"] is None
     assert recipes["cls"].model == {"specific_readout": "cls"}
 
 
