@@ -27,7 +27,7 @@ from .modalities import ENCODERS, MODALITIES, Modality, added_modality, modality
 from .presets import merge_fields, preset_fields
 
 
-LOSS_TERMS = ("align", "seg", "recon", "orth", "decorr", "uni", "commit", "cm", "cctr", "cuni")
+LOSS_TERMS = ("align", "seg", "recon", "orth", "decorr", "views", "uni", "commit", "cm", "cctr", "cuni")
 PAIRS = ("image", "text", "bridge")
 
 
@@ -63,6 +63,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         loss_weights: weight by term; a term that is not named is off, except `align`, whose weight is 1.
         pair_weights: weights of the pairs (image, target), (text, target) and the bridge (image, text) in `align`.
         segment_temperature: of the InfoNCE on single segments, `seg`; a segment is too short for a sharper one.
+        view_temperature: of the InfoNCE between the specific parts of two views of one input, `views`.
         code_temperature: of the softmax over codes in `cm` (1 is the paper).
         codebook_spread_rate: step of the uniformity term `cuni` on the codes, per update; used when its weight is on.
         source_scales: scalars of a converted checkpoint that no embedding depends on, by their original key.
@@ -71,7 +72,13 @@ class CodeBindConfig(CodeBindBaseConfig):
     """
 
     model_type = "codebind"
-    later_fields = ("format_version", "specific_readout", "reconstruction_gradient", "decorrelation_gradient")
+    later_fields = (
+        "format_version",
+        "specific_readout",
+        "reconstruction_gradient",
+        "decorrelation_gradient",
+        "view_temperature",
+    )
     sub_configs_defaults: ClassVar[dict] = {
         "text_config": SubConfigSpec(config_class=CodeBindTextConfig, optional=True),
         "vision_config": SubConfigSpec(config_class=CodeBindVisionConfig, optional=True),
@@ -128,6 +135,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     loss_weights: dict[str, float | int] | None = None
     pair_weights: dict[str, float | int] | None = None
     segment_temperature: float | int = 0.2
+    view_temperature: float | int = 0.1
     code_temperature: float | int = 1.0
     codebook_spread_rate: float | int = 0.01
     source_scales: dict[str, float | int] | None = None
@@ -167,7 +175,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         check_least(self, "shared_dim code_dim")
         check_least(self, "specific_dim num_shared_codes num_specific_codes codebook_spread_rate", 0)
         check_rate(self, "codebook_decay")
-        for name in ("code_temperature", "segment_temperature", "max_logit_scale"):
+        for name in ("code_temperature", "segment_temperature", "view_temperature", "max_logit_scale"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}; it must be greater than 0.")
         if self.align_on == "codes" and not self.num_shared_codes:

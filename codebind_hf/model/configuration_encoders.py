@@ -333,7 +333,8 @@ class CodeBindDecoderConfig(CodeBindBlockConfig):
     Args:
         has_position: a learned position table on the decoder's tokens, which codes alone do not carry.
         hide_patches: share of samples whose decoder sees only the CLS token, while training: what it needs must then
-            be in the embedding itself, not in patch tokens that nobody keeps.
+            be in the embedding itself, not in patch tokens that nobody keeps. With 1 it never sees another, and no
+            other is quantized: codebooks then follow the embeddings alone, and a step is cheaper.
     """
 
     model_type = "codebind_decoder"
@@ -346,7 +347,8 @@ class CodeBindDecoderConfig(CodeBindBlockConfig):
 
     def validate_architecture(self) -> None:
         super().validate_architecture()
-        check_rate(self, "hide_patches")
+        if not 0 <= self.hide_patches <= 1:
+            raise ValueError(f"hide_patches: got {self.hide_patches!r}; it must be in [0, 1].")
 
 
 def decoder_config_for(config: CodeBindDecoderConfig, encoder: CodeBindEncoderConfig) -> CodeBindDecoderConfig:

@@ -88,7 +88,9 @@ class Decoder(nn.Module):
             x_BNH = self.token_norm(x_BNH) + self.token_norm(tokens_BNH)
             if position_NH is not None:
                 x_BNH = x_BNH + position_NH.to(x_BNH.dtype)
-        if self.training and self.config.hide_patches:
+        if self.config.hide_patches == 1:
+            x_BNH = x_BNH[:, :1]
+        elif self.training and self.config.hide_patches:
             kept = torch.rand(len(x_BNH), 1, 1, device=x_BNH.device) >= self.config.hide_patches
             x_BNH = torch.cat([x_BNH[:, :1], x_BNH[:, 1:] * kept], dim=1)
         # Tokens that are not given are what `hide_patches` makes of hidden ones.

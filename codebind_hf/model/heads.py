@@ -143,6 +143,20 @@ class Encoder(nn.Module):
         shared, own = joint.split([shared.shape[-1], joint.shape[-1] - shared.shape[-1]], dim=-1)
         return Encoded(shared, own, states)
 
+    def specific_of(self, values: Tensor, clips: int = 1) -> Tensor:
+        """The pooled specific embedding `(batch, specific_dim)` alone; a network of its own needs no tower for it."""
+        if isinstance(self.specific_readout, NetworkReadout) and self.specific_head is not None:
+            seen = self.specific_readout(values, self.tower, ())
+            return self._mean_over_clips(self.specific_head(seen[:, 0]), clips)
+        encoded = self(values, clips=clips)
+        if encoded.specific is None:
+            raise ValueError("specific_of: this encoder has no specific part.")
+        return encoded.specific[:, 0]
+
+    def specific_learns(self) -> bool:
+        """Whether the specific part learns; where there is none, whatever else does is trained for it."""
+        return self.specific_head is None or any(x.requires_grad for x in self.specific_head.parameters())
+
     def follow_attention(self) -> None:
         """Let a network of the specific part's own attend as the tower does."""
         if isinstance(self.specific_readout, NetworkReadout):

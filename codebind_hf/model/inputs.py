@@ -23,12 +23,14 @@ class ModalityInput(NamedTuple):
         values: `(batch * clips, ...)`.
         clips: clips in every sample.
         attention_mask: of text.
+        view: a second view of the same samples, in the shape of `values`.
     """
 
     modality: Modality
     values: Tensor
     clips: int
     attention_mask: Tensor | None
+    view: Tensor | None = None
 
 
 def model_inputs(
@@ -79,6 +81,37 @@ def model_input(
     if not clips or not values.shape[0]:
         raise ValueError(f"{modality.tensor}: got shape {tuple(values.shape)}; batch and clips must be 1 or more.")
     return ModalityInput(modality, values, clips, None)
+
+
+def with_views(
+    config: CodeBindConfig, inputs: dict[str, ModalityInput], views: Mapping[str, Tensor]
+) -> dict[str, ModalityInput]:
+    """`inputs` with the second views that `views` holds by name of the tensor, checked like the first.
+
+    Raises:
+        ValueError: a view of what was not given or has no specific part, or of another shape than the input.
+    """
+    by_tensor = {
+        value.modality.tensor: name
+        for name, value in inputs.items()
+        if config.specific_dim_of(value.modality.encoder) and views
+    }
+    seen = dict(inputs)
+    for tensor, values in views.items():
+        if tensor not in by_tensor:
+            raise ValueError(
+                f"views: got {tensor}; allowed are inputs of this call with a specific part: "
+                f"{', '.join(by_tensor) or 'none'}."
+            )
+        value = inputs[by_tensor[tensor]]
+        view = model_input(value.modality, config.encoder_configs[value.modality.encoder], values)
+        if view.values.shape != value.values.shape or view.clips != value.clips:
+            raise ValueError(
+                f"views[{tensor!r}]: got shape {tuple(values.shape)}, and the input has another. Fix: give one view "
+                "of every sample, with as many clips."
+            )
+        seen[value.modality.name] = value._replace(view=view.values)
+    return seen
 
 
 def _expected(config: CodeBindEncoderConfig) -> torch.Size:

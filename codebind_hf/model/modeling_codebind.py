@@ -15,7 +15,7 @@ from .configuration_encoders import CodeBindEncoderConfig
 from .decoders import Decoder
 from .decoding import Decoding
 from .heads import Encoded, Encoder
-from .inputs import ModalityInput, model_input, model_inputs, paired_rows
+from .inputs import ModalityInput, model_input, model_inputs, paired_rows, with_views
 from .modalities import ENCODERS, MODALITIES
 from .modality_features import ModalityFeatures
 from .objective import ModalityState, Objective
@@ -153,8 +153,12 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
 
     def _is_reconstructed(self, encoder: str) -> bool:
         """Whether training decodes it: not where it is frozen, or where its shared head learns alone."""
-        own = self.encoders[encoder].specific_head
-        return self._is_trained(encoder) and (own is None or any(x.requires_grad for x in own.parameters()))
+        return self._is_trained(encoder) and self.encoders[encoder].specific_learns()
+
+    @property
+    def _decodes_patches(self) -> bool:
+        """Whether decoders are ever given more than the pooled token."""
+        return self.config.decoder_config is None or self.config.decoder_config.hide_patches < 1
 
     def forward(
         self,
@@ -170,6 +174,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         eeg_values: Tensor | None = None,
         imu_values: Tensor | None = None,
         rows: dict[str, Tensor] | None = None,
+        views: dict[str, Tensor] | None = None,
         quantize: bool = True,
         return_loss: bool | None = None,
         output_reconstructions: bool = False,
@@ -190,6 +195,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             eeg_values (`torch.Tensor` of shape `(batch, channels, time)`), imu_values likewise with 6 channels.
             rows (`dict[str, torch.LongTensor]`, *optional*): with `return_loss`, which row of the batch each sample of
                 a modality belongs to, when some rows lack some modalities.
+            views (`dict[str, torch.Tensor]`, *optional*): second views of the samples, such as noisy copies, with the
+                names and shapes of the inputs above; the loss term `views` compares their specific parts.
             quantize (`bool`): `False` gives continuous shared and specific embeddings.
             return_loss (`bool`, *optional*): also compute the loss; in training mode this moves the codebooks.
             output_reconstructions (`bool`): also run the decoders.
@@ -211,7 +218,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             "imu_values": imu_values,
             **added,
         }
-        inputs = model_inputs(self.config, tensors, attention_mask)
+        inputs = with_views(self.config, model_inputs(self.config, tensors, attention_mask), views or {})
         if rows is not None or return_loss:
             sizes = {name: len(value.values) // value.clips for name, value in inputs.items()}
             rows = paired_rows(sizes, rows, self.device)
@@ -222,7 +229,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             decode = output_reconstructions or (learns and self._is_reconstructed(value.modality.encoder))
             decode = decode and value.modality.encoder in self.decoders
             run = self.modality_runner or type(self)._quantized
-            states[name], hidden[name] = run(self, value, decode, all_tokens or decode)
+            states[name], hidden[name] = run(self, value, decode, all_tokens or (decode and self._decodes_patches))
         loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
         output = self._output(states, hidden, quantize, loss, terms)
         if output_reconstructions:
@@ -249,8 +256,10 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         if encoded.specific is not None:
             specific = self.codebooks.quantize("specific", encoder, encoded.specific)
         state = ModalityState(modality, _pooled(shared), None if specific is None else _pooled(specific))
-        if all_tokens:
+        if all_tokens or decode:
             state.shared_tokens, state.specific_tokens = shared, specific
+        if value.view is not None:
+            state.view = normalize(self.encoders[encoder].specific_of(value.view, value.clips), dim=-1)
         if decode:
             state.is_points = self.encoders[encoder].config.stem == "points"
             self._decode(state, value, encoded.hidden_states[-1])

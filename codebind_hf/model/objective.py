@@ -42,6 +42,7 @@ class ModalityState:
         shared_tokens, specific_tokens: quantized embeddings of all tokens, when a decoder needs them.
         reconstruction, target: what the decoder gave and should have given.
         is_points: whether the reconstruction is a point cloud.
+        view: unit specific embeddings of a second view of the same samples, `(batch, specific_dim)`.
     """
 
     modality: Modality
@@ -52,6 +53,7 @@ class ModalityState:
     reconstruction: Tensor | None = None
     target: Tensor | None = None
     is_points: bool = False
+    view: Tensor | None = None
 
     def quantized(self) -> Iterator[tuple[str, str, Quantized]]:
         """`(part, encoder, quantized)` of everything of this modality that went through a codebook."""
@@ -273,6 +275,19 @@ class Objective:
                 empty = (self.scale.new_zeros(0, size) for size in (self.config.shared_dim, dim))
                 parts = empty if state is None or state.specific is None else self._parts(state, state.specific)
                 yield 1.0, decorrelation(*(self._gathered(part) for part in parts))
+
+    def _views(self) -> Weighted:
+        """Nothing where no process has a second view of a modality."""
+        for name in self.judged:
+            dim = self.config.specific_dim_of(self.config.modality(name).encoder)
+            if dim:
+                state = self.states.get(name)
+                one = other = self.scale.new_zeros(0, dim)
+                if state is not None and state.specific is not None and state.view is not None:
+                    one, other = state.specific.continuous, state.view
+                one, other = self._gathered(one), self._gathered(other)
+                if len(one):
+                    yield 1.0, info_nce(one, other, 1 / float(self.config.view_temperature))
 
     def _uni(self) -> Weighted:
         for name in self.judged:

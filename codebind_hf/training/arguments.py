@@ -76,7 +76,13 @@ class CodeBindTrainingArguments(TrainingArguments):
             "help": "Noise on the inputs of the trained encoders while training, in standard deviations of a sample."
         },
     )
-
+    view_noise: float = field(
+        default=1.0,
+        metadata={
+            "help": "Noise on the second view of an input that the loss term 'views' compares with the first, in "
+            "standard deviations of a sample; of a point cloud, the second view is another draw of its points."
+        },
+    )
     gradient_cache_chunk: int | None = field(
         default=None,
         metadata={
@@ -105,11 +111,9 @@ class CodeBindTrainingArguments(TrainingArguments):
                     f"loss_warmup[{name!r}]: got {span!r}; it must be the shares of the steps where the growth starts "
                     "and ends, such as [0.3, 0.9]."
                 )
-        if self.input_noise < 0 or self.init_batches < 1:
-            raise ValueError(
-                f"input_noise, init_batches: got {self.input_noise} and {self.init_batches}; they must be at least 0 "
-                "and 1."
-            )
+        for name, least in (("input_noise", 0), ("view_noise", 0), ("init_batches", 1), ("lora_rank", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it must be {least} or more.")
         if self.ddp_find_unused_parameters is None:
             # A batch rarely has every modality, and activation checkpointing would turn the library's default off.
             self.ddp_find_unused_parameters = True
@@ -118,5 +122,3 @@ class CodeBindTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"gradient_cache_chunk: got {chunk!r}; it must be a whole number of 1 or more, or None for no chunks."
             )
-        if self.lora_rank < 1:
-            raise ValueError(f"lora_rank: got {self.lora_rank}; it must be 1 or more.")

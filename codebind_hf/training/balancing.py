@@ -9,7 +9,7 @@ from torch import Tensor
 from codebind_hf.model.collectives import num_processes, sum_over_processes
 
 
-# Ratios of the paper's code (Visual-AI/CodeBind@bba682e loss_balance.py); `seg` is ours and balanced like cm.
+# Ratios of the paper's code (Visual-AI/CodeBind@bba682e loss_balance.py); `seg`, `decorr` and `views` are ours.
 TARGET_RATIOS = {
     "commit": 0.01,
     "cm": 0.1,
@@ -17,6 +17,7 @@ TARGET_RATIOS = {
     "cuni": 0.1,
     "orth": 0.1,
     "decorr": 0.1,
+    "views": 1.0,
     "uni": 1.0,
     "seg": 0.1,
 }

@@ -31,7 +31,7 @@ SHARED_CODES = ("frozen", "learning")
 SAMPLE = 64
 # Fields of the configuration that no embedding of a finished encoder depends on.
 _FREE_FIELDS = (
-    *("loss_weights", "pair_weights", "segment_temperature", "code_temperature"),
+    *("loss_weights", "pair_weights", "segment_temperature", "code_temperature", "view_temperature"),
     *("codebook_decay", "codebook_spread_rate", "restart_codes", "align_on"),
 )
 

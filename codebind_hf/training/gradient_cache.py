@@ -85,16 +85,18 @@ def _run_modality(
     """What the model says of one modality, chunk by chunk; without hidden states."""
     _check_norms(model, value.modality.encoder)
 
-    def run(values: Tensor, mask: Tensor | None) -> ModalityState:
-        state, _ = model._quantized(value._replace(values=values, attention_mask=mask), decode, all_tokens)
+    def run(values: Tensor, mask: Tensor | None, view: Tensor | None) -> ModalityState:
+        part = value._replace(values=values, attention_mask=mask, view=view)
+        state, _ = model._quantized(part, decode, all_tokens)
         state.shared_tokens, state.specific_tokens = _slim(state.shared_tokens), _slim(state.specific_tokens)
         return state
 
     values = value.values.split(size * value.clips)
     masks = [None] * len(values) if value.attention_mask is None else value.attention_mask.split(size)
+    views = [None] * len(values) if value.view is None else value.view.split(size * value.clips)
     chunks = [
         checkpoint(run, *chunk, use_reentrant=False, context_fn=lambda: (nullcontext(), codes))
-        for chunk in zip(values, masks, strict=True)
+        for chunk in zip(values, masks, views, strict=True)
     ]
     return _joined(chunks), ()
 
@@ -119,7 +121,7 @@ def _joined(chunks: list[ModalityState]) -> ModalityState:
     """One state of all samples."""
     quantized = ("shared", "specific", "shared_tokens", "specific_tokens")
     fields: dict[str, Any] = {name: _quantized([getattr(chunk, name) for chunk in chunks]) for name in quantized}
-    for name in ("reconstruction", "target"):
+    for name in ("reconstruction", "target", "view"):
         fields[name] = _stacked([getattr(chunk, name) for chunk in chunks])
     return replace(chunks[0], **fields)
 

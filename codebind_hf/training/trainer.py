@@ -180,8 +180,8 @@ class CodeBindTrainer(Trainer):
         """The loss of one batch under fixed or adaptive weights; keeps every term for the log."""
         training = model.training
         inputs = {**inputs, "return_loss": True}
-        if training and self.args.input_noise:
-            inputs = self._with_noise(inputs)
+        if training:
+            inputs = self._augmented(inputs)
         size = self.args.gradient_cache_chunk if training else None
         with nullcontext() if size is None else in_chunks(self.accelerator.unwrap_model(model), size):
             output = model(**inputs)
@@ -206,21 +206,23 @@ class CodeBindTrainer(Trainer):
         growing = {name: (start, end) for name, (start, end) in spans.items() if progress < end}
         return {name: max((progress - start) / (end - start), 0.0) for name, (start, end) in growing.items()}
 
-    def _with_noise(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Gaussian noise on the inputs of encoders that learn, relative to each sample's own deviation."""
+    def _augmented(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Inputs of encoders that learn with `input_noise`, and second views where a specific part learns by them."""
         model = self.accelerator.unwrap_model(self.model)
-        noisy = dict(inputs)
+        noisy, views = dict(inputs), {}
         for modality in model.config.modalities.values():
-            values = inputs.get(modality.tensor)
-            learns = any(p.requires_grad for p in model.encoders[modality.encoder].parameters())
-            if values is not None and values.is_floating_point() and learns:
-                spread = values.flatten(1).std(dim=1).view(-1, *[1] * (values.ndim - 1))
-                noise = torch.randn_like(values)
-                if model.config.encoder_configs[modality.encoder].stem == "points":
-                    # Repetitions that fill up a small cloud stay repetitions.
-                    noise = gather_points(noise, originals(values[..., :3]))
-                noisy[modality.tensor] = values + self.args.input_noise * spread * noise
-        return noisy
+            values, encoder = inputs.get(modality.tensor), model.encoders[modality.encoder]
+            if values is None or not values.is_floating_point():
+                continue
+            if not any(parameter.requires_grad for parameter in encoder.parameters()):
+                continue
+            is_points = encoder.config.stem == "points"
+            if self.args.input_noise:
+                noisy[modality.tensor] = _with_noise(values, self.args.input_noise, is_points)
+            is_compared = model.config.loss_weight("views") and encoder.specific_head is not None
+            if is_compared and encoder.specific_learns():
+                views[modality.tensor] = _second_view(values, self.args.view_noise, is_points)
+        return {**noisy, "views": views} if views else noisy
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add loss terms, weights, scale and codebook health to a training log."""
@@ -356,3 +358,20 @@ def codebook_log(model: Any) -> dict[str, float]:
             logs[f"codebook/{name}/usage"] = float((share > 0.01 / module.num_codes).float().mean())
             logs[f"codebook/{name}/perplexity"] = float(torch.exp(-(share * (share + 1e-12).log()).sum()))
     return logs
+
+
+def _second_view(values: Tensor, deviations: float, is_points: bool) -> Tensor:
+    """A noisy copy or, of clouds, which noise would blur into a ball, another draw of the same points."""
+    if not is_points:
+        return _with_noise(values, deviations, is_points)
+    return gather_points(values, torch.randint_like(values[..., 0], values.shape[1]).long())
+
+
+def _with_noise(values: Tensor, deviations: float, is_points: bool) -> Tensor:
+    """`values` with Gaussian noise, in standard deviations of each sample's own numbers."""
+    spread = values.flatten(1).std(dim=1).view(-1, *[1] * (values.ndim - 1))
+    noise = torch.randn_like(values)
+    if is_points:
+        # Repetitions that fill up a small cloud stay repetitions.
+        noise = gather_points(noise, originals(values[..., :3]))
+    return values + deviations * spread * noise

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from common import small_config, tiny_inputs, tiny_model
+from common import BATCH, small_config, tiny_inputs, tiny_model
 from torch.nn.functional import interpolate
 
+from codebind_hf.model.codebooks import Quantized
 from codebind_hf.model.configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig, CodeBindPointConfig
 from codebind_hf.model.decoders import Decoder, reconstruction_target
 
@@ -74,9 +75,40 @@ def test_hidden_patches_leave_only_the_cls_token_and_only_in_training() -> None:
     assert not (made(one) == made(other)).flatten(1).all(1).any()
 
 
-def test_a_share_of_hidden_patches_is_below_one() -> None:
+def test_a_decoder_from_which_all_patches_are_hidden_never_sees_them() -> None:
+    encoder = CodeBindEncoderConfig(**{**ENCODER, "num_channels": 1, "input_size": [16], "patch_size": [4]})
+    made = decoder(encoder, hide_patches=1)
+    tokens = torch.randn(2, encoder.num_tokens, 10)
+    for mode in (True, False):
+        made.train(mode)
+        torch.testing.assert_close(made(tokens), made(tokens[:, :1]))
+    half = decoder(encoder, hide_patches=0.5)
+    half.load_state_dict(made.state_dict())
+    torch.testing.assert_close(half.eval()(tokens[:, :1]), made(tokens))
+
+
+@pytest.mark.parametrize("recon", [0.0, 1.0])
+def test_with_all_patches_hidden_only_embeddings_are_quantized(recon: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(
+        "text", "depth", specific_dim=24, decoder_config={"hide_patches": 1.0}, loss_weights={"recon": recon}
+    )
+    model = tiny_model(config).train()
+    inputs = tiny_inputs(config)
+    found: list[Quantized] = []
+    monkeypatch.setattr(model.codebooks, "update", lambda chosen: found.extend(value for _, _, value in chosen))
+    output = model(**inputs, return_loss=True)
+    # Text has no specific part; of the other, the shared and the specific one.
+    assert [value.ids.numel() for value in found] == [BATCH * 24 // config.code_dim] * 3
+    assert ("recon" in output.loss_terms) == bool(recon)
+    made = model.eval()(depth_values=inputs["depth_values"], output_reconstructions=True)
+    decoded = model.decode(made.embeds["depth"], made.specific_embeds["depth"], modality="depth")
+    torch.testing.assert_close(made.reconstructions["depth"], decoded, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_of_hidden_patches_is_a_share(share: float) -> None:
     with pytest.raises(ValueError, match="hide_patches"):
-        CodeBindDecoderConfig(hide_patches=1.0)
+        CodeBindDecoderConfig(hide_patches=share)
 
 
 @pytest.mark.parametrize("quantize_specific", [True, False])

@@ -44,14 +44,14 @@ def config() -> CodeBindConfig:
         specific_readout="token",
         eeg_config={"specific_readout": "network"},
         align_on="codes",
-        loss_weights={**dict.fromkeys(ALL_TERMS, 0.3), "align": 1.0, "commit": 0.5, "decorr": 0.03},
+        loss_weights={**dict.fromkeys((*ALL_TERMS, "views"), 0.3), "align": 1.0, "commit": 0.5, "decorr": 0.03},
     ).restricted_to(NAMES)
 
 
 def batch(of: CodeBindConfig, step: int, chosen: list[int]) -> dict[str, Any]:
     """What the rows `chosen` have of the batch of `step`: arguments of `forward`."""
     whole = tiny_inputs(of, batch=6, seed=step)
-    inputs: dict[str, Any] = {"rows": {}}
+    inputs: dict[str, Any] = {"rows": {}, "views": {}}
     for name, rows in ROWS.items():
         own = [row for row in rows if row in chosen]
         if own:
@@ -60,6 +60,9 @@ def batch(of: CodeBindConfig, step: int, chosen: list[int]) -> dict[str, Any]:
             inputs["rows"][name] = torch.tensor(own)
             if name == "text":
                 inputs["attention_mask"] = whole["attention_mask"][own]
+            elif name != "image":
+                # Of images there is no second view, so that some of a batch have one.
+                inputs["views"][tensor] = 0.7 * inputs[tensor] + 0.1
     return inputs
 
 

@@ -228,14 +228,21 @@ def test_a_cloud_smaller_than_a_group_is_repeated_nearest_first() -> None:
     assert sorted((ids % 3).tolist()) == [0, 0, 0, 1, 2]
 
 
-def test_noise_of_training_leaves_repetitions_what_they_are(tmp_path: Path) -> None:
+def test_noise_leaves_repetitions_what_they_are_and_a_second_view_draws_points_again(tmp_path: Path) -> None:
     model = tiny_model(small_config("text", "point_cloud")).train()
-    arguments = CodeBindTrainingArguments(str(tmp_path), input_noise=0.3, use_cpu=True, report_to="none")
-    trainer = CodeBindTrainer(model=model, args=arguments)
+    model.config.loss_weights = {"views": 1.0}
+    fields = {"input_noise": 0.3, "view_noise": 0.5, "use_cpu": True, "report_to": "none"}
+    trainer = CodeBindTrainer(model=model, args=CodeBindTrainingArguments(str(tmp_path), **fields))
     points = cloud(points=13)[:, torch.arange(40) % 13]
-    noisy = trainer._with_noise({"point_values": points})["point_values"]
+    noisy = trainer._augmented({"point_values": points})["point_values"]
     assert (noisy - points).abs().mean() > 0.1
     assert originals(noisy).tolist() == originals(points).tolist()
+    distinct = cloud(points=40)
+    views = trainer._augmented({"point_values": distinct})["views"]["point_values"]
+    assert views.shape == distinct.shape
+    for points_of_one, drawn in zip(distinct.tolist(), views.tolist(), strict=True):
+        # About 1 / e of the points are in none of as many draws, and none is new.
+        assert {tuple(point) for point in drawn} < {tuple(point) for point in points_of_one}
 
 
 # The stem of balls

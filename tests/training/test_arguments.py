@@ -17,7 +17,9 @@ from codebind_hf.training import CodeBindTrainingArguments
         pytest.param({"lora_rank": 0}, r"lora_rank: got 0", id="rank"),
         pytest.param({"lora_modules": "mlp"}, r"lora_modules: got 'mlp'; allowed: 'all', 'attention'", id="modules"),
         pytest.param({"balance": "auto"}, r"balance: got 'auto'; allowed: 'fixed', 'adaptive'", id="balance"),
-        pytest.param({"input_noise": -0.1}, r"input_noise.*got -0.1", id="noise"),
+        pytest.param({"input_noise": -0.1}, r"input_noise: got -0.1; it must be 0 or more", id="noise"),
+        pytest.param({"view_noise": -1.0}, r"view_noise: got -1.0; it must be 0 or more", id="view"),
+        pytest.param({"init_batches": 0}, r"init_batches: got 0; it must be 1 or more", id="batches"),
         pytest.param({"loss_warmup": {"decor": [0, 1]}}, r"loss_warmup: got 'decor'; allowed: 'align'", id="term"),
         pytest.param(
             {"loss_warmup": {"decorr": [0.9, 0.3]}}, r"loss_warmup\['decorr'\]: got \[0.9, 0.3\]", id="order"
@@ -26,7 +28,6 @@ from codebind_hf.training import CodeBindTrainingArguments
         pytest.param(
             {"train_bridge_heads": "all"}, r"train_bridge_heads: got 'all'; allowed: False, True", id="heads"
         ),
-        pytest.param({"init_batches": 0}, r"init_batches.*0", id="init-batches"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path: Path, fields: dict[str, Any], named: str) -> None:

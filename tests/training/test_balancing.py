@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from codebind_hf.model.configuration_codebind import LOSS_TERMS
 from codebind_hf.training import LossBalancer
 
 
@@ -168,3 +169,7 @@ def test_a_wrong_option_is_named(options: dict[str, Any], named: str) -> None:
 def test_a_state_of_other_terms_is_refused() -> None:
     with pytest.raises(ValueError, match=r"state: it weighs.*orth.*this balancer.*uni"):
         LossBalancer({"uni": 1.0}).load_state_dict(LossBalancer({"orth": 1.0}).state_dict())
+
+
+def test_every_term_of_the_objective_has_a_weight() -> None:
+    assert set(LossBalancer().weights) == set(LOSS_TERMS)

@@ -93,6 +93,17 @@ def test_chunks_equal_the_whole_batch_where_rows_lack_modalities(
     assert assert_same(whole, chunked, 1e-5) < 1e-5
 
 
+@pytest.mark.parametrize("readout", ["cls", "network"])
+def test_chunks_equal_the_whole_batch_where_inputs_have_second_views(tiny: SimpleNamespace, readout: str) -> None:
+    batch = batch_of(tiny, video=True)
+    names = ("pixel_values", "pixel_values_videos", "depth_values")
+    batch["views"] = {name: batch[name] + torch.randn_like(batch[name]) for name in names}
+    fields = {"specific_readout": readout, "loss_weights": {**TERMS, "views": 1.0}}
+    whole, chunked = (step(tiny.model(dropout=0.0, **fields), batch, chunk) for chunk in (None, 3))
+    assert whole["term views"] > 0
+    assert assert_same(whole, chunked, 1e-5) < 1e-5
+
+
 @pytest.mark.parametrize("trained", [["audio"], ["text", "image"]])
 def test_chunks_equal_the_whole_batch_where_encoders_are_frozen(tiny: SimpleNamespace, trained: list[str]) -> None:
     results = []

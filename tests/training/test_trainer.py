@@ -292,7 +292,7 @@ def test_a_run_without_codebooks_trains(tiny: SimpleNamespace, trainer_of: MakeT
     assert not any(name.startswith("codebook/") for name in steps_of(trainer)[0])
 
 
-# Input noise
+# Input noise and second views
 
 
 def inputs_that_encoders_saw(
@@ -307,6 +307,8 @@ def inputs_that_encoders_saw(
             for name, value in inputs.items():
                 if isinstance(value, Tensor):
                     seen.setdefault(name, []).append(value.clone())
+            for name, value in inputs.get("views", {}).items():
+                seen.setdefault(f"view of {name}", []).append(value.clone())
         return original(self, *args, **inputs)
 
     monkeypatch.setattr(type(model), "forward", forward)
@@ -334,7 +336,7 @@ def test_noise_is_on_the_inputs_of_trained_encoders_only(
 def test_noise_is_relative_to_the_deviation_of_a_sample(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
     trainer = trainer_of(tiny.model(), tiny.items(), input_noise=0.25)
     values = torch.randn(64, 1, 8, 8) * torch.logspace(-2, 2, 64).view(-1, 1, 1, 1) + 3
-    noisy = trainer._with_noise({"depth_values": values, "input_ids": torch.zeros(2, 3).long()})
+    noisy = trainer._augmented({"depth_values": values, "input_ids": torch.zeros(2, 3).long()})
     added = (noisy["depth_values"] - values).flatten(1).std(1) / values.flatten(1).std(1)
     torch.testing.assert_close(added, torch.full((64,), 0.25), rtol=0.4, atol=0)
     assert float(added.mean()) == pytest.approx(0.25, rel=0.05)
@@ -342,12 +344,42 @@ def test_noise_is_relative_to_the_deviation_of_a_sample(tiny: SimpleNamespace, t
     assert not noisy["input_ids"].any()
 
 
+@pytest.mark.parametrize("readout", ["cls", "network"])
+def test_what_learns_a_specific_part_has_second_views_with_their_own_noise(
+    tiny: SimpleNamespace, trainer_of: MakeTrainer, monkeypatch: pytest.MonkeyPatch, readout: str
+) -> None:
+    model = tiny.model(specific_readout=readout, loss_weights={"views": 1.0})
+    items = tiny.items(groups=(("text", "image", "audio"),))
+    train_only(model, ["audio"], bridges=["image", "text"], bridge_mode="shared_heads")
+    trainer = trainer_of(model, items, view_noise=0.5)
+    seen = inputs_that_encoders_saw(monkeypatch, model, trainer.train)
+    # Of the bridge, only shared heads learn.
+    assert [name for name in seen if name.startswith("view")] == ["view of input_features"]
+    for values, views in zip(seen["input_features"], seen["view of input_features"], strict=True):
+        assert all(is_among(sample, items, "input_features") for sample in values)
+        added = (views - values).flatten(1).std(1) / values.flatten(1).std(1)
+        assert float(added.mean()) == pytest.approx(0.5, rel=0.1)
+    logged = [entry["loss/views"] for entry in trainer.state.log_history if "loss/views" in entry]
+    assert len(logged) == 3
+    assert all(value > 0 for value in logged)
+
+
+def test_without_a_weight_there_is_no_second_view(
+    tiny: SimpleNamespace, trainer_of: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.model()
+    seen = inputs_that_encoders_saw(monkeypatch, model, trainer_of(model, tiny.items(), view_noise=0.5).train)
+    assert not any(name.startswith("view") for name in seen)
+
+
 def test_evaluation_has_no_noise(
     tiny: SimpleNamespace, trainer_of: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, items = tiny.model(), tiny.items(groups=(("text", "image"),))
+    model.config.loss_weights = {**model.config.loss_weights, "views": 1.0}
     trainer = trainer_of(model, items, input_noise=0.1)
     seen = inputs_that_encoders_saw(monkeypatch, model, lambda: trainer.evaluate(items))
+    assert not any(name.startswith("view") for name in seen)
     assert all(is_among(sample, items, "pixel_values") for batch in seen["pixel_values"] for sample in batch)
 
 
@@ -483,6 +515,12 @@ def with_lora(model: Any) -> Any:
     return model
 
 
+def with_views(model: Any) -> Any:
+    """`model`, whose specific parts learn by second views as well."""
+    model.config.loss_weights = {**model.config.loss_weights, "views": 0.5}
+    return model
+
+
 @pytest.mark.parametrize(
     ("stop", "prepared"),
     [
@@ -492,6 +530,7 @@ def with_lora(model: Any) -> Any:
         pytest.param(8, lambda model: model, id="8"),
         pytest.param(3, with_lora, id="3-lora"),
         pytest.param(8, with_lora, id="8-lora"),
+        pytest.param(8, with_views, id="8-views"),
     ],
 )
 def test_a_resumed_run_equals_one_that_never_stopped(
