@@ -24,6 +24,7 @@ class ModalityInput(NamedTuple):
         clips: clips in every sample.
         attention_mask: of text.
         view: a second view of the same samples, in the shape of `values`.
+        specific: whether anything depends on their specific part.
     """
 
     modality: Modality
@@ -31,6 +32,7 @@ class ModalityInput(NamedTuple):
     clips: int
     attention_mask: Tensor | None
     view: Tensor | None = None
+    specific: bool = True
 
 
 def model_inputs(

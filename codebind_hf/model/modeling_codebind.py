@@ -198,7 +198,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             views (`dict[str, torch.Tensor]`, *optional*): second views of the samples, such as noisy copies, with the
                 names and shapes of the inputs above; the loss term `views` compares their specific parts.
             quantize (`bool`): `False` gives continuous shared and specific embeddings.
-            return_loss (`bool`, *optional*): also compute the loss; in training mode this moves the codebooks.
+            return_loss (`bool`, *optional*): also compute the loss; in training mode this moves the codebooks. With
+                gradients, specific parts that are frozen beside others that learn are left out.
             output_reconstructions (`bool`): also run the decoders.
             added: `<name>_values` of modalities that `add_modality` added.
 
@@ -223,6 +224,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             sizes = {name: len(value.values) // value.clips for name, value in inputs.items()}
             rows = paired_rows(sizes, rows, self.device)
         learns = bool(return_loss) and self.config.loss_weight("recon") > 0
+        if return_loss and torch.is_grad_enabled() and not self.config.parity_losses:
+            inputs = self._without_what_stays(inputs)
         all_tokens = bool(return_loss) and self.config.parity_losses
         states, hidden = {}, {}
         for name, value in inputs.items():
@@ -241,6 +244,13 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         wants_dict = self.config.return_dict if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()
 
+    def _without_what_stays(self, inputs: dict[str, ModalityInput]) -> dict[str, ModalityInput]:
+        """`inputs` of a step of training; specific parts that do not learn are left out, unless nothing learns."""
+        learning = {encoder for encoder in self.encoders if self._is_reconstructed(encoder)}
+        if not learning:
+            return inputs
+        return {name: value._replace(specific=value.modality.encoder in learning) for name, value in inputs.items()}
+
     def _encode(self, value: ModalityInput, all_tokens: bool, specific: bool = True) -> Encoded:
         encoder = self.encoders[value.modality.encoder]
         return encoder(value.values, value.attention_mask, value.clips, all_tokens, specific)
@@ -250,10 +260,10 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
     ) -> tuple[ModalityState, tuple[Tensor, ...]]:
         """Encode, quantize and, when asked, decode one modality."""
         modality, encoder = value.modality, value.modality.encoder
-        encoded = self._encode(value, all_tokens)
+        encoded = self._encode(value, all_tokens, value.specific)
         shared = self.codebooks.quantize("shared", encoder, encoded.shared)
         specific = None
-        if encoded.specific is not None:
+        if encoded.specific is not None and value.specific:
             specific = self.codebooks.quantize("specific", encoder, encoded.specific)
         state = ModalityState(modality, _pooled(shared), None if specific is None else _pooled(specific))
         if all_tokens or decode:

@@ -274,17 +274,26 @@ class Objective:
                 state = self.states.get(name)
                 empty = (self.scale.new_zeros(0, size) for size in (self.config.shared_dim, dim))
                 parts = empty if state is None or state.specific is None else self._parts(state, state.specific)
-                yield 1.0, decorrelation(*(self._gathered(part) for part in parts))
+                shared, own = (self._gathered(part) for part in parts)
+                if len(own):
+                    yield 1.0, decorrelation(shared, own)
 
     def _views(self) -> Weighted:
-        """Nothing where no process has a second view of a modality."""
+        """Two views of a sample against those of others, given what their shared parts already tell apart.
+
+        So the specific part has to know what the shared part does not, and nothing is gained by repeating it
+        (the conditional contrast of DisentangledSSL, uhlerlab/DisentangledSSL@cda29ec, on one modality). Nothing where
+        no process has a second view of a modality.
+        """
         for name in self.judged:
             dim = self.config.specific_dim_of(self.config.modality(name).encoder)
             if dim:
                 state = self.states.get(name)
-                one = other = self.scale.new_zeros(0, dim)
+                one = other = self.scale.new_zeros(0, dim + self.config.shared_dim)
                 if state is not None and state.specific is not None and state.view is not None:
-                    one, other = state.specific.continuous, state.view
+                    known = state.shared.continuous.detach()
+                    one = torch.cat([state.specific.continuous, known], dim=1)
+                    other = torch.cat([state.view, known], dim=1)
                 one, other = self._gathered(one), self._gathered(other)
                 if len(one):
                     yield 1.0, info_nce(one, other, 1 / float(self.config.view_temperature))
@@ -296,7 +305,8 @@ class Objective:
                 state = self.states.get(name)
                 part = None if state is None else state.specific
                 embeds = self.scale.new_zeros(0, dim) if part is None else self._specific(part)
-                yield 1.0, uniformity(self._gathered(embeds))
+                if len(embeds := self._gathered(embeds)):
+                    yield 1.0, uniformity(embeds)
 
     def _commit(self) -> Weighted:
         return self._means(self._commit_of)

@@ -38,7 +38,7 @@ _TINY: dict[str, Any] = {
     "specific_readout": "network",
     "initializer_range": 0.08,
     "logit_scale_init_value": 2.0,
-    "loss_weights": {"recon": 20.0, "decorr": 40.0, "uni": 0.05, "commit": 0.5},
+    "loss_weights": {"recon": 20.0, "decorr": 15.0, "views": 3.0, "uni": 0.05, "commit": 0.5},
     "pair_weights": {"image": 3.0, "text": 1.0, "bridge": 1.0},
     "text_config": _tiny(vocab_size=1024, max_position_embeddings=64, dropout=0.0),
     "vision_config": _picture(num_channels=3, tubelet_size=2, dropout=0.0),
@@ -56,7 +56,7 @@ _TINY: dict[str, Any] = {
         "num_hidden_layers": 1,
         "num_attention_heads": 4,
         "intermediate_size": 192,
-        "hide_patches": 0.9,
+        "hide_patches": 1.0,
     },
 }
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from examples_in_process import example, run_example
@@ -24,6 +25,25 @@ def test_other_rows_are_differences_in_pairs() -> None:
     assert study.mean_and_error([0.25], signed=True) == "+25.0"
 
 
+def test_details_are_means_with_differences_to_what_was_before() -> None:
+    study = example("study_decoupling")
+
+    def report(accuracy: float, recall: float | None) -> dict[str, Any]:
+        retrieval = {"recall_at_10": recall, "recall_at_10_continuous": recall}
+        return {
+            "zero_shot": {"audio": {"accuracy": accuracy, "accuracy_continuous": accuracy}},
+            "retrieval": {} if recall is None else {"audio_to_image": retrieval},
+            "reconstruction": {"audio": {"relative_mse": 0.25}},
+        }
+
+    reports = {0: report(0.5, 0.2), 1: report(0.7, 0.4)}
+    lines = study.details(reports, {0: report(0.4, 0.3), 5: report(0.9, 0.9)}, study.by_modality).splitlines()
+    # 50 and 70: mean 60, deviation 14.1, over the square root of two. Only world 0 has a pair: 50 - 40 and 20 - 30.
+    assert lines[2].startswith("| audio (2) | 60.0 ± 10.0 (+10.0) | 60.0 ± 10.0 (+10.0) | 30.0 ± 10.0 (-10.0) |")
+    assert lines[2].endswith("| 75.0 ± 0.0 (+0.0) |")
+    assert " - | - |" in study.details({0: report(0.5, None)}, {}, study.by_modality).splitlines()[2]
+
+
 def test_every_row_is_a_recipe() -> None:
     study = example("study_decoupling")
     arguments = study.argparse.Namespace(preset="tiny", seed=3, max_steps=2)
@@ -41,6 +61,7 @@ def test_every_row_is_a_recipe() -> None:
     assert set(study.ROWS) - changed == {"tiny", "decorr-at-once", "frozen-bridge"}
     assert recipes["decorr-at-once"].training["loss_warmup"] is None
     assert recipes["cls"].model == {"specific_readout": "cls"}
+    assert recipes["before"].stages["bind"]["max_steps"] == 2
 
 
 def test_wrong_rows_and_worlds_are_named(tmp_path: Path) -> None:
@@ -64,3 +85,5 @@ def test_a_study_in_miniature_goes_on_where_it_stopped(tmp_path: Path) -> None:
     written = (tmp_path / "decoupling.md").read_text()
     assert written in done.stdout
     assert "| cls (1) |" in written
+    assert "| audio (1) |" in written
+    assert "| audio.hum (1) |" in written

@@ -11,6 +11,7 @@ from torch import Tensor
 from codebind_hf.model.codebooks import SharedSpecificCodebook
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.model.objective import ModalityState, Objective
+from codebind_hf.training.freezing import train_only
 
 
 NAMES = ("text", "image", "thermal", "eeg")
@@ -312,6 +313,23 @@ def test_rows_select_the_same_pairs_as_smaller_aligned_batches() -> None:
     aligned["attention_mask"] = full["attention_mask"][chosen]
     first = model(**some, rows=rows, return_loss=True).loss
     torch.testing.assert_close(first, model(**aligned, return_loss=True).loss)
+
+
+def test_a_specific_part_that_stays_is_not_computed_beside_one_that_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained_model(specific_readout="network", loss_weights={"decorr": 1.0, "orth": 1.0, "uni": 1.0})
+    inputs = tiny_inputs(model.config)
+    expected = model(**inputs, return_loss=True)
+    train_only(model, ["thermal"], bridges=["text", "image"], bridge_mode="shared_heads")
+    with torch.no_grad():
+        assert set(model.eval()(**inputs, return_loss=True).specific_embeds) == {"image", "video", "thermal", "eeg"}
+    for encoder in ("vision", "eeg"):
+        monkeypatch.setattr(model.encoders[encoder].specific_readout, "forward", None)
+    output = model.train()(**inputs, return_loss=True)
+    assert set(output.specific_embeds) == {"thermal"}
+    shared, own = expected.continuous_embeds["thermal"], expected.continuous_specific_embeds["thermal"]
+    assert output.loss_terms["decorr"].item() == pytest.approx(reference.decorrelation(shared, own), rel=1e-2)
+    uniformity = reference.uniformity(output.specific_embeds["thermal"])
+    assert output.loss_terms["uni"].item() == pytest.approx(uniformity, rel=1e-3)
 
 
 def test_frozen_encoders_get_no_gradient_no_decoder_and_no_term_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,15 +54,16 @@ def test_the_specific_part_alone_is_that_of_a_whole_pass(
 
 
 @READOUTS
-def test_the_term_is_info_nce_of_both_views_over_modalities_that_have_one(readout: str) -> None:
+def test_the_term_contrasts_both_views_given_the_shared_part_over_modalities_that_have_one(readout: str) -> None:
     model = model_of(readout, view_temperature=0.25)
     inputs = inputs_of(model)
     views = views_of(inputs, "pixel_values", "input_features")
     first, second = model(**inputs), model(**views)
-    values = [
-        reference.info_nce(first.continuous_specific_embeds[name], second.continuous_specific_embeds[name], 4.0)
-        for name in ("image", "audio")
-    ]
+    values = []
+    for name in ("image", "audio"):
+        known = first.continuous_embeds[name]
+        own = (each.continuous_specific_embeds[name] for each in (first, second))
+        values.append(reference.info_nce(*(torch.cat([part, known], dim=1) for part in own), 4.0))
     output = model(**inputs, views=views, return_loss=True)
     assert output.loss_terms["views"].item() == pytest.approx(reference.mean(values), rel=1e-4)
     alone = model(**inputs, views={"input_features": views["input_features"]}, return_loss=True)
