@@ -37,6 +37,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "before": {
         "model": {
             "specific_readout": "cls",
+            "even_segments": False,
             "loss_weights": {"recon": 2.0, "orth": 0.1, "decorr": 0.0, "views": 0.0, "commit": 0.25},
             "pair_weights": {"image": 1.5},
             "decoder_config": {"hide_patches": 0.5},
@@ -48,6 +49,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "pool": {"model": {"specific_readout": "pool"}},
     "recon-to-specific": {"model": {"reconstruction_gradient": "specific"}},
     "no-decorr": {"model": {"loss_weights": {"decorr": 0.0}}},
+    "uneven-segments": {"model": {"even_segments": False}},
     "no-views": {"model": {"loss_weights": {"views": 0.0}}},
     "decorr-at-once": {"training": {"loss_warmup": None}},
     "decorr-to-shared": {"model": {"decorrelation_gradient": "shared"}},

@@ -243,6 +243,7 @@ class SharedSpecificCodebook(nn.Module):
     def __init__(self, config: CodeBindConfig) -> None:
         super().__init__()
         self.code_dim, size = config.code_dim, config.num_shared_codes
+        self.even_segments = config.even_segments
         self.shared = self.book_class(size, config.code_dim, config) if size else None
         self.specific = ModulesByName[Codebook]()
         for name in config.encoder_configs:
@@ -260,9 +261,15 @@ class SharedSpecificCodebook(nn.Module):
             return self.shared
         return dict(self.specific.items()).get(encoder)
 
+    def continuous(self, embedding: Tensor) -> Tensor:
+        """Unit embeddings before quantization, `(..., dim)`; of unit segments where segments are to be even."""
+        if self.even_segments:
+            embedding = unit_segments(embedding, self.code_dim).flatten(-2)
+        return normalize(embedding.float(), dim=-1)
+
     def quantize(self, part: str, encoder: str, embedding: Tensor) -> Quantized:
         """Quantize embeddings `(..., dim)` segment by segment (paper section 3.2), straight-through."""
-        continuous = normalize(embedding.float(), dim=-1)
+        continuous = self.continuous(embedding)
         segments = unit_segments(embedding, self.code_dim)
         book = self.book(part, encoder)
         if book is None:

@@ -43,6 +43,8 @@ class CodeBindConfig(CodeBindBaseConfig):
         num_shared_codes, num_specific_codes: sizes of the codebooks; 0 is no codebook.
         codebook_decay: decay of the moving averages of the codebooks (paper eq. 9).
         restart_codes: move unused codes to features of the batch (paper eq. 10).
+        even_segments: give every segment of a continuous embedding the same length, as codes have. Otherwise
+            quantization also loses how long each segment was, which costs more than the codes themselves.
         align_on: "codes" (the paper: losses see the quantized shared embedding) or "continuous" (codes learn beside).
         quantize_specific: `False` leaves specific embeddings and the decoders' input continuous.
         specific_readout: what the specific head reads: "cls" (the paper), the token that the shared head reads too;
@@ -78,6 +80,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         "reconstruction_gradient",
         "decorrelation_gradient",
         "view_temperature",
+        "even_segments",
     )
     sub_configs_defaults: ClassVar[dict] = {
         "text_config": SubConfigSpec(config_class=CodeBindTextConfig, optional=True),
@@ -120,6 +123,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     codebook_decay: float | int = 0.99
     restart_codes: bool = True
     normalize_codes: bool = True
+    even_segments: bool = False
     align_on: str = "codes"
     quantize_specific: bool = True
     specific_readout: str = "cls"

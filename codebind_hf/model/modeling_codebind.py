@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .codebook_fitting import CodebookFitting
@@ -269,7 +268,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         if all_tokens or decode:
             state.shared_tokens, state.specific_tokens = shared, specific
         if value.view is not None:
-            state.view = normalize(self.encoders[encoder].specific_of(value.view, value.clips), dim=-1)
+            state.view = self.codebooks.continuous(self.encoders[encoder].specific_of(value.view, value.clips))
         if decode:
             state.is_points = self.encoders[encoder].config.stem == "points"
             self._decode(state, value, encoded.hidden_states[-1])
@@ -342,9 +341,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         config = self.encoders[chosen.encoder].config
         value = model_input(chosen, config, values, attention_mask)
         encoded = self._encode(value, all_tokens=False, specific=False)
-        pooled = normalize(encoded.shared[:, 0], dim=-1)
-        if quantize:
-            pooled = self.codebooks.quantize("shared", chosen.encoder, encoded.shared[:, 0]).embedding
+        quantized = self.codebooks.quantize("shared", chosen.encoder, encoded.shared[:, 0]) if quantize else None
+        pooled = self.codebooks.continuous(encoded.shared[:, 0]) if quantized is None else quantized.embedding
         wants_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         output = BaseModelOutputWithPooling(
             last_hidden_state=encoded.hidden_states[-1],

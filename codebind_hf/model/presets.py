@@ -35,6 +35,7 @@ _TINY: dict[str, Any] = {
     "num_specific_codes": 128,
     "align_on": "continuous",
     "quantize_specific": True,
+    "even_segments": True,
     "specific_readout": "network",
     "initializer_range": 0.08,
     "logit_scale_init_value": 2.0,

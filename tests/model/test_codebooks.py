@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import reference
 import torch
-from common import assert_same, buffers_of, tiny_config, unit
+from common import assert_same, buffers_of, small_config, tiny_config, tiny_inputs, tiny_model, unit
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -543,3 +543,43 @@ def test_kmeans_is_reproducible_and_does_not_touch_the_global_generator() -> Non
 
 def test_kmeans_of_equal_vectors_is_finite() -> None:
     assert spherical_kmeans(torch.ones(20, WIDTH), CODES).isfinite().all()
+
+
+# Even segments
+
+
+def test_even_segments_are_all_that_quantization_changes() -> None:
+    """Lengths of segments stay in a continuous embedding, unless it is told to have none."""
+    embedding = torch.randn(5, 24) * torch.logspace(-1, 1, 6).repeat_interleave(4)
+    plain, even = (make_books(even_segments=flag).quantize("shared", "text", embedding) for flag in (False, True))
+    lengths = even.continuous.unflatten(-1, (-1, 4)).norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.full((5, 6), 6**-0.5))
+    torch.testing.assert_close(even.continuous, reference_even(embedding))
+    torch.testing.assert_close(plain.continuous, embedding / embedding.norm(dim=-1, keepdim=True))
+    for name in ("embedding", "ids", "segments", "chosen"):
+        assert torch.equal(getattr(plain, name), getattr(even, name)), name
+    # With a code at every segment, nothing at all is lost.
+    books = make_books(even_segments=True, num_shared_codes=30)
+    books.shared.reset(even.segments.flatten(0, 1))
+    exact = books.quantize("shared", "text", embedding)
+    torch.testing.assert_close(exact.embedding, exact.continuous)
+
+
+def reference_even(embedding: Tensor) -> Tensor:
+    rows = []
+    for row in embedding:
+        segments = [segment / segment.norm() for segment in row.split(4)]
+        rows.append(torch.cat(segments) / len(segments) ** 0.5)
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_every_way_to_a_continuous_embedding_gives_the_same(even: bool) -> None:
+    model = tiny_model(small_config("text", "audio", specific_dim=24, even_segments=even))
+    inputs = tiny_inputs(model.config)
+    output = model(**inputs)
+    features = model.get_audio_features(inputs["input_features"], quantize=False).pooler_output
+    torch.testing.assert_close(features, output.continuous_embeds["audio"])
+    for parts in (output.continuous_embeds, output.continuous_specific_embeds):
+        lengths = parts["audio"].unflatten(-1, (-1, model.config.code_dim)).norm(dim=-1)
+        assert bool((lengths.std(dim=1) < 1e-4).all()) == even

@@ -112,7 +112,11 @@ def test_a_mixed_list_keeps_its_order_and_equals_every_modality_by_itself(
     np.testing.assert_allclose(continuous[12], continuous[2], atol=1e-6)
 
 
-def test_embeddings_are_those_of_the_forward_pass(model: CodeBindModel, processor: CodeBindProcessor) -> None:
+@pytest.mark.parametrize("even_segments", [False, True])
+def test_embeddings_are_those_of_the_forward_pass(
+    model: CodeBindModel, processor: CodeBindProcessor, even_segments: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.codebooks, "even_segments", even_segments)
     sounds, texts = [sound(seed=i) for i in range(3)], ["a", "a bell"]
     with torch.no_grad():
         output = model(**processor(audio=sounds, text=texts))
