@@ -153,6 +153,10 @@ class Encoder(nn.Module):
             raise ValueError("specific_of: this encoder has no specific part.")
         return encoded.specific[:, 0]
 
+    def learns(self) -> bool:
+        """Whether anything of it learns; heads are looked at first, as they do wherever a tower does."""
+        return any(x.requires_grad for part in (self.shared_head, self) for x in part.parameters())
+
     def specific_learns(self) -> bool:
         """Whether the specific part learns; where there is none, whatever else does is trained for it."""
         return self.specific_head is None or any(x.requires_grad for x in self.specific_head.parameters())

@@ -148,7 +148,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         return self
 
     def _is_trained(self, encoder: str) -> bool:
-        return any(parameter.requires_grad for parameter in self.encoders[encoder].parameters())
+        return self.encoders[encoder].learns()
 
     def _is_reconstructed(self, encoder: str) -> bool:
         """Whether training decodes it: not where it is frozen, or where its shared head learns alone."""

@@ -92,8 +92,9 @@ class CodeBindTrainer(Trainer):
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
         self._factors: dict[str, float] = {}
         self._is_staging = False
+        self._unwrapped: tuple[Any, Any] = (None, None)
         if self.args.gradient_cache_chunk is not None:
-            config = self.accelerator.unwrap_model(self.model).config
+            config = self._plain_model.config
             check_config(config, self.args.gradient_cache_chunk, self.is_fsdp_enabled)
         self.add_callback(_ShuffleAnew)
         if not self.args.disable_tqdm:
@@ -102,6 +103,17 @@ class CodeBindTrainer(Trainer):
 
     args: CodeBindTrainingArguments
     train_dataset: Any
+
+    @property
+    def _plain_model(self) -> Any:
+        """The model without what wraps it; unwrapping looks at every module, and a step asks several times."""
+        if self._unwrapped[0] is not self.model:
+            self._unwrapped = (self.model, self.accelerator.unwrap_model(self.model))
+        return self._unwrapped[1]
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """0, for not counted: the library's estimate is that of one language model, and a walk over all parameters."""
+        return 0
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches that are homogeneous in their modalities, shuffled anew every epoch."""
@@ -151,7 +163,7 @@ class CodeBindTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if resume_from_checkpoint is True:
             resume_from_checkpoint = self._newest_checkpoint()
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._plain_model
         if model.codebooks.shared is not None:
             model.codebooks.shared.frozen = self.args.freeze_shared_codes
         if self.args.init_codebooks and not resume_from_checkpoint:
@@ -183,7 +195,7 @@ class CodeBindTrainer(Trainer):
         if training:
             inputs = self._augmented(inputs)
         size = self.args.gradient_cache_chunk if training else None
-        with nullcontext() if size is None else in_chunks(self.accelerator.unwrap_model(model), size):
+        with nullcontext() if size is None else in_chunks(self._plain_model, size):
             output = model(**inputs)
         factors = self._warmup_factors(output.loss_terms) if training else {}
         if training:
@@ -191,7 +203,7 @@ class CodeBindTrainer(Trainer):
         if self.args.balance == "adaptive":
             output.loss = self.balancer.weighted(output.loss_terms, training, factors)
         elif factors:
-            config = self.accelerator.unwrap_model(model).config
+            config = self._plain_model.config
             weights = {name: factors.get(name, 1.0) * config.loss_weight(name) for name in output.loss_terms}
             output.loss = torch.stack([weights[name] * term for name, term in output.loss_terms.items()]).sum()
         if training:
@@ -208,13 +220,13 @@ class CodeBindTrainer(Trainer):
 
     def _augmented(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Inputs of encoders that learn with `input_noise`, and second views where a specific part learns by them."""
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._plain_model
         noisy, views = dict(inputs), {}
         for modality in model.config.modalities.values():
             values, encoder = inputs.get(modality.tensor), model.encoders[modality.encoder]
             if values is None or not values.is_floating_point():
                 continue
-            if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            if not encoder.learns():
                 continue
             is_points = encoder.config.stem == "points"
             if self.args.input_noise:
@@ -227,7 +239,7 @@ class CodeBindTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add loss terms, weights, scale and codebook health to a training log."""
         if "loss" in logs and self._sums:
-            model = self.accelerator.unwrap_model(self.model)
+            model = self._plain_model
             for name, values in self._sums.items():
                 logs[f"loss/{name}"] = float(torch.stack(values).mean())
                 adaptive = self.args.balance == "adaptive"
@@ -321,7 +333,7 @@ class CodeBindTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._plain_model
         if self.args.should_save and has_lora(model):
             # The library's adapter file holds LoRA alone.
             save_adapter(model, output_dir or str(self.args.output_dir), state_dict)
