@@ -7,7 +7,7 @@ Trains a preset on every world of NineSenses, once as it is (`tiny`) and once fo
 switched off, and evaluates it on the world's test objects. Written are `<row>-<world>.json` for each, and
 `decoupling.md`: means over worlds, and differences to `tiny` in pairs with their standard errors; then the first row
 by modality, with differences to the row `before` where there is one, and by attribute. What is there is not
-trained again, so a run that stopped goes on. A cell takes about six minutes on two CPU cores.
+trained again, so a run that stopped goes on. A cell takes about eight minutes on two CPU cores.
 """
 
 import argparse

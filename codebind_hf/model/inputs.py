@@ -93,10 +93,10 @@ def with_views(
     Raises:
         ValueError: a view of what was not given or has no specific part, or of another shape than the input.
     """
+    if not views:
+        return inputs
     by_tensor = {
-        value.modality.tensor: name
-        for name, value in inputs.items()
-        if config.specific_dim_of(value.modality.encoder) and views
+        value.modality.tensor: name for name, value in inputs.items() if config.specific_dim_of(value.modality.encoder)
     }
     seen = dict(inputs)
     for tensor, values in views.items():

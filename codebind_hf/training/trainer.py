@@ -224,9 +224,7 @@ class CodeBindTrainer(Trainer):
         noisy, views = dict(inputs), {}
         for modality in model.config.modalities.values():
             values, encoder = inputs.get(modality.tensor), model.encoders[modality.encoder]
-            if values is None or not values.is_floating_point():
-                continue
-            if not encoder.learns():
+            if values is None or not values.is_floating_point() or not encoder.learns():
                 continue
             is_points = encoder.config.stem == "points"
             if self.args.input_noise:
@@ -375,7 +373,7 @@ def codebook_log(model: Any) -> dict[str, float]:
 def _second_view(values: Tensor, deviations: float, is_points: bool) -> Tensor:
     """A noisy copy or, of clouds, which noise would blur into a ball, another draw of the same points."""
     if not is_points:
-        return _with_noise(values, deviations, is_points)
+        return _with_noise(values, deviations, is_points=False)
     return gather_points(values, torch.randint_like(values[..., 0], values.shape[1]).long())
 
 
