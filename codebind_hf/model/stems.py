@@ -63,10 +63,12 @@ class PatchStem(nn.Module):
         self.position = nn.Parameter(torch.zeros(config.num_stem_tokens, width)) if config.stem_position else None
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.tubelet_size > 1 and values.ndim == 4:
-            values = values.unsqueeze(2).expand(-1, -1, self.tubelet_size, -1, -1)
+        is_still = self.tubelet_size > 1 and values.ndim == 4
         weight = self.projection.get_parameter("weight")
-        values = self.convolutions(values.to(weight.dtype))
+        values = self.convolutions((values.unsqueeze(2) if is_still else values).to(weight.dtype))
+        if is_still:
+            # After the convolutions, which look at every frame by itself: a still picture passes them once.
+            values = values.expand(-1, -1, self.tubelet_size, -1, -1)
         tokens = self.norm(self.projection(values).flatten(2).transpose(1, 2))
         return tokens if self.position is None else tokens + self.position.to(tokens.dtype)
 

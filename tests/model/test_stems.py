@@ -87,6 +87,18 @@ def test_convolutions_never_mix_the_frames_of_a_tubelet() -> None:
     assert convolution(video).shape == (1, 3, 2, 4, 4)
 
 
+def test_a_picture_passes_convolutions_once_and_gives_what_equal_frames_give() -> None:
+    config = CodeBindEncoderConfig(
+        hidden_size=4, num_attention_heads=2, input_size=[8, 8], patch_size=[4, 4], stem_widths=[3], tubelet_size=2
+    )
+    stem, picture = build_stem(config), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(stem(picture), stem(picture.unsqueeze(2).expand(-1, -1, 2, -1, -1)))
+    shapes = []
+    stem.convolutions.register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0].shape)))
+    stem(picture)
+    assert shapes == [(2, 3, 1, 8, 8)]
+
+
 def test_a_stem_position_is_added_to_every_token() -> None:
     config = CodeBindEncoderConfig(
         hidden_size=4, num_attention_heads=2, input_size=[8, 8], patch_size=[4, 4], stem_position=True
