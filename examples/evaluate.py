@@ -14,7 +14,7 @@ from pathlib import Path
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.data import Manifest
-from codebind_hf.evaluation import Evaluation, draw_figures, write_report
+from codebind_hf.evaluation import Evaluation, checkpoint_digest, draw_figures, write_report
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,9 +38,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def build_evaluation(arguments: argparse.Namespace) -> Evaluation:
-    rows = Manifest(arguments.manifest).validate()
-    training_rows = Manifest(arguments.training_manifest).validate() if arguments.training_manifest else None
     model = CodeBindModel.from_pretrained(arguments.checkpoint)
+    # A modality of one's own is a column like any other.
+    known = list(model.config.modalities)
+    rows = Manifest(arguments.manifest, modalities=known).validate()
+    training = arguments.training_manifest
+    training_rows = Manifest(training, modalities=known).validate() if training else None
     processor = CodeBindProcessor.from_pretrained(arguments.checkpoint)
     if arguments.depth_unit:
         processor.depth_image_processor.depth_unit = arguments.depth_unit
@@ -72,6 +75,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     report["manifest"], report["checkpoint"] = Path(arguments.manifest).name, Path(arguments.checkpoint).name
+    if Path(arguments.checkpoint).is_dir():
+        report["checkpoint_sha256"] = checkpoint_digest(arguments.checkpoint)
     figures = draw_figures(evaluation, report, arguments.figures) if arguments.figures else None
     file = write_report(report, arguments.output.parent, figures, name=arguments.output.stem)
     print_summary(report)

@@ -12,14 +12,17 @@ byte for byte, and uploads nothing. Anyone loads the result with `AutoModel` and
 """
 
 import argparse
+import json
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
+from PIL import Image
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
+from codebind_hf.evaluation import checkpoint_digest
 from codebind_hf.processing.pipelines_codebind import MultimodalEmbeddingPipeline
 
 
@@ -73,6 +76,28 @@ def check_card(checkpoint: Path) -> None:
         )
 
 
+def check_belongs(checkpoint: Path, run: Path | None) -> None:
+    """Refuse a report, card or picture that is of another checkpoint."""
+    digest = checkpoint_digest(checkpoint)
+    named: dict[Path, str | None] = {}
+    for folder in filter(None, (checkpoint, run)):
+        for file in folder.glob("report.json"):
+            named[file] = json.loads(file.read_text(encoding="utf-8")).get("checkpoint_sha256", "no checkpoint")
+        for file in folder.glob("run.json"):
+            named[file] = json.loads(file.read_text(encoding="utf-8")).get("checkpoint") or "no checkpoint"
+        for file in (*folder.glob("figures/*.png"), *folder.glob("*.png")):
+            with Image.open(file, formats=("PNG",)) as picture:
+                named[file] = picture.info.get("Checkpoint")
+    in_card = re.search(r"SHA-256 `([0-9a-f]{64})`", (checkpoint / CARD).read_text(encoding="utf-8"))
+    named[checkpoint / CARD] = in_card[1] if in_card else None
+    for file, other in named.items():
+        if other not in (None, digest):
+            raise ValueError(
+                f"{file}: is of {other}, and this checkpoint is {digest}. Fix: evaluate this one "
+                "(examples/evaluate.py), or take the file away."
+            )
+
+
 def check_paths(folder: Path, checkpoint: Path) -> None:
     """Refuse files that name a place on this machine."""
     own = {str(Path.home()), str(checkpoint.resolve())} - {"/"}
@@ -89,7 +114,8 @@ def stage(given: Path, folder: Path, repo_id: str) -> None:
 
     Raises:
         OSError: there is no checkpoint, or it cannot be read.
-        ValueError: no card, no licence, weights missing, or a path of this machine in a file.
+        ValueError: no card, no licence, a report or picture of another checkpoint, weights missing, or a path of this
+            machine in a file.
     """
     checkpoint, run = folders_of(given)
     check_card(checkpoint)
@@ -109,6 +135,7 @@ def stage(given: Path, folder: Path, repo_id: str) -> None:
     card = folder / CARD
     card.write_text(LOADED_NAME.sub(rf"\g<1>{repo_id}\g<2>", card.read_text(encoding="utf-8")), encoding="utf-8")
     check_paths(folder, checkpoint)
+    check_belongs(checkpoint, run)
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> str:

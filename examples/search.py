@@ -85,8 +85,8 @@ def shown(row: dict[str, Any], modality: str, folder: Path) -> str:
 
 
 def search(arguments: argparse.Namespace) -> None:
-    rows = Manifest(arguments.gallery).validate()
     model = CodeBindModel.from_pretrained(arguments.checkpoint)
+    rows = Manifest(arguments.gallery, modalities=list(model.config.modalities)).validate()
     processor = CodeBindProcessor.from_pretrained(arguments.checkpoint)
     if arguments.depth_unit:
         processor.depth_image_processor.depth_unit = arguments.depth_unit

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from examples_in_process import example, run_example
+from examples_in_process import run_example
 from PIL import Image
 
 from codebind_hf.data import NineSenses
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import load_adapter
+from codebind_hf.training.runs import license_of
 
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +87,7 @@ def test_training_on_a_manifest_writes_checkpoint_and_log(mine: SimpleNamespace)
     ]
     assert all(entry["log"][-1]["step"] == 2 for entry in logs)
     assert f"Wrote {mine.checkpoint}." in mine.done.stdout
-    assert {path.name for path in mine.output.iterdir()} == {"checkpoint", "training.json"}
+    assert {path.name for path in mine.output.iterdir()} == {"checkpoint", "training.json", "run.json"}
     card = (mine.checkpoint / "README.md").read_text()
     assert "license: apache-2.0" in card
     assert "Results" not in card
@@ -117,14 +118,14 @@ def test_a_run_with_lora_says_what_learns_and_writes_it_down(bound: SimpleNamesp
     assert learned["towers"] == 0
     assert learned["temperature"] == 1
     assert all(learned[part] > 0 for part in ("lora", "cls_tokens", "shared_heads", "specific_heads", "decoders"))
-    said = bound.done.stderr
+    said = bound.done.stdout
     assert f"bind: {sum(learned.values()):,} numbers learn: lora {learned['lora']:,}, cls_tokens" in said
 
 
 def test_a_run_with_lora_writes_the_adapter_and_a_plain_checkpoint(
     mine: SimpleNamespace, bound: SimpleNamespace
 ) -> None:
-    assert {path.name for path in bound.output.iterdir()} == {"adapter", "checkpoint", "training.json"}
+    assert {path.name for path in bound.output.iterdir()} == {"adapter", "checkpoint", "training.json", "run.json"}
     merged = CodeBindModel.from_pretrained(bound.output / "checkpoint")
     adapted = CodeBindModel.from_pretrained(mine.checkpoint)
     load_adapter(adapted, bound.output / "adapter")
@@ -330,7 +331,7 @@ def test_binding_a_modality_leaves_the_run_it_starts_from_and_its_embeddings_alo
     done = script("train.py", "--from", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output)
     assert done.returncode == 0, done.stderr
     assert "Bound eeg: largest movement (tolerance 0): text 0, image 0." in done.stdout
-    assert {path.name for path in output.iterdir()} == {"checkpoint", "training.json", "binding.json"}
+    assert {path.name for path in output.iterdir()} == {"checkpoint", "training.json", "binding.json", "run.json"}
     report = json.loads((output / "binding.json").read_text())
     assert report["movement"] == {"text": 0.0, "image": 0.0}
     assert report["is_within_tolerance"] is True
@@ -350,7 +351,7 @@ def test_binding_a_modality_leaves_the_run_it_starts_from_and_its_embeddings_alo
     card = (output / "checkpoint" / "README.md").read_text()
     assert "license: apache-2.0" in card
     assert "Trained from the weights of `run`." in card
-    assert "checkpoint exists and is not written over" in refusal(
+    assert "holds a finished run. Fix: --overwrite to start anew, or a new folder." in refusal(
         "train", "--from", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output
     )
 
@@ -364,7 +365,7 @@ def test_codes_that_move_the_others_too_far_are_not_saved(mine: SimpleNamespace,
         "--tolerance: other modalities moved too far, nothing is saved; largest movement (tolerance 0): text 0."
         in said
     )
-    assert {path.name for path in output.iterdir()} == {"binding.json"}
+    assert not (output / "checkpoint").exists()
     moved = json.loads((output / "binding.json").read_text())["movement"]
     assert set(moved) == {"text", "image", "audio"}
     assert min(moved.values()) > 0
@@ -425,8 +426,7 @@ def test_the_tutorial_binds_a_made_up_sensor(mine: SimpleNamespace, tmp_path: Pa
 
 
 def test_trained_weights_keep_the_licence_of_their_base(tmp_path: Path) -> None:
-    module = example("train")
-    assert module.license_of(None) == "apache-2.0"
-    assert module.license_of(str(tmp_path)) == "unknown"
+    assert license_of(None) == "apache-2.0"
+    assert license_of(str(tmp_path)) == "unknown"
     (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-sa-4.0\n---\n")
-    assert module.license_of(str(tmp_path)) == "cc-by-nc-sa-4.0"
+    assert license_of(str(tmp_path)) == "cc-by-nc-sa-4.0"

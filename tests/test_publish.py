@@ -16,8 +16,10 @@ import torch
 from common import assert_same, small_config, tiny_model
 from hub_server import HubServer, Repository, hub_server
 from huggingface_hub import HfApi
+from PIL import Image, PngImagePlugin
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
+from codebind_hf.evaluation import checkpoint_digest
 from codebind_hf.training.tokenization import build_tokenizer
 
 
@@ -37,6 +39,12 @@ ITEMS = {"text": ["a bell", "b"], "imu": [[[0.5] * 30] * 6, [[-0.1] * 30] * 6]}
 NAME = "someone/bells"
 
 
+def checkpoint_text(digest: str) -> PngImagePlugin.PngInfo:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Checkpoint", digest)
+    return text
+
+
 def write_run(folder: Path) -> Path:
     """What training leaves: a checkpoint with a card, a state of training, a report and pictures."""
     model = tiny_model(small_config("text", "imu", text_config={"vocab_size": 600}))
@@ -48,11 +56,12 @@ def write_run(folder: Path) -> Path:
     (checkpoint / "optimizer.pt").write_bytes(b"state")
     (checkpoint / "adapter").mkdir()
     (checkpoint / "adapter" / "adapter_config.json").write_text("{}")
-    (folder / "report.json").write_text('{"seed": 0}')
+    digest = checkpoint_digest(checkpoint)
+    (folder / "report.json").write_text(json.dumps({"seed": 0, "checkpoint_sha256": digest}))
     (folder / "report.md").write_text("![zero shot](figures/zero_shot.png)\n")
     (folder / "training.json").write_text("[]")
     (folder / "figures").mkdir()
-    (folder / "figures" / "zero_shot.png").write_bytes(b"\x89PNG")
+    Image.new("RGB", (4, 4)).save(folder / "figures" / "zero_shot.png", pnginfo=checkpoint_text(digest))
     return folder
 
 
@@ -276,6 +285,27 @@ def test_a_folder_that_should_not_be_public_is_refused(
         (mine / file).write_text(text)
     (tmp_path / "stage").mkdir()
     with pytest.raises((ValueError, OSError), match=re.escape(message).replace(r"\\\\", r"\\")):
+        load_example().stage(mine, tmp_path / "stage", NAME)
+
+
+@pytest.mark.parametrize("file", ["report.json", "run.json", "figures/zero_shot.png", "checkpoint/README.md"])
+def test_what_is_of_another_checkpoint_is_not_published_beside_this_one(mine: Path, tmp_path: Path, file: str) -> None:
+    other = "0" * 64
+    if file.endswith(".json"):
+        (mine / file).write_text(json.dumps({"checkpoint": other, "checkpoint_sha256": other}))
+    elif file.endswith(".png"):
+        Image.new("RGB", (4, 4)).save(mine / file, pnginfo=checkpoint_text(other))
+    else:
+        (mine / file).write_text(f"{CARD}This card is of the checkpoint with the SHA-256 `{other}`")
+    (tmp_path / "stage").mkdir()
+    with pytest.raises(ValueError, match=rf"{Path(file).name}: is of {other}, and this checkpoint is .*evaluate"):
+        load_example().stage(mine, tmp_path / "stage", NAME)
+
+
+def test_a_report_that_names_no_checkpoint_is_not_published(mine: Path, tmp_path: Path) -> None:
+    (mine / "report.json").write_text("{}")
+    (tmp_path / "stage").mkdir()
+    with pytest.raises(ValueError, match=r"report.json: is of no checkpoint, and this checkpoint is "):
         load_example().stage(mine, tmp_path / "stage", NAME)
 
 

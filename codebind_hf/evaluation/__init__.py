@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from codebind_hf.evaluation.model_card import write_model_card as write_model_card
     from codebind_hf.evaluation.probes import ProbeResult as ProbeResult
     from codebind_hf.evaluation.probes import linear_probe as linear_probe
+    from codebind_hf.evaluation.provenance import checkpoint_digest as checkpoint_digest
     from codebind_hf.evaluation.report import markdown_report as markdown_report
     from codebind_hf.evaluation.report import write_report as write_report
     from codebind_hf.evaluation.suite import Evaluation as Evaluation
@@ -43,6 +44,7 @@ __getattr__, __dir__, __all__ = lazy_names(
             zero_shot_accuracy""",
         "codebind_hf.evaluation.model_card": "write_model_card",
         "codebind_hf.evaluation.probes": "ProbeResult linear_probe",
+        "codebind_hf.evaluation.provenance": "checkpoint_digest",
         "codebind_hf.evaluation.report": "markdown_report write_report",
         "codebind_hf.evaluation.suite": "Evaluation evaluate_model",
     },

@@ -47,6 +47,8 @@ Report = dict[str, Any]
 def draw_figures(evaluation: Evaluation, report: Report, folder: str | os.PathLike) -> dict[str, Path]:
     """Draw every picture that the report has data for, as `<name>.png` in `folder`.
 
+    A report's `checkpoint_sha256` is also in every file, as the text `Checkpoint`.
+
     Returns:
         The files by name: `zero_shot`, `retrieval`, `shared_space`, `similarity`, `reconstructions`, `probes`,
         `swaps`, `codebook_usage`.
@@ -61,7 +63,8 @@ def draw_figures(evaluation: Evaluation, report: Report, folder: str | os.PathLi
         figure = draw(evaluation, report)
         if figure is not None:
             files[name] = target / f"{name}.png"
-            figure.savefig(files[name])
+            digest = report.get("checkpoint_sha256")
+            figure.savefig(files[name], metadata={"Checkpoint": digest} if digest else None)
     return files
 
 

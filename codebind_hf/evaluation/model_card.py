@@ -49,6 +49,7 @@ def write_model_card(
     license: str = "apache-2.0",
     tags: Sequence[str] = (),
     figures: Mapping[str, str | os.PathLike] | None = None,
+    checkpoint: str | None = None,
 ) -> Path:
     """Write `README.md` into a checkpoint's folder, every number of it taken from `report` or `config`.
 
@@ -61,6 +62,7 @@ def write_model_card(
         license: of the weights. Weights derived from others carry the licence of those.
         tags: beside the usual ones.
         figures: picture files by name; `zero_shot` and `shared_space` are shown.
+        checkpoint: digest of the checkpoint (`checkpoint_digest`), by default the report's `checkpoint_sha256`.
 
     Raises:
         OSError: the folder cannot be written.
@@ -83,6 +85,7 @@ def write_model_card(
         *_titled("Limits", limits),
         *_titled("Training data", training),
         *(() if report is None else _results(report, dataset, pictures)),
+        *_titled("Checkpoint", _identity(checkpoint or (report or {}).get("checkpoint_sha256"))),
     ]
     file = target / "README.md"
     file.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
@@ -165,6 +168,10 @@ def _origin(report: Report) -> str:
     return (
         f"Measured {about.get('date', '')[:10]} with seed {report.get('seed')} ({versions}); ties count as expected."
     )
+
+
+def _identity(digest: str | None) -> str:
+    return f"This card is of the checkpoint with the SHA-256 `{digest}`, over all its files." if digest else ""
 
 
 def _titled(title: str, body: str) -> list[str]:

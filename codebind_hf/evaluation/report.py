@@ -234,6 +234,8 @@ def _reconstruction_table(report: Report) -> str:
 
 def _about(report: Report) -> str:
     rows = [["rows", report.get("rows", {}).get("n", "-")], ["seed", report.get("seed", "-")]]
+    if digest := report.get("checkpoint_sha256"):
+        rows.append(["checkpoint (SHA-256)", f"`{digest}`"])
     rows += [[name.replace("_", " "), value] for name, value in report.get("environment", {}).items()]
     failures = report.get("rows", {}).get("failures", [])
     skipped = [f"- row {entry['position']}, {entry['modality']}: {entry['message']}" for entry in failures]

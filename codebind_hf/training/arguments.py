@@ -11,6 +11,7 @@ from codebind_hf.training.adapters import LORA_MODULES
 BALANCES = ("fixed", "adaptive")
 BRIDGE_HEADS = (False, True, "shared")
 MODES = ("full", "heads", "lora", "lens")
+_LEAST = {"input_noise": 0, "view_noise": 0, "init_batches": 1, "lora_rank": 1, "max_skipped_steps": 0}
 
 
 @dataclass
@@ -83,6 +84,23 @@ class CodeBindTrainingArguments(TrainingArguments):
             "standard deviations of a sample; of a point cloud, the second view is another draw of its points."
         },
     )
+    save_minutes: float | None = field(
+        default=None,
+        metadata={
+            "help": "Minutes between checkpoints, beside those of save_strategy; SIGINT and SIGTERM then save before "
+            "the run ends. Where saving takes long, they are further apart: it costs at most about 2 % of the time."
+        },
+    )
+    save_at_end: bool = field(
+        default=False,
+        metadata={"help": "With save_minutes: also at the last step, if the last one is half that time ago."},
+    )
+    max_skipped_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Steps that may be left out because gradients or codebooks are not finite; one more ends the run."
+        },
+    )
     gradient_cache_chunk: int | None = field(
         default=None,
         metadata={
@@ -111,9 +129,17 @@ class CodeBindTrainingArguments(TrainingArguments):
                     f"loss_warmup[{name!r}]: got {span!r}; it must be the shares of the steps where the growth starts "
                     "and ends, such as [0.3, 0.9]."
                 )
-        for name, least in (("input_noise", 0), ("view_noise", 0), ("init_batches", 1), ("lora_rank", 1)):
+        for name, least in (
+            ("input_noise", 0),
+            ("view_noise", 0),
+            ("init_batches", 1),
+            ("lora_rank", 1),
+            ("max_skipped_steps", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}; it must be {least} or more.")
+        if self.save_minutes is not None and not self.save_minutes >= 0:
+            raise ValueError(f"save_minutes: got {self.save_minutes}; it must be 0 or more, or None for no such.")
         if self.ddp_find_unused_parameters is None:
             # A batch rarely has every modality, and activation checkpointing would turn the library's default off.
             self.ddp_find_unused_parameters = True

@@ -22,7 +22,8 @@ from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 from codebind_hf.training.building import recipe_config
-from codebind_hf.training.recipe import Recipe, train
+from codebind_hf.training.recipe import Recipe
+from codebind_hf.training.running import train
 from codebind_hf.training.stages import Stage
 
 
@@ -177,6 +178,7 @@ def bind(
     tolerance: float = 0.0,
     check_rows: Sequence[Mapping[str, Any]] | None = None,
     on_error: str = "raise",
+    resume: bool = False,
 ) -> Binding:
     """Train `modality` against the frozen bridge, in place, and measure how far all other modalities moved.
 
@@ -192,6 +194,7 @@ def bind(
         tolerance: largest movement that is allowed, see `movement`; 0 is not a bit.
         check_rows: rows of the other modalities to measure, by default `rows`.
         on_error: "raise" or "skip", as in `PreparedDataset`.
+        resume: go on with a binding that stopped, as in `train`; `model` is the finished one that it started from.
 
     Raises:
         ValueError: a modality that the model lacks or that is a bridge, no row to train on, a wrong `shared_codes` or
@@ -225,7 +228,7 @@ def bind(
     learning += ["codebooks.shared."] if shared_codes == "learning" else []
     scale = model.logit_scale.log_scale.detach().clone()
     kept, before = _fingerprints(model, learning), _embedded(model, checked)
-    logs = train(recipe, model, processor, items, output_dir)
+    logs = train(recipe, model, processor, items, output_dir, resume)
     # Under mixed precision, accelerate has wrapped the forward pass; the comparison needs the one from before.
     extract_model_from_parallel(model, keep_fp32_wrapper=False)
     with torch.no_grad():

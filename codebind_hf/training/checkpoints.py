@@ -5,8 +5,11 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 
@@ -22,11 +25,27 @@ _REPLACED = "replaced-"
 _FIX = "this checkpoint is incomplete. Resume from an earlier one."
 
 
-def publish(staged: Path, final: Path) -> None:
-    """Move a checkpoint that is all written to its place, as one step of the file system.
+@contextmanager
+def clear_write_errors(staged: Path, final: Path) -> Iterator[None]:
+    """Take away what was half written to `staged`, and say what failed in words, whichever library wrote it.
 
-    Its files are on the disk, and listed with their sizes in it, before it gets its name. A folder that has the name
-    is kept aside until then.
+    Raises:
+        OSError: `final` cannot be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        discard(staged)
+        if staged.parent.is_dir() and not any(staged.parent.iterdir()):
+            staged.parent.rmdir()
+        raise OSError(
+            f"{final}: could not be written ({error}). What was saved before is kept. Fix: free space on the disk, or "
+            "allow writing there, and go on from the newest checkpoint (--resume)."
+        ) from error
+
+
+def publish(staged: Path, final: Path) -> None:
+    """List the files of a checkpoint with their sizes in it, and move it to its place.
 
     Args:
         staged: the folder it was written to, in `STAGING_FOLDER`.
@@ -35,6 +54,14 @@ def publish(staged: Path, final: Path) -> None:
     contents = staged / CONTENTS_FILE
     sizes = {str(path.relative_to(staged)): path.stat().st_size for path in _files(staged)}
     contents.write_text(json.dumps(sizes, indent=1, sort_keys=True))
+    place(staged, final)
+
+
+def place(staged: Path, final: Path) -> None:
+    """Move a folder that is all written to its place, as one step of the file system.
+
+    Its files are on the disk before it gets its name. A folder that has the name is kept aside until then.
+    """
     for path in (*_files(staged), *(path for path in staged.rglob("*") if path.is_dir()), staged):
         _flush(path)
     replaced = staged.with_name(_REPLACED + final.name)
@@ -101,19 +128,34 @@ def compare_processes(folder: Path, num_processes: int) -> None:
 
 
 def newest_checkpoint(run: str | os.PathLike) -> str | None:
-    """The complete checkpoint of the latest step in the folder of a run, or `None`; says which ones it skips."""
+    """The complete checkpoint of the latest step in the folder of a run, or `None`."""
+    found = complete_checkpoints(Path(run))
+    return str(found[0]) if found else None
+
+
+def complete_checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints in the folder of a run, the latest step first; says which ones it skips."""
     numbered = {}
-    for folder in Path(run).iterdir() if Path(run).is_dir() else ():
+    for folder in run.iterdir() if run.is_dir() else ():
         if folder.is_dir() and (match := re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)):
             numbered[int(match[1])] = folder
+    complete = []
     for _, folder in sorted(numbered.items(), reverse=True):
         try:
             check_complete(folder)
         except OSError as error:
             logger.warning("Skipped a checkpoint: %s", error)
         else:
-            return str(folder)
-    return None
+            complete.append(folder)
+    return complete
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file so that a reader, or a run that is killed, sees the old one or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f"{file.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, file)
 
 
 def _sizes(contents: Path) -> dict[str, int]:

@@ -3,12 +3,12 @@
 import logging
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.training.arguments import CodeBindTrainingArguments
-from codebind_hf.training.trainer import codebook_log
 
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,19 @@ class CodebookHealthCallback(TrainerCallback):
                     _advice(name, model, args),
                 )
             self._warned.add(name)
+
+
+def codebook_log(model: Any) -> dict[str, float]:
+    """Usage and perplexity of every codebook over its recent updates."""
+    logs = {}
+    for name, module in model.codebooks.named_modules():
+        if isinstance(module, Codebook):
+            share = module.usage / module.usage.sum().clamp(min=1e-12)
+            name = name.removeprefix("specific.")
+            # A code counts as used when it got a hundredth of its fair share.
+            logs[f"codebook/{name}/usage"] = float((share > 0.01 / module.num_codes).float().mean())
+            logs[f"codebook/{name}/perplexity"] = float(torch.exp(-(share * (share + 1e-12).log()).sum()))
+    return logs
 
 
 def _learning_books(model: CodeBindModel) -> dict[str, Codebook]:

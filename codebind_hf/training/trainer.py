@@ -14,29 +14,33 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import ProgressCallback, Trainer, TrainerCallback
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, seed_worker
 
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data.sampler import ModalityBatchSampler
 from codebind_hf.model.codebooks import Codebook
-from codebind_hf.model.point_stems import gather_points, originals
 from codebind_hf.training.adapters import load_adapter, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
+from codebind_hf.training.augmentation import augmented
 from codebind_hf.training.balancing import LossBalancer
 from codebind_hf.training.checkpoints import (
     BALANCER_FILE,
     STAGING_FOLDER,
     check_complete,
+    clear_write_errors,
     compare_processes,
     discard,
     newest_checkpoint,
     publish,
     settle,
 )
+from codebind_hf.training.divergence import DivergenceGuard
 from codebind_hf.training.freezing import NEW_MODULES
 from codebind_hf.training.gradient_cache import check_config, in_chunks
+from codebind_hf.training.health import codebook_log
+from codebind_hf.training.interruption import RunInterrupted, TimedCheckpoints
 
 
 class _ShuffleAnew(TrainerCallback):
@@ -93,10 +97,15 @@ class CodeBindTrainer(Trainer):
         self._factors: dict[str, float] = {}
         self._is_staging = False
         self._unwrapped: tuple[Any, Any] = (None, None)
+        self._guard = DivergenceGuard(self._plain_model, self.args.max_skipped_steps)
         if self.args.gradient_cache_chunk is not None:
             config = self._plain_model.config
             check_config(config, self.args.gradient_cache_chunk, self.is_fsdp_enabled)
         self.add_callback(_ShuffleAnew)
+        self._timed: TimedCheckpoints | None = None
+        if self.args.save_minutes is not None:
+            self._timed = TimedCheckpoints(self.args.save_minutes, at_end=self.args.save_at_end)
+            self.add_callback(self._timed)
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(_ShortProgress)
@@ -155,8 +164,10 @@ class CodeBindTrainer(Trainer):
             resume_from_checkpoint: a folder, or `True` for the newest complete checkpoint in `output_dir`.
 
         Raises:
-            OSError: the checkpoint is incomplete.
+            OSError: the checkpoint is incomplete, or one cannot be written.
             ValueError: `True`, and there is no complete checkpoint.
+            FloatingPointError: a gradient or codebook is not finite, and `max_skipped_steps` are left out already.
+            RunInterrupted: with `save_minutes`, after SIGINT or SIGTERM and the checkpoint that these cause.
         """
         if self.args.should_save:
             settle(Path(str(self.args.output_dir)))
@@ -168,7 +179,19 @@ class CodeBindTrainer(Trainer):
             model.codebooks.shared.frozen = self.args.freeze_shared_codes
         if self.args.init_codebooks and not resume_from_checkpoint:
             self._start_codebooks(model)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        try:
+            result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            if self._timed is not None:
+                self._timed.restore()
+        if self._timed is not None and self._timed.stopped_by is not None:
+            raise RunInterrupted(self._timed.stopped_by, self.state.global_step, self.state.max_steps)
+        return result
+
+    def load_finished(self, checkpoint: str) -> None:
+        """Weights and log of a checkpoint of the last step, which leaves nothing to train."""
+        self.state = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME))
+        self._load_from_checkpoint(checkpoint)
 
     def _start_codebooks(self, model: Any) -> None:
         """k-means for the codebooks that will learn; one that is frozen or has learned before keeps its codes.
@@ -193,13 +216,15 @@ class CodeBindTrainer(Trainer):
         training = model.training
         inputs = {**inputs, "return_loss": True}
         if training:
-            inputs = self._augmented(inputs)
+            inputs = augmented(self._plain_model, inputs, self.args)
+            self._guard.prepare()
         size = self.args.gradient_cache_chunk if training else None
         with nullcontext() if size is None else in_chunks(self._plain_model, size):
             output = model(**inputs)
         factors = self._warmup_factors(output.loss_terms) if training else {}
         if training:
             self._factors = factors
+            self._guard.watch(output.loss_terms, output.continuous_embeds)
         if self.args.balance == "adaptive":
             output.loss = self.balancer.weighted(output.loss_terms, training, factors)
         elif factors:
@@ -211,28 +236,19 @@ class CodeBindTrainer(Trainer):
                 self._sums[name].append(value.detach())
         return (output.loss, output) if return_outputs else output.loss
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        # A scaler of float16 leaves out steps by itself, and lowers its scale.
+        if self.accelerator.scaler is None and self._guard.refuses(norm, self.state.global_step + 1):
+            return 0.0
+        return norm
+
     def _warmup_factors(self, terms: Collection[str]) -> dict[str, float]:
         """What the weights of those of `terms` that only begin (`loss_warmup`) are multiplied by at this step."""
         progress = self.state.global_step / max(self.state.max_steps, 1)
         spans = {name: span for name, span in (self.args.loss_warmup or {}).items() if name in terms}
         growing = {name: (start, end) for name, (start, end) in spans.items() if progress < end}
         return {name: max((progress - start) / (end - start), 0.0) for name, (start, end) in growing.items()}
-
-    def _augmented(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Inputs of encoders that learn with `input_noise`, and second views where a specific part learns by them."""
-        model = self._plain_model
-        noisy, views = dict(inputs), {}
-        for modality in model.config.modalities.values():
-            values, encoder = inputs.get(modality.tensor), model.encoders[modality.encoder]
-            if values is None or not values.is_floating_point() or not encoder.learns():
-                continue
-            is_points = encoder.config.stem == "points"
-            if self.args.input_noise:
-                noisy[modality.tensor] = _with_noise(values, self.args.input_noise, is_points)
-            is_compared = model.config.loss_weight("views") and encoder.specific_head is not None
-            if is_compared and encoder.specific_learns():
-                views[modality.tensor] = _second_view(values, self.args.view_noise, is_points)
-        return {**noisy, "views": views} if views else noisy
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add loss terms, weights, scale and codebook health to a training log."""
@@ -297,7 +313,13 @@ class CodeBindTrainer(Trainer):
         return os.path.join(folder, STAGING_FOLDER) if self._is_staging else folder
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint aside; when every process has, move it to its place and drop the oldest."""
+        """Write a checkpoint aside; when every process has, move it to its place and drop the oldest.
+
+        Raises:
+            FloatingPointError: weights are not finite.
+            OSError: it cannot be written; earlier ones are kept.
+        """
+        self._guard.check_weights(self.state.global_step)
         run = Path(self._get_output_dir(trial))
         final = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         staged = run / STAGING_FOLDER / final.name
@@ -306,7 +328,8 @@ class CodeBindTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         self._is_staging = True
         try:
-            super()._save_checkpoint(model, trial)
+            with clear_write_errors(staged, final):
+                super()._save_checkpoint(model, trial)
         finally:
             self._is_staging = False
         best = self.state.best_model_checkpoint
@@ -317,7 +340,8 @@ class CodeBindTrainer(Trainer):
             (staged / BALANCER_FILE).write_text(json.dumps(self.balancer.state_dict()))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            publish(staged, final)
+            with clear_write_errors(staged, final):
+                publish(staged, final)
             best, limit = self.state.best_model_checkpoint, self.args.save_total_limit
             rotate_checkpoints(str(run), limit, best_model_checkpoint=best, use_mtime=True)
         self.accelerator.wait_for_everyone()
@@ -355,33 +379,3 @@ class CodeBindTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         saved = Path(resume_from_checkpoint) / BALANCER_FILE
         self.balancer.load_state_dict(json.loads(saved.read_text()))
-
-
-def codebook_log(model: Any) -> dict[str, float]:
-    """Usage and perplexity of every codebook over its recent updates."""
-    logs = {}
-    for name, module in model.codebooks.named_modules():
-        if isinstance(module, Codebook):
-            share = module.usage / module.usage.sum().clamp(min=1e-12)
-            name = name.removeprefix("specific.")
-            # A code counts as used when it got a hundredth of its fair share.
-            logs[f"codebook/{name}/usage"] = float((share > 0.01 / module.num_codes).float().mean())
-            logs[f"codebook/{name}/perplexity"] = float(torch.exp(-(share * (share + 1e-12).log()).sum()))
-    return logs
-
-
-def _second_view(values: Tensor, deviations: float, is_points: bool) -> Tensor:
-    """A noisy copy or, of clouds, which noise would blur into a ball, another draw of the same points."""
-    if not is_points:
-        return _with_noise(values, deviations, is_points=False)
-    return gather_points(values, torch.randint_like(values[..., 0], values.shape[1]).long())
-
-
-def _with_noise(values: Tensor, deviations: float, is_points: bool) -> Tensor:
-    """`values` with Gaussian noise, in standard deviations of each sample's own numbers."""
-    spread = values.flatten(1).std(dim=1).view(-1, *[1] * (values.ndim - 1))
-    noise = torch.randn_like(values)
-    if is_points:
-        # Repetitions that fill up a small cloud stay repetitions.
-        noise = gather_points(noise, originals(values[..., :3]))
-    return values + deviations * spread * noise

@@ -21,6 +21,7 @@ from codebind_hf.model.point_stems import (
 )
 from codebind_hf.model.stems import build_stem
 from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments
+from codebind_hf.training.augmentation import augmented
 
 
 BALL: dict[str, Any] = {
@@ -234,11 +235,11 @@ def test_noise_leaves_repetitions_what_they_are_and_a_second_view_draws_points_a
     fields = {"input_noise": 0.3, "view_noise": 0.5, "use_cpu": True, "report_to": "none"}
     trainer = CodeBindTrainer(model=model, args=CodeBindTrainingArguments(str(tmp_path), **fields))
     points = cloud(points=13)[:, torch.arange(40) % 13]
-    noisy = trainer._augmented({"point_values": points})["point_values"]
+    noisy = augmented(trainer.model, {"point_values": points}, trainer.args)["point_values"]
     assert (noisy - points).abs().mean() > 0.1
     assert originals(noisy).tolist() == originals(points).tolist()
     distinct = cloud(points=40)
-    views = trainer._augmented({"point_values": distinct})["views"]["point_values"]
+    views = augmented(trainer.model, {"point_values": distinct}, trainer.args)["views"]["point_values"]
     assert views.shape == distinct.shape
     for points_of_one, drawn in zip(distinct.tolist(), views.tolist(), strict=True):
         # About 1 / e of the points are in none of as many draws, and none is new.

@@ -12,8 +12,7 @@ import torch
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.training import Recipe, train
-from codebind_hf.training.health import CodebookHealthCallback
-from codebind_hf.training.trainer import codebook_log
+from codebind_hf.training.health import CodebookHealthCallback, codebook_log
 
 
 STATE = SimpleNamespace(is_world_process_zero=True)

@@ -11,8 +11,7 @@ from codebind_hf.data import CodeBindCollator, NineSenses, PreparedDataset
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
-from codebind_hf.training import CodeBindTrainingArguments, Recipe, Stage, build, modalities_of, save, train
-from codebind_hf.training import recipe as recipe_module
+from codebind_hf.training import CodeBindTrainingArguments, Recipe, Stage, build, modalities_of, running, save, train
 
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
@@ -221,8 +220,8 @@ def test_small_rounds_are_judged_by_what_all_processes_take(
         raise InterruptedError
 
     monkeypatch.setattr(CodeBindTrainingArguments, "world_size", property(lambda _: 3))
-    monkeypatch.setattr(recipe_module, "_fills_batches", lambda view, size: sizes.append(size))
-    monkeypatch.setattr(recipe_module, "CodeBindTrainer", stop)
+    monkeypatch.setattr(running, "_fills_batches", lambda view, size: sizes.append(size))
+    monkeypatch.setattr(running, "CodeBindTrainer", stop)
     with pytest.raises(InterruptedError):
         run(make_recipe(), rows, tmp_path)
     assert sizes == [3 * 4]

@@ -16,6 +16,7 @@ from codebind_hf.data import CodeBindCollator
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, LossBalancer, ModalityView, train_only
 from codebind_hf.training.adapters import add_lora, load_adapter
+from codebind_hf.training.augmentation import augmented
 
 
 TERMS = {"align", "seg", "recon", "orth", "uni", "commit", "cm"}
@@ -336,7 +337,7 @@ def test_noise_is_on_the_inputs_of_trained_encoders_only(
 def test_noise_is_relative_to_the_deviation_of_a_sample(tiny: SimpleNamespace, trainer_of: MakeTrainer) -> None:
     trainer = trainer_of(tiny.model(), tiny.items(), input_noise=0.25)
     values = torch.randn(64, 1, 8, 8) * torch.logspace(-2, 2, 64).view(-1, 1, 1, 1) + 3
-    noisy = trainer._augmented({"depth_values": values, "input_ids": torch.zeros(2, 3).long()})
+    noisy = augmented(trainer.model, {"depth_values": values, "input_ids": torch.zeros(2, 3).long()}, trainer.args)
     added = (noisy["depth_values"] - values).flatten(1).std(1) / values.flatten(1).std(1)
     torch.testing.assert_close(added, torch.full((64,), 0.25), rtol=0.4, atol=0)
     assert float(added.mean()) == pytest.approx(0.25, rel=0.05)

@@ -1,0 +1,35 @@
+"""What all processes of a run must agree on before any of them acts on it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+
+def largest_of_all(value: int) -> int:
+    """The largest `value` that any process has; every process must ask."""
+    state = PartialState()
+    if state.num_processes == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.int64, device=state.device)
+    torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+    return int(shared)
+
+
+def decided_by_main(decide: Callable[[], Any]) -> Any:
+    """What `decide` gives on the main process, on all; a `ValueError` or `OSError` is raised on all, too.
+
+    Others would see files half-way through what the main process does with them.
+    """
+    outcome: list[Any] = [None, None]
+    if PartialState().is_main_process:
+        try:
+            outcome[0] = decide()
+        except (ValueError, OSError) as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]

@@ -1,0 +1,209 @@
+"""The stages of a run one after another, from where it stopped if it did; and saving what comes out."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import SaveStrategy
+
+from codebind_hf.conversion.lora import has_lora
+from codebind_hf.data import CodeBindCollator, PreparedDataset
+from codebind_hf.data.collator import modality_names
+from codebind_hf.model.codebooks import Codebook
+from codebind_hf.model.modalities import Modality
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.training.adapters import add_lora, save_adapter
+from codebind_hf.training.arguments import CodeBindTrainingArguments
+from codebind_hf.training.checkpoints import complete_checkpoints, discard, settle, write_text
+from codebind_hf.training.freezing import train_only, trainable_parts
+from codebind_hf.training.health import CodebookHealthCallback
+from codebind_hf.training.processes import decided_by_main
+from codebind_hf.training.recipe import Recipe
+from codebind_hf.training.stages import ModalityView, Stage, plan_stages
+from codebind_hf.training.trainer import CodeBindTrainer
+
+
+logger = logging.getLogger(__name__)
+
+# The log of every stage that is done.
+LOG_FILE = "training.json"
+_Planned = tuple[Stage, ModalityView, CodeBindTrainingArguments]
+
+
+def train(
+    recipe: Recipe,
+    model: CodeBindModel,
+    processor: CodeBindProcessor,
+    items: PreparedDataset,
+    output_dir: Path,
+    resume: bool = False,
+) -> list[dict[str, Any]]:
+    """Run all stages; returns the training log of each.
+
+    Checkpoints of a stage lie in `output_dir/<stage>`, as often as its arguments say; `output_dir/training.json` holds
+    the logs of the stages that are done.
+
+    Args:
+        model: fresh from `build`, also to resume: its weights are then replaced.
+        resume: go on where the newest checkpoint of a run with the same recipe and items is, bit for bit; from the
+            start, if there is none.
+
+    Raises:
+        ValueError: the items have no modalities that can be trained together, or one that never meets text or image.
+        OSError: a checkpoint cannot be written or read, or the log of a stage that is done is missing.
+        FloatingPointError: training diverged, see `CodeBindTrainer.train`.
+        RunInterrupted: a signal asked the run to end.
+    """
+    plan = [
+        (stage, view, recipe.arguments(stage, output_dir))
+        for stage, view in _planned(items, model.config.modalities, recipe.order)
+    ]
+    _add_lora(model, plan)
+    names = [stage.name for stage, _, _ in plan]
+    first, logs = decided_by_main(lambda: _progress(names, output_dir, resume))
+    for position, (stage, view, arguments) in enumerate(plan[first:], start=first):
+        bridges = set(stage.modalities) - set(stage.trained) if arguments.train_bridge_heads else ()
+        bridge_mode = "shared_heads" if arguments.train_bridge_heads == "shared" else "heads"
+        encoders = train_only(model, stage.trained, arguments.train_mode, bridges, bridge_mode)
+        parts = trainable_parts(model)
+        named = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
+        logger.info("%s: %s numbers learn: %s", stage.name, f"{sum(parts.values()):,}", named)
+        arguments.save_at_end = arguments.save_at_end or position + 1 < len(plan)
+        trainer = _trainer(arguments, model, processor, view)
+        _run(trainer, resume and position == first)
+        logs.append({"stage": stage.name, "encoders": encoders, "trainable": parts, "log": trainer.state.log_history})
+        if trainer.is_world_process_zero():
+            write_text(output_dir / LOG_FILE, json.dumps(logs, indent=1))
+            # Whatever stops the run from here on, it goes on from this stage.
+            if complete_checkpoints(_folder(trainer)):
+                for _, _, earlier in plan[:position]:
+                    if earlier.save_strategy == SaveStrategy.NO:
+                        discard(Path(str(earlier.output_dir)))
+    model.requires_grad_(True)
+    for module in model.modules():
+        if isinstance(module, Codebook):
+            module.frozen = False
+    model.eval()
+    return logs
+
+
+def _planned(items: PreparedDataset, modalities: dict[str, Modality], order: str) -> list[tuple[Stage, ModalityView]]:
+    """The stages and the rows of each; one joint stage when no row has text and image, which would leave no bridge."""
+    tensors = {name for item in items for name in item["tensors"]}
+    names = [name for name, modality in modalities.items() if modality.tensor in tensors]
+    stages = plan_stages(names, order)
+    usable = ModalityView(items, names, modalities)
+    met = {name for item in usable for name in item["tensors"]}
+    if alone := [name for name in names if modalities[name].tensor not in met]:
+        raise ValueError(
+            f"rows: no row has {' or '.join(alone)} together with text or image, so there is nothing to align it to. "
+            "Fix: leave this modality out, or give its rows a text or an image."
+        )
+    views = [ModalityView(items, stage.modalities, modalities, required=stage.trained) for stage in stages]
+    if not len(views[0]):
+        return [(Stage("joint", tuple(names), tuple(names)), usable)]
+    return list(zip(stages, views, strict=True))
+
+
+def _add_lora(model: CodeBindModel, plan: Sequence[_Planned]) -> None:
+    """One adapter for the targets of all stages in mode "lora": a second one would hide the first.
+
+    Raises:
+        ValueError: stages with different adapters, or a stage that trains whole towers, which no adapter holds.
+    """
+    chosen = [(stage, arguments) for stage, _, arguments in plan if arguments.train_mode == "lora"]
+    if not chosen:
+        return
+    whole = [(stage.name, arguments.train_mode) for stage, _, arguments in plan]
+    if whole := [(name, mode) for name, mode in whole if mode in ("full", "lens")]:
+        raise ValueError(
+            f"train_mode: stage {whole[0][0]!r} is {whole[0][1]!r} and {chosen[0][0].name!r} is 'lora'; an adapter "
+            "holds no tower. Fix: give every stage 'lora' or 'heads', or bind to a finished bridge with order 'bind'."
+        )
+    kinds = [(each.lora_rank, each.lora_layers, each.lora_modules) for _, each in chosen]
+    if any(kind != kinds[0] for kind in kinds):
+        raise ValueError(f"stages: got the adapters {kinds}; all stages share one rank, layers and modules.")
+    modalities = model.config.modalities
+    encoders = [modalities[name].encoder for stage, _ in chosen for name in stage.trained]
+    add_lora(model, encoders, *kinds[0])
+
+
+def _trainer(
+    arguments: CodeBindTrainingArguments, model: CodeBindModel, processor: CodeBindProcessor, view: ModalityView
+) -> CodeBindTrainer:
+    arguments.dataloader_drop_last = arguments.dataloader_drop_last and _fills_batches(
+        view, arguments.train_batch_size * arguments.world_size
+    )
+    return CodeBindTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=view,
+        data_collator=CodeBindCollator(processor),
+        callbacks=[CodebookHealthCallback()],
+    )
+
+
+def _run(trainer: CodeBindTrainer, resume: bool) -> None:
+    """Train one stage, or what is left of it."""
+    folder = _folder(trainer)
+    checkpoints = decided_by_main(lambda: complete_checkpoints(folder)) if resume else []
+    if trainer.is_fsdp_enabled:
+        # Shards are loaded into a model that is being trained; so something must be left to train.
+        checkpoints = [each for each in checkpoints if not _is_last_step(each)]
+    if checkpoints and _is_last_step(checkpoints[0]):
+        trainer.load_finished(str(checkpoints[0]))
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoints[0]) if checkpoints else None)
+    if trainer.is_world_process_zero() and folder.is_dir() and not any(folder.iterdir()):
+        # The library makes it for checkpoints, of which there may be none.
+        folder.rmdir()
+
+
+def _folder(trainer: CodeBindTrainer) -> Path:
+    return Path(str(trainer.args.output_dir))
+
+
+def _is_last_step(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text())
+    return state["global_step"] >= state["max_steps"]
+
+
+def _progress(names: Sequence[str], output_dir: Path, resume: bool) -> tuple[int, list[dict[str, Any]]]:
+    """The stage that a run is in, by its newest checkpoint, and the logs of the stages before it."""
+    for name in names:
+        settle(output_dir / name)
+    started = [position for position, name in enumerate(names) if complete_checkpoints(output_dir / name)]
+    if started and not resume:
+        raise ValueError(
+            f"output_dir: {output_dir / names[started[-1]]} holds checkpoints of an earlier run, which this one would "
+            "mix with its own. Fix: resume=True (--resume) to go on, or another folder."
+        )
+    first, file = started[-1] if started else 0, output_dir / LOG_FILE
+    logs = json.loads(file.read_text())[:first] if first and file.is_file() else []
+    if [entry["stage"] for entry in logs] != list(names[:first]):
+        raise OSError(f"{file}: lacks the log of {names[first - 1]!r}, which is done. Fix: start anew (--overwrite).")
+    return first, logs
+
+
+def _fills_batches(view: ModalityView, batch_size: int) -> bool:
+    """Whether smaller rounds can be left out: not of a few hundred rows, nor the only one of a set of modalities.
+
+    Args:
+        batch_size: rows that all processes together take in a round.
+    """
+    sizes = Counter(map(modality_names, view)).values()
+    return sum(sizes) >= 8 * batch_size and min(sizes) >= batch_size
+
+
+def save(model: CodeBindModel, processor: CodeBindProcessor, folder: Path) -> None:
+    """Model and processor, ready for `from_pretrained`; of a model with an adapter, what `save_adapter` writes."""
+    if has_lora(model):
+        save_adapter(model, folder)
+    else:
+        model.save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -1,0 +1,179 @@
+"""A whole run in its folder: rows, training, checkpoint, card, evaluation; and going on with one that stopped."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from huggingface_hub import ModelCard
+
+from codebind_hf.data import Manifest, NineSenses, PreparedDataset
+from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.training.binding import bind, binding_recipe
+from codebind_hf.training.building import build, recipe_config
+from codebind_hf.training.checkpoints import write_text
+from codebind_hf.training.processes import decided_by_main
+from codebind_hf.training.recipe import Recipe
+from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
+from codebind_hf.training.run_rows import RunRows, load_rows
+from codebind_hf.training.running import train
+from codebind_hf.training.settings import BindSettings, RunSettings
+
+
+logger = logging.getLogger(__name__)
+
+FILES_TO_SEARCH = 60
+
+
+def run(
+    settings: RunSettings | None, output_dir: Path, resume: bool = False, overwrite: bool = False
+) -> RunRecord | None:
+    """Train, save and evaluate as `settings` say, in `output_dir`; what is there already is not done again.
+
+    Written are `run.json` (whose run it is and how far it came), `checkpoint/`, `training.json`, with test rows
+    `report.json`, `report.md` and `figures/`, and of NineSenses some `files/` to search. Checkpoints to go on from lie
+    in a folder for each stage, and go when the run is finished.
+
+    Args:
+        settings: `None` takes those of the run in `output_dir`, with `resume`.
+        resume: go on with the run in `output_dir`; start it, if there is none.
+        overwrite: replace what an earlier run left there.
+
+    Returns:
+        The record on the main process, `None` on others.
+
+    Raises:
+        ValueError: settings, rows or a folder that cannot be used.
+        OSError: a file cannot be read or written.
+        FloatingPointError: training diverged; no checkpoint is written.
+        RunInterrupted: a signal asked the run to end, and it saved.
+    """
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite: got both; one goes on with a run, the other removes it.")
+    folder = RunFolder(output_dir)
+    settings = decided_by_main(lambda: folder.open(settings, resume, overwrite))
+    record = decided_by_main(folder.record)
+    if record is not None and record.status == "finished" and not overwrite:
+        logger.info("%s is finished: checkpoint %s. --overwrite trains anew.", output_dir, record.checkpoint)
+        return record if PartialState().is_main_process else None
+    if settings.bind:
+        return _bind(settings, settings.bind, folder, overwrite)
+    return _train(settings, folder, overwrite)
+
+
+def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
+    recipe, rows = settings.make_recipe(), load_rows(settings.data)
+    record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
+    if record.status == "training":
+        model, processor = build(recipe, rows.modalities, rows.texts)
+        items = PreparedDataset(rows.training, processor, on_error=settings.on_error)
+        train(recipe, model, processor, items, folder.path, resume=True)
+        if not PartialState().is_main_process:
+            return None
+        _publish(model, processor, recipe, folder, record)
+    else:
+        if not PartialState().is_main_process:
+            return None
+        model = CodeBindModel.from_pretrained(folder.checkpoint)
+        processor = CodeBindProcessor.from_pretrained(folder.checkpoint)
+        items = PreparedDataset(rows.training, processor, on_error=settings.on_error)
+    if rows.test is not None:
+        model.to(PartialState().device)
+        prepared = PreparedDataset(rows.test, processor, on_error=settings.on_error)
+        templates = settings.templates or rows.templates
+        options: dict[str, Any] = {"training_rows": items, "seed": recipe.seed}
+        evaluation = Evaluation(model, processor, prepared, rows.class_names, templates, **options)
+        _evaluate(evaluation, recipe, rows, folder, record)
+    else:
+        logger.info("Nothing is evaluated without test rows: --test_manifest, or test_manifest in the recipe's data.")
+    if isinstance(rows.test, NineSenses):
+        _export(rows.test, folder.path / FILES)
+    folder.finish(record)
+    return record
+
+
+def _publish(
+    model: CodeBindModel, processor: CodeBindProcessor, recipe: Recipe, folder: RunFolder, record: RunRecord
+) -> None:
+    folder.publish(model, processor, record)
+    write_card(model, recipe, folder.path, record)
+    logger.info("Wrote %s.", folder.checkpoint)
+
+
+def _evaluate(evaluation: Evaluation, recipe: Recipe, rows: RunRows, folder: RunFolder, record: RunRecord) -> None:
+    report = {**evaluation.report(), "checkpoint_sha256": record.checkpoint}
+    write_report(report, folder.path, draw_figures(evaluation, report, folder.path / FIGURES))
+    write_card(evaluation.model, recipe, folder.path, record, report, rows.name)
+    logger.info("Wrote %s.", folder.path / "report.json")
+
+
+def _export(test: NineSenses, folder: Path) -> None:
+    some = NineSenses("test", test.world, test.difficulty, num_rows=FILES_TO_SEARCH, modalities=test.modalities)
+    some.export(folder)
+
+
+def license_of(base: str | None) -> str:
+    """The licence of trained weights: that of the weights they come from, or ours for weights from nothing."""
+    if base is None:
+        return "apache-2.0"
+    card = Path(base) / "README.md"
+    return (ModelCard.load(card).data.license if card.is_file() else None) or "unknown"
+
+
+def write_card(
+    model: CodeBindModel, recipe: Recipe, folder: Path, record: RunRecord, report: Any = None, dataset: str = ""
+) -> None:
+    """The checkpoint's card, with the base that it comes from and its licence."""
+    base = Path(recipe.base or "")
+    name = base.parent.name if base.name == "checkpoint" else base.name
+    write_model_card(
+        folder / "checkpoint",
+        report,
+        model.config,
+        dataset=dataset,
+        training=f"Trained from the weights of `{name}`." if name else "",
+        license=license_of(recipe.base),
+        name=folder.name,
+        checkpoint=record.checkpoint,
+    )
+
+
+def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
+    recipe, modalities = _binding(settings, chosen)
+    rows = load_rows(settings.data, modalities)
+    check = Manifest(chosen.check_manifest, modalities=modalities).validate() if chosen.check_manifest else None
+    record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
+    if record.status == "training":
+        model, processor = build(recipe, modalities, [])
+        result = bind(
+            *(model, processor, rows.training, chosen.modality, recipe, folder.path),
+            shared_codes=chosen.shared_codes,
+            tolerance=chosen.tolerance,
+            check_rows=check,
+            on_error=settings.on_error,
+            resume=True,
+        )
+        if PartialState().is_main_process:
+            write_text(folder.path / "binding.json", json.dumps(result.report(), indent=1))
+            logger.info("Bound %s: %s.", chosen.modality, result.summary())
+        if not result.is_within_tolerance:
+            raise ValueError(f"--tolerance: other modalities moved too far, nothing is saved; {result.summary()}.")
+        if PartialState().is_main_process:
+            _publish(model, processor, recipe, folder, record)
+    if not PartialState().is_main_process:
+        return None
+    folder.finish(record)
+    return record
+
+
+def _binding(settings: RunSettings, chosen: BindSettings) -> tuple[Recipe, list[str]]:
+    """The recipe that binds, and all modalities of its model."""
+    finished = Path(chosen.finished)
+    base = finished / "checkpoint" if (finished / "checkpoint").is_dir() else finished
+    recipe = replace(settings.make_recipe(), base=str(base))
+    recipe = binding_recipe(recipe, chosen.modality, chosen.encoder)
+    return recipe, list(recipe_config(recipe).modalities)

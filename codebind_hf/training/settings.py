@@ -1,0 +1,185 @@
+"""What a run is started with: a recipe, its data, how to bind; read, checked, kept beside the run, and read again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from codebind_hf.training.binding import SHARED_CODES
+from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
+from codebind_hf.training.typed_fields import check_mapping, check_names, check_types
+
+
+DATA_KEYS = ("manifest", "test_manifest", "nine_senses")
+_FILE_KEYS = ("data", "recipe", "templates")
+
+
+@dataclass
+class BindSettings:
+    """Binding one modality to a finished model.
+
+    Args:
+        modality: its name.
+        finished: the model, a run or a checkpoint.
+        encoder: fields of the encoder of a modality that the model lacks.
+        shared_codes: "frozen" or "learning".
+        tolerance: how far other embeddings may move; 0 is not a bit.
+        check_manifest: rows of the other modalities to measure, instead of the training rows.
+    """
+
+    modality: str
+    finished: str
+    encoder: dict[str, Any] | None = None
+    shared_codes: str = "frozen"
+    tolerance: float = 0.0
+    check_manifest: str | None = None
+
+    def __post_init__(self) -> None:
+        check_types(vars(self), get_type_hints(BindSettings), "bind")
+        if self.shared_codes not in SHARED_CODES:
+            raise ValueError(f"shared_codes: got {self.shared_codes!r}; allowed: {', '.join(SHARED_CODES)}.")
+
+
+@dataclass
+class RunSettings:
+    """Everything that a run depends on, beside code and files.
+
+    Args:
+        data: `manifest` and maybe `test_manifest`, or `nine_senses` with the arguments of `NineSenses`.
+        recipe: fields of `Recipe`.
+        templates: zero-shot prompts with `{}` for the class.
+        on_error: what an unreadable file does, "raise" or "skip".
+        bind: of a run that binds one modality.
+
+    Raises:
+        ValueError: an unknown key, a value of another type, or a template without `{}`.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    templates: list[str] | None = None
+    on_error: str = "raise"
+    bind: BindSettings | None = None
+
+    def __post_init__(self) -> None:
+        self.data, self.recipe = check_mapping(self.data, "data"), check_mapping(self.recipe, "recipe")
+        if isinstance(self.bind, Mapping):
+            check_names(self.bind, [entry.name for entry in fields(BindSettings)], "bind")
+            self.bind = BindSettings(**self.bind)
+        check_types(vars(self), get_type_hints(RunSettings), "settings")
+        if unknown := sorted(set(self.data) - set(DATA_KEYS)):
+            raise ValueError(f"unknown keys {unknown} under `data`; allowed: {', '.join(DATA_KEYS)}.")
+        for template in self.templates or []:
+            if "{}" not in template:
+                raise ValueError(f"templates: {template!r} has no {{}} for the name of the class.")
+        check_names(self.recipe, [entry.name for entry in fields(Recipe)], "recipe")
+        self.make_recipe()
+
+    def make_recipe(self) -> Recipe:
+        """The recipe, checked."""
+        return Recipe(**self.recipe)
+
+    def as_json(self) -> dict[str, Any]:
+        """As values of JSON, from which `RunSettings(**values)` makes the same."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def read_settings(
+    config: Path | None = None,
+    manifest: str | None = None,
+    test_manifest: str | None = None,
+    templates: Sequence[str] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    max_steps: int | None = None,
+    processor: Mapping[str, Any] | None = None,
+    **others: Any,
+) -> RunSettings:
+    """A YAML file of `data`, `recipe` and `templates`, with what is given beside it on top.
+
+    Local paths become absolute, so that the run can go on from anywhere.
+
+    Args:
+        recipe: fields of the recipe; `None` among them leaves the file's.
+        training: training arguments of every stage, likewise.
+        max_steps: of every stage.
+        processor: options of the processor.
+        others: further fields of `RunSettings`.
+
+    Raises:
+        ValueError: as for `RunSettings`, naming the file.
+        OSError: the file cannot be read.
+    """
+    where = "--config" if config else "settings"
+    try:
+        given = check_mapping(yaml.safe_load(config.read_text()) if config else None, where)
+        if unknown := sorted(set(given) - set(_FILE_KEYS)):
+            raise ValueError(f"unknown keys {unknown}; allowed: {', '.join(_FILE_KEYS)}.")
+        chosen = {**check_mapping(given.get("recipe"), "recipe"), **_given(recipe)}
+        if training := _given(training):
+            chosen["training"] = {**check_mapping(chosen.get("training"), "training"), **training}
+        if max_steps is not None:
+            stages = check_mapping(chosen.get("stages"), "stages")
+            own = {name: check_mapping(stages.get(name), name) for name in (*DEFAULT_STAGES, *stages)}
+            chosen["stages"] = {name: {**options, "max_steps": max_steps} for name, options in own.items()}
+        if processor := _given(processor):
+            chosen["processor"] = {**check_mapping(chosen.get("processor"), "processor"), **processor}
+        data = check_mapping(given.get("data"), "data")
+        if manifest is not None:
+            data = {"manifest": manifest, "test_manifest": test_manifest}
+        data = {name: _absolute(path) if name != "nine_senses" else path for name, path in data.items()}
+        if chosen.get("base") is not None:
+            chosen["base"] = _absolute(chosen["base"])
+        return RunSettings(data, chosen, list(templates) if templates else given.get("templates"), **others)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{where}: {error}" if config else str(error)) from error
+
+
+def read_binding(
+    bind: str | None,
+    finished: str | None,
+    encoder: Path | None = None,
+    base: str | None = None,
+    test_manifest: str | None = None,
+    **options: Any,
+) -> BindSettings | None:
+    """What flags of the command line say of binding; `None` if nothing.
+
+    Args:
+        encoder: YAML or JSON file with the fields of an encoder.
+        options: further fields of `BindSettings`, `None` for their defaults.
+
+    Raises:
+        ValueError: flags that do not belong together, or an encoder without fields.
+        OSError: the encoder's file cannot be read.
+    """
+    options = _given(options)
+    if bool(bind) != bool(finished):
+        raise ValueError("--bind MODALITY and --from RUN belong together.")
+    if not bind or not finished:
+        for name in ("encoder",) if encoder else options:
+            raise ValueError(f"--{name} needs --bind.")
+        return None
+    if base or test_manifest:
+        raise ValueError(
+            "--bind starts --from a model and does not evaluate (examples/evaluate.py does): leave out --base and "
+            "--test_manifest."
+        )
+    shape = yaml.safe_load(encoder.read_text()) if encoder else None
+    if encoder and not isinstance(shape, dict):
+        raise ValueError(f"--encoder: {encoder} holds no fields, such as `num_channels: 1`.")
+    if "check_manifest" in options:
+        options["check_manifest"] = _absolute(options["check_manifest"])
+    return BindSettings(bind, _absolute(finished), shape, **options)
+
+
+def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (options or {}).items() if value is not None}
+
+
+def _absolute(path: Any) -> Any:
+    """A path that exists, from anywhere; a name on the Hub as it is, and what is missing for its error."""
+    return str(Path(path).resolve()) if isinstance(path, str) and Path(path).exists() else path
