@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,9 @@ def evaluated(row: str, world: int, arguments: argparse.Namespace) -> dict[str, 
     recipe = recipe_of(row, arguments)
     texts = [template.format(name) for name in rows.class_names for template in rows.templates]
     model, processor = build(recipe, rows.modalities, texts)
-    train(recipe, model, processor, PreparedDataset(rows, processor), arguments.output_dir / "training")
+    folder = arguments.output_dir / "training" / f"{row}-{world}"
+    train(recipe, model, processor, PreparedDataset(rows, processor), folder, resume=True)
+    shutil.rmtree(folder)
     test = PreparedDataset(NineSenses(arguments.split, world, num_rows=arguments.num_rows), processor)
     return Evaluation(model, processor, test, rows.class_names, rows.templates, seed=arguments.seed).report()
 

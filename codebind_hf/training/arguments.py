@@ -88,7 +88,8 @@ class CodeBindTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Minutes between checkpoints, beside those of save_strategy; SIGINT and SIGTERM then save before "
-            "the run ends. Where saving takes long, they are further apart: it costs at most about 2 % of the time."
+            "the run ends. Where saving takes long, they are further apart, so that it costs at most about 2 % of the "
+            "time; 0 saves at every step."
         },
     )
     save_at_end: bool = field(

@@ -31,7 +31,7 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 class TimedCheckpoints(TrainerCallback):
-    """Asks for a checkpoint every `minutes`, and for a last one on SIGINT or SIGTERM.
+    """Asks for a checkpoint every `minutes` (0: at every step), and for a last one on SIGINT or SIGTERM.
 
     All processes save at the same step. A second signal ends the process at once. Where saving itself takes long,
     checkpoints are further apart.
@@ -72,7 +72,7 @@ class TimedCheckpoints(TrainerCallback):
         elapsed = time.monotonic() - self._saved_at
         if state.global_step >= state.max_steps:
             return self._at_end and elapsed >= self._seconds / 2
-        return elapsed >= max(self._seconds, self._longest / _LARGEST_SHARE)
+        return not self._seconds or elapsed >= max(self._seconds, self._longest / _LARGEST_SHARE)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved_at = time.monotonic()

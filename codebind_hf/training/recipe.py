@@ -75,6 +75,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("model", "processor", "training", "stages"):
             setattr(self, name, check_mapping(getattr(self, name), name))
+        self.stages = {name: check_mapping(options, f"stages, {name}") for name, options in self.stages.items()}
         check_types(vars(self), get_type_hints(Recipe), "recipe")
         if self.order not in ORDERS:
             raise ValueError(f"order: got {self.order!r}; allowed: {', '.join(map(repr, ORDERS))}.")
@@ -84,7 +85,6 @@ class Recipe:
             self.preset = "tiny"
         if unknown := sorted(set(self.stages) - set(DEFAULT_STAGES)):
             raise ValueError(f"stages: got {', '.join(map(repr, unknown))}; allowed: {', '.join(DEFAULT_STAGES)}.")
-        self.stages = {name: check_mapping(options, f"stages, {name}") for name, options in self.stages.items()}
         for name, options in {"training": self.training, **self.stages}.items():
             _check_arguments(options, name)
 

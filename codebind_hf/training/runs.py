@@ -80,6 +80,7 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
             return None
         model = CodeBindModel.from_pretrained(folder.checkpoint)
         processor = CodeBindProcessor.from_pretrained(folder.checkpoint)
+        write_card(model, recipe, folder.path, record)
         items = PreparedDataset(rows.training, processor, on_error=settings.on_error)
     if rows.test is not None:
         model.to(PartialState().device)
@@ -166,6 +167,8 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
             _publish(model, processor, recipe, folder, record)
     if not PartialState().is_main_process:
         return None
+    if not (folder.checkpoint / "README.md").is_file():
+        write_card(CodeBindModel.from_pretrained(folder.checkpoint), recipe, folder.path, record)
     folder.finish(record)
     return record
 
