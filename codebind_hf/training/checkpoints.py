@@ -1,11 +1,12 @@
 """Checkpoints of a run: written aside, listed file by file, and only then moved to where a resumed run looks."""
 
+import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,15 +46,15 @@ def clear_write_errors(staged: Path, final: Path) -> Iterator[None]:
 
 
 def publish(staged: Path, final: Path) -> None:
-    """List the files of a checkpoint with their sizes in it, and move it to its place.
+    """List the files of a checkpoint with their sizes and hashes in it, and move it to its place.
 
     Args:
         staged: the folder it was written to, in `STAGING_FOLDER`.
         final: the folder it becomes.
     """
     contents = staged / CONTENTS_FILE
-    sizes = {str(path.relative_to(staged)): path.stat().st_size for path in _files(staged)}
-    contents.write_text(json.dumps(sizes, indent=1, sort_keys=True))
+    listed = {str(path.relative_to(staged)): [path.stat().st_size, _hash(path)] for path in _files(staged)}
+    contents.write_text(json.dumps(listed, indent=1, sort_keys=True))
     place(staged, final)
 
 
@@ -105,13 +106,37 @@ def check_complete(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise OSError(f"{folder}: no such folder; a checkpoint to resume from is a folder that the trainer wrote.")
-    sizes = _sizes(folder / CONTENTS_FILE)
-    for name in dict.fromkeys((*sizes, *NEEDED_FILES)):
+    listed = _listed(folder / CONTENTS_FILE)
+    for name in dict.fromkeys((*listed, *NEEDED_FILES)):
         path = folder / name
         if not path.is_file():
             raise OSError(f"{path}: missing; {_FIX}")
-        if name in sizes and path.stat().st_size != sizes[name]:
-            raise OSError(f"{path}: has {path.stat().st_size} bytes of {sizes[name]}; {_FIX}")
+        if name in listed and path.stat().st_size != listed[name][0]:
+            raise OSError(f"{path}: has {path.stat().st_size} bytes of {listed[name][0]}; {_FIX}")
+
+
+def check_sound(folder: Path) -> None:
+    """Refuse a checkpoint whose files are not the bytes that were written, which takes reading them all.
+
+    Raises:
+        OSError: names the first file that is missing or has changed.
+    """
+    check_complete(folder)
+    for name, (_, written) in _listed(folder / CONTENTS_FILE).items():
+        if written is not None and _hash(folder / name) != written:
+            raise OSError(f"{folder / name}: has changed since it was written; {_FIX}")
+
+
+def first_sound(checkpoints: Iterable[Path]) -> Path | None:
+    """The first of these checkpoints whose files are as they were written; says which ones it skips."""
+    for folder in checkpoints:
+        try:
+            check_sound(folder)
+        except OSError as error:
+            logger.warning("Skipped a checkpoint: %s", error)
+        else:
+            return folder
+    return None
 
 
 def compare_processes(folder: Path, num_processes: int) -> None:
@@ -158,13 +183,20 @@ def write_text(file: Path, text: str) -> None:
     os.replace(draft, file)
 
 
-def _sizes(contents: Path) -> dict[str, int]:
+def _listed(contents: Path) -> dict[str, tuple[int, str | None]]:
+    """Size and hash of every file; versions before 0.2 wrote down sizes alone."""
     if not contents.is_file():
         raise OSError(f"{contents}: missing; {_FIX}")
     try:
-        return json.loads(contents.read_text())
-    except ValueError as error:
+        listed = json.loads(contents.read_text()).items()
+        return {name: (entry, None) if isinstance(entry, int) else (entry[0], entry[1]) for name, entry in listed}
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
         raise OSError(f"{contents}: no JSON ({error}); {_FIX}") from error
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _is_complete(folder: Path) -> bool:

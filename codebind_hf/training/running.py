@@ -19,7 +19,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import add_lora, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
-from codebind_hf.training.checkpoints import complete_checkpoints, discard, settle, write_text
+from codebind_hf.training.checkpoints import complete_checkpoints, discard, first_sound, settle, write_text
 from codebind_hf.training.freezing import train_only, trainable_parts
 from codebind_hf.training.health import CodebookHealthCallback
 from codebind_hf.training.processes import decided_by_main
@@ -155,10 +155,11 @@ def _run(trainer: CodeBindTrainer, resume: bool) -> None:
     if trainer.is_fsdp_enabled:
         # Shards are loaded into a model that is being trained; so something must be left to train.
         checkpoints = [each for each in checkpoints if not _is_last_step(each)]
-    if checkpoints and _is_last_step(checkpoints[0]):
-        trainer.load_finished(str(checkpoints[0]))
+    checkpoint = decided_by_main(lambda: first_sound(checkpoints))
+    if checkpoint and _is_last_step(checkpoint):
+        trainer.load_finished(str(checkpoint))
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoints[0]) if checkpoints else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_world_process_zero() and folder.is_dir() and not any(folder.iterdir()):
         # The library makes it for checkpoints, of which there may be none.
         folder.rmdir()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import nullcontext
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState
@@ -28,11 +28,12 @@ from codebind_hf.training.balancing import LossBalancer
 from codebind_hf.training.checkpoints import (
     BALANCER_FILE,
     STAGING_FOLDER,
-    check_complete,
+    check_sound,
     clear_write_errors,
     compare_processes,
+    complete_checkpoints,
     discard,
-    newest_checkpoint,
+    first_sound,
     publish,
     settle,
 )
@@ -41,6 +42,7 @@ from codebind_hf.training.freezing import NEW_MODULES
 from codebind_hf.training.gradient_cache import check_config, in_chunks
 from codebind_hf.training.health import codebook_log
 from codebind_hf.training.interruption import RunInterrupted, TimedCheckpoints
+from codebind_hf.training.processes import decided_by_main
 
 
 class _ShuffleAnew(TrainerCallback):
@@ -164,7 +166,7 @@ class CodeBindTrainer(Trainer):
             resume_from_checkpoint: a folder, or `True` for the newest complete checkpoint in `output_dir`.
 
         Raises:
-            OSError: the checkpoint is incomplete, or one cannot be written.
+            OSError: the checkpoint is incomplete, one cannot be written, or a process that loads rows was killed.
             ValueError: `True`, and there is no complete checkpoint.
             FloatingPointError: a gradient or codebook is not finite, and `max_skipped_steps` are left out already.
             RunInterrupted: with `save_minutes`, after SIGINT or SIGTERM and the checkpoint that these cause.
@@ -181,6 +183,16 @@ class CodeBindTrainer(Trainer):
             self._start_codebooks(model)
         try:
             result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        except pickle.UnpicklingError as error:
+            raise OSError(
+                f"{resume_from_checkpoint}: a file holds more than tensors and is not read, since it could run code. "
+                "Fix: resume from a checkpoint that you trust to be as the trainer wrote it."
+            ) from error
+        except RuntimeError as error:
+            # The loader's only sign of a worker that the system killed.
+            if "DataLoader worker" not in str(error):
+                raise
+            raise OSError(f"dataloader_num_workers: {error} Fix: fewer workers, and --resume.") from error
         finally:
             if self._timed is not None:
                 self._timed.restore()
@@ -299,14 +311,14 @@ class CodeBindTrainer(Trainer):
 
     def _newest_checkpoint(self) -> str:
         """The newest complete checkpoint that the first process sees, for all processes."""
-        found = [newest_checkpoint(str(self.args.output_dir))]
-        broadcast_object_list(found)
-        if found[0] is None:
+        folder = Path(str(self.args.output_dir))
+        found = decided_by_main(lambda: first_sound(complete_checkpoints(folder)))
+        if found is None:
             raise ValueError(
                 f"resume_from_checkpoint: got True, and {self.args.output_dir} holds no complete checkpoint. Fix: "
                 "None, to start anew, or the folder of a checkpoint."
             )
-        return found[0]
+        return str(found)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)
@@ -373,7 +385,7 @@ class CodeBindTrainer(Trainer):
             super()._load_best_model()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        check_complete(Path(resume_from_checkpoint))
+        check_sound(Path(resume_from_checkpoint))
         compare_processes(Path(resume_from_checkpoint), self.args.world_size)
         if not self._load_adapter(resume_from_checkpoint, model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)

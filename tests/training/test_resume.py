@@ -1,5 +1,6 @@
 """A run that is killed loses no good checkpoint, and goes on bit for bit as if nothing had happened."""
 
+import hashlib
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,8 @@ from codebind_hf.training.checkpoints import (
     STAGING_FOLDER,
     check_complete,
     compare_processes,
+    complete_checkpoints,
+    first_sound,
     newest_checkpoint,
     settle,
 )
@@ -256,7 +260,7 @@ def test_the_best_checkpoint_is_known_by_its_own_place(
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "rng_state.pth", "loss_balancer.json"])
-@pytest.mark.parametrize("damage", ["missing", "truncated"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
 def test_a_damaged_checkpoint_is_refused_by_name_and_skipped_by_true(
     trainer_for: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
 ) -> None:
@@ -267,18 +271,54 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_skipped_by_true(
     expected = f"{file}: missing"
     if damage == "missing":
         file.unlink()
-    else:
+    elif damage == "truncated":
         file.write_bytes(file.read_bytes()[:-1])
         expected = f"{file}: has {size - 1} bytes of {size}"
+    else:
+        content = bytearray(file.read_bytes())
+        content[size // 2] ^= 1
+        file.write_bytes(content)
+        expected = f"{file}: has changed since it was written"
     trainer = trainer_for(folder, max_steps=4)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     with pytest.raises(OSError, match=re.escape(f"{expected}; this checkpoint is incomplete")):
         trainer.train(resume_from_checkpoint=str(folder / "checkpoint-4"))
     assert same(before, trainer.model.state_dict())
     with caplog.at_level(logging.WARNING):
-        found = newest_checkpoint(folder)
-    assert found == str(folder / "checkpoint-2")
+        found = first_sound(complete_checkpoints(folder))
+    assert found == folder / "checkpoint-2"
     assert f"Skipped a checkpoint: {expected}" in caplog.text
+
+
+class Hostile:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.file),)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
+def test_code_in_a_checkpoint_is_never_run(trainer_for: MakeTrainer, tmp_path: Path, name: str) -> None:
+    folder, trace = tmp_path / "run", tmp_path / "trace"
+    trainer_for(folder, max_steps=2).train()
+    file = folder / "checkpoint-2" / name
+    torch.save(Hostile(trace), file)
+    contents = folder / "checkpoint-2" / CONTENTS_FILE
+    listed = json.loads(contents.read_text())
+    listed[name] = [file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest()]
+    contents.write_text(json.dumps(listed))
+    # Nothing reads training_args.bin.
+    refused = (
+        nullcontext()
+        if name == "training_args.bin"
+        else pytest.raises(OSError, match="holds more than tensors and is not read")
+    )
+    with refused:
+        trainer_for(folder, max_steps=4).train(resume_from_checkpoint=True)
+    assert not trace.exists()
 
 
 def test_a_folder_that_no_trainer_finished_is_refused(tmp_path: Path) -> None:
