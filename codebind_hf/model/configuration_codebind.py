@@ -40,6 +40,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     Args:
         shared_dim, specific_dim: sizes of the two embeddings; `specific_dim=0` is no decoupling.
         code_dim: numbers in one code; an embedding has `dim / code_dim` segments. `code_dim = dim` is conventional VQ.
+        specific_code_dim: the same of specific codebooks alone; `None` takes `code_dim`.
         num_shared_codes, num_specific_codes: sizes of the codebooks; 0 is no codebook.
         codebook_decay: decay of the moving averages of the codebooks (paper eq. 9).
         restart_codes: move unused codes to features of the batch (paper eq. 10).
@@ -76,6 +77,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     model_type = "codebind"
     later_fields = (
         "format_version",
+        "specific_code_dim",
         "specific_readout",
         "reconstruction_gradient",
         "decorrelation_gradient",
@@ -118,6 +120,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     shared_dim: int = 1024
     specific_dim: int = 1024
     code_dim: int = 8
+    specific_code_dim: int | None = None
     num_shared_codes: int = 1024
     num_specific_codes: int = 256
     codebook_decay: float | int = 0.99
@@ -176,7 +179,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         check_choice("specific_readout", self.specific_readout, READOUTS)
         check_choice("reconstruction_gradient", self.reconstruction_gradient, ("both", "specific"))
         check_choice("decorrelation_gradient", self.decorrelation_gradient, ("both", "shared"))
-        check_least(self, "shared_dim code_dim")
+        check_least(self, "shared_dim code_dim specific_code_dim")
         check_least(self, "specific_dim num_shared_codes num_specific_codes codebook_spread_rate", 0)
         check_rate(self, "codebook_decay")
         for name in ("code_temperature", "segment_temperature", "view_temperature", "max_logit_scale"):
@@ -211,9 +214,11 @@ class CodeBindConfig(CodeBindBaseConfig):
                 f"loss_weights['orth']: needs specific_dim equal to shared_dim={self.shared_dim}, got {own} for "
                 f"{name}; set its weight to 0 or the sizes equal."
             )
-        for part, dim in (("shared_dim", self.shared_dim), ("specific_dim", self.specific_dim_of(name))):
-            if dim % self.code_dim:
-                raise ValueError(f"{part}: got {dim} for {name}, not a multiple of code_dim={self.code_dim}.")
+        for part in ("shared", "specific"):
+            dim, width = self.dim_of(part, name), self.code_dim_of(part, name)
+            if dim % width:
+                field = "code_dim" if width == self.code_dim else "specific_code_dim"
+                raise ValueError(f"{part}_dim: got {dim} for {name}, not a multiple of {field}={width}.")
 
     @property
     def encoder_configs(self) -> dict[str, CodeBindEncoderConfig]:
@@ -272,6 +277,19 @@ class CodeBindConfig(CodeBindBaseConfig):
             return 0
         own = self.encoder_configs[encoder].specific_dim
         return self.specific_dim if own is None else own
+
+    def dim_of(self, part: str, encoder: str) -> int:
+        """Size of the "shared" or "specific" embedding of an encoder."""
+        return self.shared_dim if part == "shared" else self.specific_dim_of(encoder)
+
+    def code_dim_of(self, part: str, encoder: str) -> int:
+        """Numbers in one code of the shared codebook, or of the encoder's specific one."""
+        own = None if part == "shared" else self.encoder_configs[encoder].specific_code_dim or self.specific_code_dim
+        return own or self.code_dim
+
+    def num_segments_of(self, part: str, encoder: str) -> int:
+        """Codes in the shared or specific embedding of an encoder."""
+        return self.dim_of(part, encoder) // self.code_dim_of(part, encoder)
 
     def num_specific_codes_of(self, encoder: str) -> int:
         own = self.encoder_configs[encoder].num_specific_codes
