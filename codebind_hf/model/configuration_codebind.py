@@ -1,12 +1,20 @@
 """Configuration of CodeBind: encoders, embeddings, codebooks and losses in one place."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .configuration_base import CodeBindBaseConfig, check_choice, check_least, check_rate, checked_config
+from .configuration_base import (
+    CodeBindBaseConfig,
+    check_choice,
+    check_fields,
+    check_least,
+    check_rate,
+    checked_config,
+)
 from .configuration_encoders import (
     READOUTS,
     CodeBindAudioConfig,
@@ -172,6 +180,21 @@ class CodeBindConfig(CodeBindBaseConfig):
             config_dict = cls(**config_dict).restricted_to(modalities).to_dict()
         return super().from_dict(config_dict, **kwargs)
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name, spec in self.sub_configs_defaults.items():
+            value = getattr(self, name)
+            if isinstance(value, PreTrainedConfig):
+                # By names, not classes: those of a checkpoint's own code are other classes of the same names.
+                is_decoder = spec.config_class.model_type == "codebind_decoder"
+                if not value.model_type.startswith("codebind_") or is_decoder != (
+                    value.model_type == "codebind_decoder"
+                ):
+                    wanted = spec.config_class.__name__
+                    raise ValueError(f"{name}: got {type(value).__name__}; expected {wanted} or its fields.")
+            elif value is not None:
+                check_fields(name, value)
+        super().__post_init__(**kwargs)
+
     def validate_architecture(self) -> None:
         check_version(self.format_version)
         check_choice("align_on", self.align_on, ("codes", "continuous"))
@@ -180,7 +203,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         check_choice("reconstruction_gradient", self.reconstruction_gradient, ("both", "specific"))
         check_choice("decorrelation_gradient", self.decorrelation_gradient, ("both", "shared"))
         check_least(self, "shared_dim code_dim specific_code_dim")
-        check_least(self, "specific_dim num_shared_codes num_specific_codes codebook_spread_rate", 0)
+        check_least(self, "specific_dim num_shared_codes num_specific_codes codebook_spread_rate initializer_range", 0)
         check_rate(self, "codebook_decay")
         for name in ("code_temperature", "segment_temperature", "view_temperature", "max_logit_scale"):
             if not getattr(self, name) > 0:
@@ -204,8 +227,8 @@ class CodeBindConfig(CodeBindBaseConfig):
     def _validate_weights(self, name: str, allowed: tuple[str, ...]) -> None:
         for key, value in (getattr(self, name) or {}).items():
             check_choice(f"{name} key", key, allowed)
-            if not value >= 0:
-                raise ValueError(f"{name}[{key!r}]: got {value!r}; a weight is 0 or more.")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}[{key!r}]: got {value!r}; a weight is 0 or more, and finite.")
 
     def _validate_encoder(self, name: str) -> None:
         own = self.specific_dim_of(name)
@@ -226,7 +249,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         built_in = {name: getattr(self, f"{name}_config") for name in ENCODERS}
         configs = {name: config for name, config in built_in.items() if config is not None}
         for name, fields in (self.added_encoders or {}).items():
-            configs[name] = CodeBindEncoderConfig(**fields)
+            configs[name] = _added_encoder(name, fields)
             configs[name]._attn_implementation = self._attn_implementation
         return configs
 
@@ -304,6 +327,14 @@ class CodeBindConfig(CodeBindBaseConfig):
 
     def pair_weight(self, pair: str) -> float:
         return float((self.pair_weights or {}).get(pair, 1.0))
+
+
+def _added_encoder(name: str, fields: dict[str, Any]) -> CodeBindEncoderConfig:
+    check_fields(f"added_encoders[{name!r}]", fields)
+    try:
+        return CodeBindEncoderConfig(**fields)
+    except ValueError as error:
+        raise ValueError(f"added_encoders[{name!r}]: {error}") from error
 
 
 CodeBindConfig.register_for_auto_class()

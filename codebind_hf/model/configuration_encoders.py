@@ -41,7 +41,7 @@ class CodeBindBlockConfig(CodeBindBaseConfig):
 
     def validate_architecture(self) -> None:
         check_least(self, "hidden_size num_attention_heads intermediate_size")
-        check_least(self, "num_hidden_layers", 0)
+        check_least(self, "num_hidden_layers layer_norm_eps", 0)
         check_rate(self, "attention_dropout dropout drop_path_rate")
         check_choice("hidden_act", self.hidden_act, tuple(ACT2FN))
         if self.is_causal and self.add_bias_kv:
@@ -149,9 +149,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         check_least(self, "num_channels tubelet_size num_groups group_size vocab_size max_position_embeddings")
         check_least(self, "lens_depth lens_num_heads lens_head_dim lens_cross_head_dim")
         check_least(self, "specific_code_dim decoder_hidden_size")
-        check_least(
-            self, "lens_num_latents lens_self_blocks specific_dim num_specific_codes specific_num_hidden_layers", 0
-        )
+        check_least(self, "lens_num_latents lens_self_blocks stem_norm_eps", 0)
+        check_least(self, "specific_dim num_specific_codes specific_num_hidden_layers", 0)
         if not self.lens_num_latents and self.stem_dim not in (None, self.hidden_size):
             raise ValueError(f"stem_dim: got {self.stem_dim}; without a lens it must equal hidden_size or be None.")
         if self.stem == "patches":
