@@ -212,7 +212,7 @@ def output_table(config: CodeBindConfig) -> str:
     """What the model returns, with sizes."""
     segments, num_codes = segments_of(config)
     own = sorted({config.num_specific_codes_of(name) for name in config.encoder_configs if name != "text"})
-    own_segments = config.specific_dim // config.code_dim
+    own_segments = max(config.num_segments_of("specific", name) for name in config.encoder_configs if name != "text")
     rows = [
         ["`embeds[modality]`", f"{config.shared_dim} numbers", "shared part, quantized, unit norm"],
         ["`continuous_embeds[modality]`", f"{config.shared_dim} numbers", "shared part before quantization"],

@@ -78,7 +78,7 @@ def continuous_wins(report: Mapping[str, Any]) -> int:
 def check_architecture(config: CodeBindConfig, run: Path) -> None:
     """Refuse figures of another model than the card counts."""
     expected = CodeBindConfig.from_preset("tiny").restricted_to(config.modality_names)
-    sizes = ("shared_dim", "specific_dim", "code_dim", "num_shared_codes", "num_specific_codes")
+    sizes = ("shared_dim", "specific_dim", "code_dim", "specific_code_dim", "num_shared_codes", "num_specific_codes")
     for size in sizes:
         found, wanted = getattr(config, size), getattr(expected, size)
         if found != wanted:

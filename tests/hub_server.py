@@ -30,7 +30,7 @@ class Repository:
 
     @property
     def head(self) -> str:
-        return hashlib.sha1(str(len(self.commits)).encode()).hexdigest()
+        return hashlib.sha1(str(len(self.commits)).encode(), usedforsecurity=False).hexdigest()
 
 
 class HubServer(ThreadingHTTPServer):
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         if file not in repository.files:
             return self._answer({}, 404, x_error_code="EntryNotFound", x_repo_commit=repository.head)
         data = repository.files[file]
-        etag = f'"{hashlib.sha1(data).hexdigest()}"'
+        etag = f'"{hashlib.sha1(data, usedforsecurity=False).hexdigest()}"'
         return self._answer(data, etag=etag, x_repo_commit=repository.head, accept_ranges="none")
 
 

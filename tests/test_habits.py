@@ -85,6 +85,19 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group(1) == version
 
 
+def test_fixes_are_promised_for_this_version() -> None:
+    supported = re.findall(r"^\| (\S+) \| yes \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    assert supported == [PROJECT["project"]["version"].rpartition(".")[0]]
+
+
+def test_the_source_distribution_holds_every_document() -> None:
+    listed = set((ROOT / "MANIFEST.in").read_text().split())
+    # The build brings the readme itself.
+    documents = {path.name for path in ROOT.glob("*.md")} - {"README.md"}
+    assert documents
+    assert documents <= listed
+
+
 # Files that other machines read
 
 

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -200,7 +201,8 @@ def test_the_package_neither_prints_nor_swallows_errors(path: Path) -> None:
 
 
 def tracked_files() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    git = shutil.which("git") or "git"
+    listed = subprocess.run([git, "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     paths = [ROOT / line for line in listed.stdout.splitlines()]
     return [path for path in paths if path.is_file()] or MODULES
 

@@ -129,6 +129,60 @@ for name in {names!r}:
     assert in_fresh_process(script) == ""
 
 
+# What only the extras bring; soundfile is left out, since other libraries import it where it is installed.
+EXTRAS = [
+    "av",
+    "edfio",
+    "faiss",
+    "ftfy",
+    "gradio",
+    "hypothesis",
+    "laspy",
+    "matplotlib",
+    "mne",
+    "pi_heif",
+    "pypcd4",
+    "sklearn",
+    "trimesh",
+]
+
+
+def test_every_module_is_imported_without_the_extras_and_without_a_connection() -> None:
+    """As in a default installation, on a machine that may reach the Hub."""
+    script = f"""
+import importlib, importlib.machinery, os, sys
+
+for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+    os.environ.pop(name, None)
+
+class WithoutExtras(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in {EXTRAS!r} else super().find_spec(name, path, target)
+
+sys.meta_path[:] = [WithoutExtras if each is importlib.machinery.PathFinder else each for each in sys.meta_path]
+asked = []
+sys.addaudithook(lambda event, arguments: asked.append((event, arguments)) if event in (
+    "socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request") else None)
+for name in {EVERY_MODULE!r}:
+    importlib.import_module(name)
+    if asked:
+        sys.exit(f"{{name}} asks the network: {{asked}}")
+print(*(set({EXTRAS!r}) & sys.modules.keys()))
+# Else the list above would hide nothing, and the hook would hear nothing.
+import socket
+try:
+    import sklearn
+except ModuleNotFoundError:
+    print("no sklearn")
+try:
+    socket.getaddrinfo("127.0.0.1", 9)
+finally:
+    print(len(asked))
+"""
+    assert in_fresh_process(script, strip=False).splitlines() == ["", "no sklearn", "1"]
+
+
 # Names of the version before
 
 

@@ -264,7 +264,8 @@ def test_every_python_block_runs(
     for number, block in enumerate(blocks):
         exec(compile(block, f"{name}, block {number}", "exec"), names)
         for expression, shape in CHECKED.findall(block):
-            assert tuple(eval(expression, names)) == literal_eval(shape), expression
+            # What the card claims of its own code, which has just run.
+            assert tuple(eval(expression, names)) == literal_eval(shape), expression  # noqa: S307
             checked += 1
     assert checked >= 5
     assert isinstance(names["model"], CodeBindModel)

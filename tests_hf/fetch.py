@@ -31,7 +31,9 @@ STAND_INS = {
 
 
 def pip(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"], check=True)
+    # The arguments are written in this file, and no shell reads them.
+    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
+    subprocess.run(command, check=True)  # noqa: S603
 
 
 def fetch() -> None:

@@ -1,5 +1,6 @@
 """An experiment of the official CodeBind to a `CodeBindModel`, and back."""
 
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from codebind_hf.conversion.lora import add_released_lora, merge_released_lora, 
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
 
+
+logger = logging.getLogger(__name__)
 
 LORA = ("merge", "adapter")
 # The released decoders always have 8 heads, whatever their width.
@@ -140,24 +143,39 @@ def _config(read: Experiment, architecture: Mapping[str, Any] | None, parity: bo
     fields["num_shared_codes"], fields["code_dim"] = books["common.embedding.weight"]
     for name in read.encoders:
         if name != "text":
-            fields[f"{name}_config"].update(_encoder_sizes(read, name, books))
+            fields[f"{name}_config"].update(_encoder_sizes(read, name, books, fields["code_dim"]))
     for field in ("specific_dim", "num_specific_codes"):
         fields[field] = fields["vision_config"][field]
     fields["decoder_config"] = _decoder_fields(read, fields["decoder_config"])
     weights = released_loss_weights(read.options)
     if weights and not parity and "commit" in weights:
-        # Ours averages over segments, the released term over single numbers.
-        weights["commit"] /= fields["code_dim"]
+        weights["commit"] = _commit_of_segments(weights["commit"], fields)
     own_norms = {"normalize_codes": False, "parity_losses": parity, "parity_codebooks": parity}
     return CodeBindConfig(**{**fields, **own_norms, "loss_weights": weights})
 
 
-def _encoder_sizes(read: Experiment, name: str, books: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _commit_of_segments(weight: float, fields: Mapping[str, Any]) -> float:
+    """The released weight of `commit`, a mean over single numbers, as that of our mean over segments."""
+    width = fields["code_dim"]
+    others = [name for name, value in fields.items() if isinstance(value, dict) and value.get("specific_code_dim")]
+    if others:
+        logger.warning(
+            "loss_weights: 'commit' is the released weight for codes of %d numbers; %s has specific codes of another "
+            "width, which it weighs otherwise than the released code. Fix: parity=True, to compare losses with it.",
+            width,
+            ", ".join(name.removesuffix("_config") for name in others),
+        )
+    return weight / width
+
+
+def _encoder_sizes(read: Experiment, name: str, books: Mapping[str, tuple[int, ...]], code_dim: int) -> dict[str, Any]:
     (projection,) = [shape for shape in read.shapes(f"modality_heads_mvq.{name}.").values() if len(shape) == 2]
     decoder = read.shapes(f"decoder_trunk.{name}.")
+    num_codes, width = books[f"{name}.embedding.weight"]
     return {
         "specific_dim": projection[0],
-        "num_specific_codes": books[f"{name}.embedding.weight"][0],
+        "specific_code_dim": None if width == code_dim else width,
+        "num_specific_codes": num_codes,
         "has_decoder": bool(decoder),
         "decoder_hidden_size": decoder["decoder_embed.weight"][0] if decoder else None,
     }

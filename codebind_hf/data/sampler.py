@@ -63,8 +63,8 @@ class ModalityBatchSampler(Sampler[list[int]]):
         return self.num_processes * sum((len(group) + spare) // size for group in self.groups.values())
 
     def __iter__(self) -> Iterator[list[int]]:
-        # A string seeds Python's generator with all of its bits, whatever the numbers are.
-        rng = random.Random(f"{self.seed}/{self.epoch}")
+        # A string seeds Python's generator with all of its bits, whatever the numbers are. Nothing here is a secret.
+        rng = random.Random(f"{self.seed}/{self.epoch}")  # noqa: S311
         placed: list[tuple[float, int, list[int]]] = []
         for order, indices in enumerate(self.groups.values()):
             rounds = self._rounds(rng, indices)

@@ -96,13 +96,20 @@ def swap_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
 
 
 def _swapped(evaluation: Evaluation, name: str) -> tuple[Tensor, Tensor]:
-    """Some objects as decoders see them, `(objects, ...)`, and every two of them mixed, `(objects, objects, ...)`."""
+    """Some objects as decoders see them, `(objects, ...)`, and every two of them mixed, `(objects, objects, ...)`.
+
+    Raises:
+        ValueError: the model has no decoder of this modality.
+    """
     model, part = evaluation.model, evaluation.embedded.modalities[name]
     chosen = examples(evaluation, name, _OBJECTS)
     places = [part.positions.tolist().index(row) for row in chosen]
     rows = [evaluation.rows[row] for row in chosen]
     answered = reconstructions(model, evaluation.processor, rows, model.config.modalities[name])
-    assert answered is not None
+    if answered is None:
+        raise ValueError(
+            f"report: has reconstructions of {name!r}, of which this model has no decoder. Fix: give its own report."
+        )
     count = len(places)
     shared = part.embeds[places].repeat_interleave(count, dim=0)
     specific = None if part.specific_embeds is None else part.specific_embeds[places].repeat(count, 1)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from codebind_hf.evaluation.decoupling_figures import probe_figure, swap_figure
-from codebind_hf.evaluation.embedding import EmbeddedSet
+from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSet
 from codebind_hf.evaluation.figure_style import (
     CHANCE,
     CONTINUOUS,
@@ -154,14 +154,15 @@ def shared_space_figure(evaluation: Evaluation, report: Report) -> "Figure | Non
 
 def similarity_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     """For each modality a class-ordered map: mean cosine of a class's items (rows) to every class text (columns)."""
-    if evaluation.class_embeds is None or not report.get("zero_shot"):
+    classes = evaluation.class_embeds
+    if classes is None or not report.get("zero_shot"):
         return None
     names = list(report["zero_shot"])
     columns = min(_PANELS_A_ROW, len(names))
     lines = -(-len(names) // columns)
     figure = new_figure(2.35 * columns + 0.9, 2.5 * lines)
     panels = figure.subplots(lines, columns, squeeze=False)
-    tables = {name: _class_similarity(evaluation, name) for name in names}
+    tables = {name: _class_similarity(evaluation, classes, name) for name in names}
     limit = max(np.nanmax(np.abs(table)) for table in tables.values())
     for axes in panels.flat:
         axes.set_visible(False)
@@ -254,9 +255,8 @@ def _class_colors(number: int) -> np.ndarray:
     return colormaps["hsv"](np.linspace(0, 1, number, endpoint=False)) * [0.86, 0.86, 0.86, 1]
 
 
-def _class_similarity(evaluation: Evaluation, name: str) -> np.ndarray:
-    modality, classes = evaluation.embedded.modalities[name], evaluation.class_embeds
-    assert classes is not None
+def _class_similarity(evaluation: Evaluation, classes: ClassEmbeds, name: str) -> np.ndarray:
+    modality = evaluation.embedded.modalities[name]
     table = np.full((len(evaluation.classes), len(evaluation.classes)), np.nan)
     labels = np.array([evaluation.embedded.labels[row] for row in modality.positions.tolist()], dtype=object)
     cosine = (modality.embeds @ classes.embeds.T).numpy()

@@ -6,6 +6,7 @@ with `segments * log2(num_codes) / 8` bytes an item, and gives the embeddings ba
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -126,7 +127,7 @@ class CodeIndex:
             ValueError: ids of a wrong shape or outside the book, no name, or keys of a wrong number or kind.
         """
         ids_NS = checked_ids("ids", ids, self.num_codes, self.segments)
-        kept_keys = stored_keys(keys, len(ids_NS))
+        kept_keys = None if keys is None else stored_keys(keys, len(ids_NS))
         number = self._number(modality)
         modalities = np.full(len(ids_NS), number, dtype=np.uint8)
         self._items.append(Columns(pack_codes(ids_NS, self.num_codes), modalities, kept_keys))
@@ -157,10 +158,9 @@ class CodeIndex:
         with torch.inference_mode():
             found = [self._best(part, int(top_k), wanted) for part in queries_QSD.split(group)]
         scores, positions = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-        columns = self._items.take(positions.ravel())
+        columns, keys = self._items.take(positions.ravel())
         names = np.array(self.modalities)[columns.modalities]
-        assert columns.keys is not None
-        return SearchResult(scores, shown_keys(columns.keys).reshape(scores.shape), names.reshape(scores.shape))
+        return SearchResult(scores, shown_keys(keys).reshape(scores.shape), names.reshape(scores.shape))
 
     @renamed_keywords(sense="modality")
     def reconstruct(self, keys: Sequence[Any] | NDArray[Any], modality: str | None = None) -> Tensor:
@@ -174,8 +174,7 @@ class CodeIndex:
             ValueError: an unknown modality, or a key that no item has, or several have.
         """
         chosen = stored_keys(keys, len(keys))
-        assert chosen is not None
-        columns = self._items.take(self._find(chosen, None if modality is None else self._wanted([modality])[0]))
+        columns, _ = self._items.take(self._find(chosen, None if modality is None else self._wanted([modality])[0]))
         ids = torch.from_numpy(unpack_codes(columns.codes, self.segments, self.num_codes))
         return normalize(self.codes[ids].flatten(-2), dim=-1)
 
@@ -285,20 +284,20 @@ class CodeIndex:
         return known.index(modality) if modality in known else len(known)
 
     def _best(self, queries_QSD: Tensor, k: int, modalities: list[int]) -> Best:
+        return reduce(lambda one, other: merged(one, other, k), self._parts(queries_QSD, k, modalities))
+
+    def _parts(self, queries_QSD: Tensor, k: int, modalities: list[int]) -> Iterator[Best]:
+        """The best of a part of the items at a time; there is at least one."""
         table = score_table(queries_QSD, self.codes)
-        best: Best | None = None
         if self._uses_faiss():
             self._fill_faiss()
             for number in modalities:
                 if number in self._in_faiss:
-                    best = merged(best, self._in_faiss[number].best(queries_QSD.flatten(1), table, k), k)
+                    yield self._in_faiss[number].best(queries_QSD.flatten(1), table, k)
         else:
             for positions, packed in self._chosen(modalities):
                 rows = table_rows(torch.from_numpy(unpacked(packed, self.segments, self.num_codes)), self.num_codes)
-                part = first_best(cosines(table, rows), torch.from_numpy(positions), min(k, len(positions)))
-                best = merged(best, part, k)
-        assert best is not None
-        return best
+                yield first_best(cosines(table, rows), torch.from_numpy(positions), min(k, len(positions)))
 
     def _chosen(self, modalities: list[int]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
         """Positions and packed codes of the items of some modalities, some at a time."""

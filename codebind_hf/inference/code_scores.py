@@ -83,10 +83,8 @@ def first_best(scores_QN: Tensor, positions: Tensor, k: int) -> Best:
     return Best(chosen_Qk, positions.expand_as(scores_QN).gather(1, columns_Qk))
 
 
-def merged(one: Best | None, other: Best, k: int) -> Best:
+def merged(one: Best, other: Best, k: int) -> Best:
     """The k best of two results; of equal scores, the one with the smaller position."""
-    if one is None:
-        return other
     scores, positions = (torch.cat(pair, dim=1) for pair in zip(one, other, strict=True))
     order = positions.argsort(dim=1)
     return first_best(scores.gather(1, order), positions.gather(1, order), min(k, scores.shape[1]))

@@ -64,10 +64,10 @@ class CodeStorage:
                 yield position + first, part.of(slice(first, first + size))
             position += len(part.codes)
 
-    def take(self, positions: NDArray[np.int64]) -> Columns:
-        """The items at `positions` (one axis), in that order, with a key each."""
+    def take(self, positions: NDArray[np.int64]) -> tuple[Columns, NDArray[Any]]:
+        """The items at `positions` (one axis), in that order, and the key of each."""
         if not len(positions):
-            return self.parts[0].of(slice(0, 0))._replace(keys=positions)
+            return self.parts[0].of(slice(0, 0)), positions
         ends = np.cumsum([len(part.codes) for part in self.parts])
         owners = np.searchsorted(ends, positions, side="right")
         pieces, places = [], []
@@ -78,7 +78,7 @@ class CodeStorage:
             places.append(mine)
         order = np.argsort(np.concatenate(places))
         columns = _joined(*pieces).of(order)
-        return columns if columns.keys is not None else columns._replace(keys=positions)
+        return columns, positions if columns.keys is None else columns.keys
 
 
 def kind_of(keys: NDArray[Any] | None) -> str:
@@ -88,14 +88,12 @@ def kind_of(keys: NDArray[Any] | None) -> str:
     return {"i": "integers", "S": "texts"}.get(keys.dtype.kind, str(keys.dtype))
 
 
-def stored_keys(keys: Any, count: int) -> NDArray[Any] | None:
+def stored_keys(keys: Any, count: int) -> NDArray[Any]:
     """Keys of a user as they are stored.
 
     Raises:
         ValueError: not as many as items, neither all integers nor all texts, or a text with a zero character.
     """
-    if keys is None:
-        return None
     values = keys.tolist() if isinstance(keys, (np.ndarray, Tensor)) else list(keys)
     if len(values) != count:
         raise ValueError(f"keys: got {len(values)} for {count} items; give one for each.")

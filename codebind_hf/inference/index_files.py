@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from codebind_hf.inference.code_storage import CodeStorage, Columns, kind_of
@@ -48,7 +48,8 @@ def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
     if final.exists() and not _may_be_replaced(final):
         raise ValueError(f"folder: {final} holds something that is no index. Fix: name a new folder.")
     with _published(final) as staged:
-        save_file({"codes": index.codes}, staged / BOOK)
+        # `save_file` would make a file that only its owner may read.
+        (staged / BOOK).write_bytes(save({"codes": index.codes}))
         filled = [part for part in index.items.parts if len(part.codes)]
         width = packed_size(index.segments, len(index.codes))
         _write_column(staged / "codes.npy", [part.codes for part in filled], np.dtype(np.uint8), (width,))

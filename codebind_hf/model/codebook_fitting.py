@@ -6,20 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .codebooks import SharedSpecificCodebook, unit_segments
+from .codebooks import SharedSpecificCodebook
 from .evaluating import evaluating
 
 
 @torch.no_grad()
 def pooled_segments(model: Any, batches: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], list[Tensor]]:
-    """Unit segments `(vectors, code_dim)` of the pooled embeddings in `batches`, by `(part, encoder)`.
+    """Unit segments `(vectors, width of a code)` of the pooled embeddings in `batches`, by `(part, encoder)`.
 
     The model is in evaluation mode meanwhile: no codebook moves.
 
     Raises:
         ValueError: there is no batch.
     """
-    modalities, width = model.config.modalities, model.config.code_dim
+    modalities = model.config.modalities
     segments: dict[tuple[str, str], list[Tensor]] = {}
     with evaluating(model):
         for batch in batches:
@@ -27,8 +27,8 @@ def pooled_segments(model: Any, batches: Iterable[Mapping[str, Any]]) -> dict[tu
             parts = {"shared": output.continuous_embeds, "specific": output.continuous_specific_embeds or {}}
             for part, embeds in parts.items():
                 for name, values in embeds.items():
-                    vectors = unit_segments(values, width).flatten(0, 1)
-                    segments.setdefault((part, modalities[name].encoder), []).append(vectors)
+                    key = (part, modalities[name].encoder)
+                    segments.setdefault(key, []).append(model.codebooks.segments(*key, values).flatten(0, 1))
     if not segments:
         raise ValueError("batches: got none; give at least one batch of model inputs.")
     return segments
@@ -50,8 +50,7 @@ class CodebookFitting:
         encoder = self.config.modality(modality).encoder
         if part not in ("shared", "specific"):
             raise ValueError(f"part: got {part!r}; allowed: 'shared', 'specific'.")
-        dim = self.config.shared_dim if part == "shared" else self.config.specific_dim_of(encoder)
-        segments = dim // self.config.code_dim
+        segments = self.config.num_segments_of(part, encoder)
         if ids.ndim < 1 or ids.shape[-1] != segments or ids.is_floating_point():
             raise ValueError(
                 f"ids: got {ids.dtype} of shape {tuple(ids.shape)}; expected integers with {segments} segments last."

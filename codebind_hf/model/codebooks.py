@@ -243,6 +243,8 @@ class SharedSpecificCodebook(nn.Module):
     def __init__(self, config: CodeBindConfig) -> None:
         super().__init__()
         self.code_dim, size = config.code_dim, config.num_shared_codes
+        # Of every encoder's specific part, also where it has no codes: its segments have a width all the same.
+        self.specific_code_dims: dict[str, int] = {}
         self.even_segments = config.even_segments
         self.shared = self.book_class(size, config.code_dim, config) if size else None
         self.specific = ModulesByName[Codebook]()
@@ -251,9 +253,10 @@ class SharedSpecificCodebook(nn.Module):
 
     def add_encoder(self, name: str, config: CodeBindConfig) -> None:
         """A specific codebook for encoder `name`, if it has a specific part and codes."""
-        size = config.num_specific_codes_of(name)
+        size, width = config.num_specific_codes_of(name), config.code_dim_of("specific", name)
+        self.specific_code_dims[name] = width
         if size and config.specific_dim_of(name):
-            self.specific[name] = self.book_class(size, config.code_dim, config)
+            self.specific[name] = self.book_class(size, width, config)
 
     def book(self, part: str, encoder: str) -> Codebook | None:
         """The codebook of `part` ("shared" or "specific") for an encoder; `None` where there is none."""
@@ -261,16 +264,20 @@ class SharedSpecificCodebook(nn.Module):
             return self.shared
         return dict(self.specific.items()).get(encoder)
 
-    def continuous(self, embedding: Tensor) -> Tensor:
+    def segments(self, part: str, encoder: str, embedding: Tensor) -> Tensor:
+        """Embeddings `(..., dim)` of `part` as unit segments of its codes' width, `(..., segments, code_dim)`."""
+        return unit_segments(embedding, self.code_dim if part == "shared" else self.specific_code_dims[encoder])
+
+    def continuous(self, part: str, encoder: str, embedding: Tensor) -> Tensor:
         """Unit embeddings before quantization, `(..., dim)`; of unit segments where segments are to be even."""
         if self.even_segments:
-            embedding = unit_segments(embedding, self.code_dim).flatten(-2)
+            embedding = self.segments(part, encoder, embedding).flatten(-2)
         return normalize(embedding.float(), dim=-1)
 
     def quantize(self, part: str, encoder: str, embedding: Tensor) -> Quantized:
         """Quantize embeddings `(..., dim)` segment by segment (paper section 3.2), straight-through."""
-        continuous = self.continuous(embedding)
-        segments = unit_segments(embedding, self.code_dim)
+        continuous = self.continuous(part, encoder, embedding)
+        segments = self.segments(part, encoder, embedding)
         book = self.book(part, encoder)
         if book is None:
             return Quantized(continuous, continuous, None, segments, None)

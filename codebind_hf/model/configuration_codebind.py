@@ -1,12 +1,20 @@
 """Configuration of CodeBind: encoders, embeddings, codebooks and losses in one place."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .configuration_base import CodeBindBaseConfig, check_choice, check_least, check_rate, checked_config
+from .configuration_base import (
+    CodeBindBaseConfig,
+    check_choice,
+    check_fields,
+    check_least,
+    check_rate,
+    checked_config,
+)
 from .configuration_encoders import (
     READOUTS,
     CodeBindAudioConfig,
@@ -40,6 +48,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     Args:
         shared_dim, specific_dim: sizes of the two embeddings; `specific_dim=0` is no decoupling.
         code_dim: numbers in one code; an embedding has `dim / code_dim` segments. `code_dim = dim` is conventional VQ.
+        specific_code_dim: the same of specific codebooks alone; `None` takes `code_dim`.
         num_shared_codes, num_specific_codes: sizes of the codebooks; 0 is no codebook.
         codebook_decay: decay of the moving averages of the codebooks (paper eq. 9).
         restart_codes: move unused codes to features of the batch (paper eq. 10).
@@ -76,6 +85,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     model_type = "codebind"
     later_fields = (
         "format_version",
+        "specific_code_dim",
         "specific_readout",
         "reconstruction_gradient",
         "decorrelation_gradient",
@@ -118,6 +128,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     shared_dim: int = 1024
     specific_dim: int = 1024
     code_dim: int = 8
+    specific_code_dim: int | None = None
     num_shared_codes: int = 1024
     num_specific_codes: int = 256
     codebook_decay: float | int = 0.99
@@ -169,6 +180,21 @@ class CodeBindConfig(CodeBindBaseConfig):
             config_dict = cls(**config_dict).restricted_to(modalities).to_dict()
         return super().from_dict(config_dict, **kwargs)
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name, spec in self.sub_configs_defaults.items():
+            value = getattr(self, name)
+            if isinstance(value, PreTrainedConfig):
+                # By names, not classes: those of a checkpoint's own code are other classes of the same names.
+                is_decoder = spec.config_class.model_type == "codebind_decoder"
+                if not value.model_type.startswith("codebind_") or is_decoder != (
+                    value.model_type == "codebind_decoder"
+                ):
+                    wanted = spec.config_class.__name__
+                    raise ValueError(f"{name}: got {type(value).__name__}; expected {wanted} or its fields.")
+            elif value is not None:
+                check_fields(name, value)
+        super().__post_init__(**kwargs)
+
     def validate_architecture(self) -> None:
         check_version(self.format_version)
         check_choice("align_on", self.align_on, ("codes", "continuous"))
@@ -176,8 +202,8 @@ class CodeBindConfig(CodeBindBaseConfig):
         check_choice("specific_readout", self.specific_readout, READOUTS)
         check_choice("reconstruction_gradient", self.reconstruction_gradient, ("both", "specific"))
         check_choice("decorrelation_gradient", self.decorrelation_gradient, ("both", "shared"))
-        check_least(self, "shared_dim code_dim")
-        check_least(self, "specific_dim num_shared_codes num_specific_codes codebook_spread_rate", 0)
+        check_least(self, "shared_dim code_dim specific_code_dim")
+        check_least(self, "specific_dim num_shared_codes num_specific_codes codebook_spread_rate initializer_range", 0)
         check_rate(self, "codebook_decay")
         for name in ("code_temperature", "segment_temperature", "view_temperature", "max_logit_scale"):
             if not getattr(self, name) > 0:
@@ -201,8 +227,8 @@ class CodeBindConfig(CodeBindBaseConfig):
     def _validate_weights(self, name: str, allowed: tuple[str, ...]) -> None:
         for key, value in (getattr(self, name) or {}).items():
             check_choice(f"{name} key", key, allowed)
-            if not value >= 0:
-                raise ValueError(f"{name}[{key!r}]: got {value!r}; a weight is 0 or more.")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}[{key!r}]: got {value!r}; a weight is 0 or more, and finite.")
 
     def _validate_encoder(self, name: str) -> None:
         own = self.specific_dim_of(name)
@@ -211,9 +237,11 @@ class CodeBindConfig(CodeBindBaseConfig):
                 f"loss_weights['orth']: needs specific_dim equal to shared_dim={self.shared_dim}, got {own} for "
                 f"{name}; set its weight to 0 or the sizes equal."
             )
-        for part, dim in (("shared_dim", self.shared_dim), ("specific_dim", self.specific_dim_of(name))):
-            if dim % self.code_dim:
-                raise ValueError(f"{part}: got {dim} for {name}, not a multiple of code_dim={self.code_dim}.")
+        for part in ("shared", "specific"):
+            dim, width = self.dim_of(part, name), self.code_dim_of(part, name)
+            if dim % width:
+                field = "code_dim" if width == self.code_dim else "specific_code_dim"
+                raise ValueError(f"{part}_dim: got {dim} for {name}, not a multiple of {field}={width}.")
 
     @property
     def encoder_configs(self) -> dict[str, CodeBindEncoderConfig]:
@@ -221,7 +249,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         built_in = {name: getattr(self, f"{name}_config") for name in ENCODERS}
         configs = {name: config for name, config in built_in.items() if config is not None}
         for name, fields in (self.added_encoders or {}).items():
-            configs[name] = CodeBindEncoderConfig(**fields)
+            configs[name] = _added_encoder(name, fields)
             configs[name]._attn_implementation = self._attn_implementation
         return configs
 
@@ -273,6 +301,19 @@ class CodeBindConfig(CodeBindBaseConfig):
         own = self.encoder_configs[encoder].specific_dim
         return self.specific_dim if own is None else own
 
+    def dim_of(self, part: str, encoder: str) -> int:
+        """Size of the "shared" or "specific" embedding of an encoder."""
+        return self.shared_dim if part == "shared" else self.specific_dim_of(encoder)
+
+    def code_dim_of(self, part: str, encoder: str) -> int:
+        """Numbers in one code of the shared codebook, or of the encoder's specific one."""
+        own = None if part == "shared" else self.encoder_configs[encoder].specific_code_dim or self.specific_code_dim
+        return own or self.code_dim
+
+    def num_segments_of(self, part: str, encoder: str) -> int:
+        """Codes in the shared or specific embedding of an encoder."""
+        return self.dim_of(part, encoder) // self.code_dim_of(part, encoder)
+
     def num_specific_codes_of(self, encoder: str) -> int:
         own = self.encoder_configs[encoder].num_specific_codes
         return self.num_specific_codes if own is None else own
@@ -286,6 +327,14 @@ class CodeBindConfig(CodeBindBaseConfig):
 
     def pair_weight(self, pair: str) -> float:
         return float((self.pair_weights or {}).get(pair, 1.0))
+
+
+def _added_encoder(name: str, fields: dict[str, Any]) -> CodeBindEncoderConfig:
+    check_fields(f"added_encoders[{name!r}]", fields)
+    try:
+        return CodeBindEncoderConfig(**fields)
+    except ValueError as error:
+        raise ValueError(f"added_encoders[{name!r}]: {error}") from error
 
 
 CodeBindConfig.register_for_auto_class()

@@ -41,7 +41,7 @@ class CodeBindBlockConfig(CodeBindBaseConfig):
 
     def validate_architecture(self) -> None:
         check_least(self, "hidden_size num_attention_heads intermediate_size")
-        check_least(self, "num_hidden_layers", 0)
+        check_least(self, "num_hidden_layers layer_norm_eps", 0)
         check_rate(self, "attention_dropout dropout drop_path_rate")
         check_choice("hidden_act", self.hidden_act, tuple(ACT2FN))
         if self.is_causal and self.add_bias_kv:
@@ -86,8 +86,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         lens_depth, lens_self_blocks: stages of the lens, each of one cross-attention (a single head of
             `lens_cross_head_dim`) and so many self-attention blocks (`lens_num_heads` of `lens_head_dim`).
         vocab_size, max_position_embeddings, eos_token_id, pad_token_id, bos_token_id: of the tokens stem.
-        specific_dim, num_specific_codes, specific_readout, decoder_hidden_size: this encoder's own value; `None` takes
-            the model's.
+        specific_dim, specific_code_dim, num_specific_codes, specific_readout, decoder_hidden_size: this encoder's own
+            value; `None` takes the model's.
         specific_num_hidden_layers: blocks of the small encoder where `specific_readout` is "network".
         has_decoder: whether a model with decoders reconstructs this encoder's input.
         normalize_clips: unit norm of every clip before the mean over clips (ImageBind, CodeBind); `False` takes the
@@ -95,7 +95,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     """
 
     model_type = "codebind_encoder"
-    later_fields = ("specific_readout", "specific_num_hidden_layers")
+    later_fields = ("specific_code_dim", "specific_readout", "specific_num_hidden_layers")
 
     stem: str = "patches"
     num_channels: int = 3
@@ -133,6 +133,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     pad_token_id: int | None = None
 
     specific_dim: int | None = None
+    specific_code_dim: int | None = None
     num_specific_codes: int | None = None
     specific_readout: str | None = None
     specific_num_hidden_layers: int = 1
@@ -146,10 +147,10 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         if self.specific_readout is not None:
             check_choice("specific_readout", self.specific_readout, READOUTS)
         check_least(self, "num_channels tubelet_size num_groups group_size vocab_size max_position_embeddings")
-        check_least(self, "lens_depth lens_num_heads lens_head_dim lens_cross_head_dim decoder_hidden_size")
-        check_least(
-            self, "lens_num_latents lens_self_blocks specific_dim num_specific_codes specific_num_hidden_layers", 0
-        )
+        check_least(self, "lens_depth lens_num_heads lens_head_dim lens_cross_head_dim")
+        check_least(self, "specific_code_dim decoder_hidden_size")
+        check_least(self, "lens_num_latents lens_self_blocks stem_norm_eps", 0)
+        check_least(self, "specific_dim num_specific_codes specific_num_hidden_layers", 0)
         if not self.lens_num_latents and self.stem_dim not in (None, self.hidden_size):
             raise ValueError(f"stem_dim: got {self.stem_dim}; without a lens it must equal hidden_size or be None.")
         if self.stem == "patches":

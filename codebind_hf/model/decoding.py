@@ -51,23 +51,23 @@ class Decoding:
                 f"decode: decoders with decoder_inputs={self.config.decoder_inputs!r} also need the tower's tokens. "
                 "Fix: `forward(..., output_reconstructions=True)` on an input."
             )
-        parts = [self._embedding_of("shared", shared, self.config.shared_dim, encoder)]
+        parts = [self._embedding_of("shared", shared, encoder)]
         own = self.config.specific_dim_of(encoder)
         if (specific is None) == bool(own):
             raise ValueError(f"specific: got {'none' if own else 'one'}; {modality} has {own} specific dimensions.")
         if specific is not None:
-            parts.append(self._embedding_of("specific", specific, own, encoder))
+            parts.append(self._embedding_of("specific", specific, encoder))
         if len({len(part) for part in parts}) > 1:
             raise ValueError(f"shared, specific: got {' and '.join(str(len(part)) for part in parts)} items.")
         return self.decoders[encoder](torch.cat(parts, dim=-1).unsqueeze(1))
 
-    def _embedding_of(self, part: str, values: Tensor, dim: int, encoder: str) -> Tensor:
+    def _embedding_of(self, part: str, values: Tensor, encoder: str) -> Tensor:
         """Embeddings as they are given, or those of codes."""
+        dim, segments = self.config.dim_of(part, encoder), self.config.num_segments_of(part, encoder)
         is_codes = isinstance(values, Tensor) and not values.is_floating_point()
-        size = dim // self.config.code_dim if is_codes else dim
+        size = segments if is_codes else dim
         if not isinstance(values, Tensor) or values.ndim != 2 or values.shape[1] != size:
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            segments = dim // self.config.code_dim
             raise ValueError(f"{part}: got {got}; expected embeddings (batch, {dim}) or codes (batch, {segments}).")
         embeds = self.codebooks.embeds(part, encoder, values) if is_codes else values
         return normalize(embeds.float(), dim=-1)

@@ -115,13 +115,6 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             kwargs["config"] = config.restricted_to(modalities)
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """The library's; the code beside the weights also serves the library's zero-shot pipeline of images."""
-        place = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
-        known = getattr(self.config, "auto_map", None) or {}
-        self.config.auto_map = {**known, "AutoModelForZeroShotImageClassification": place}
-        return super().save_pretrained(save_directory, **kwargs)
-
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding of the text encoder.
 
@@ -268,7 +261,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         if all_tokens or decode:
             state.shared_tokens, state.specific_tokens = shared, specific
         if value.view is not None:
-            state.view = self.codebooks.continuous(self.encoders[encoder].specific_of(value.view, value.clips))
+            own = self.encoders[encoder].specific_of(value.view, value.clips)
+            state.view = self.codebooks.continuous("specific", encoder, own)
         if decode:
             state.is_points = self.encoders[encoder].config.stem == "points"
             self._decode(state, value, encoded.hidden_states[-1])
@@ -341,8 +335,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         config = self.encoders[chosen.encoder].config
         value = model_input(chosen, config, values, attention_mask)
         encoded = self._encode(value, all_tokens=False, specific=False)
-        quantized = self.codebooks.quantize("shared", chosen.encoder, encoded.shared[:, 0]) if quantize else None
-        pooled = self.codebooks.continuous(encoded.shared[:, 0]) if quantized is None else quantized.embedding
+        shared = ("shared", chosen.encoder, encoded.shared[:, 0])
+        pooled = self.codebooks.quantize(*shared).embedding if quantize else self.codebooks.continuous(*shared)
         wants_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         output = BaseModelOutputWithPooling(
             last_hidden_state=encoded.hidden_states[-1],

@@ -1,4 +1,10 @@
-"""How are the weights of a model set before any training, and what does the library ask of it?"""
+"""How are the weights of a model set before any training and saved after it, and what does the library ask of it?"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +33,32 @@ class LogitScale(nn.Module):
 
     def forward(self) -> Tensor:
         return self.log_scale.float().exp().clamp(max=self.maximum)
+
+
+@contextmanager
+def ordinary_permissions(folder: Any) -> Iterator[None]:
+    """Files of weights that the block writes into `folder` get the permissions of any other new file there.
+
+    safetensors writes to a temporary file, which only its owner may read, and renames it: nobody else could load it.
+    Files that the block leaves alone keep what they have.
+    """
+    before = _weight_files(folder)
+    yield
+    written = [file for file, mark in _weight_files(folder).items() if before.get(file) != mark]
+    if written:
+        # The mask of the process can only be read by setting it, which other threads would notice.
+        probe = Path(folder) / f".permissions-{uuid.uuid4().hex}"
+        probe.touch(exist_ok=False)
+        mode = probe.stat().st_mode
+        probe.unlink()
+        for file in written:
+            file.chmod(mode & 0o777)
+
+
+def _weight_files(folder: Any) -> dict[Path, tuple[int, int]]:
+    """Files of weights in a folder, and what changes with every writing."""
+    found = {file: file.stat() for file in Path(folder).glob("*.safetensors")}
+    return {file: (state.st_ino, state.st_mtime_ns) for file, state in found.items()}
 
 
 class CodeBindPreTrainedModel(PreTrainedModel):
@@ -70,3 +102,12 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             init.normal_(module.get_parameter("weight"), std=getattr(module, "init_std", std))
             if getattr(module, "bias", None) is not None:
                 init.zeros_(module.get_parameter("bias"))
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """The library's; the code beside the weights also serves the library's zero-shot pipeline of images."""
+        place = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
+        known = getattr(self.config, "auto_map", None) or {}
+        self.config.auto_map = {**known, "AutoModelForZeroShotImageClassification": place}
+        # Other processes write nothing, and what the main one writes and removes meanwhile is not theirs to look at.
+        with ordinary_permissions(save_directory) if kwargs.get("is_main_process", True) else nullcontext():
+            return super().save_pretrained(save_directory, **kwargs)

@@ -247,7 +247,7 @@ class _Rows:
         quantized = self._model.codebooks.quantize("shared", encoder, shared)
         if self._output == "codes":
             return quantized.ids.cpu()
-        return (quantized.embedding if self._quantize else self._model.codebooks.continuous(shared)).cpu()
+        return (quantized.embedding if self._quantize else quantized.continuous).cpu()
 
 
 def _unit_rows(embeds: Any, name: str) -> Tensor:

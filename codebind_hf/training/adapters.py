@@ -20,6 +20,7 @@ from torch import Tensor
 
 from codebind_hf.conversion.lora import ADAPTER, LORA_PART, adapter_config, has_lora
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.pretrained_model import ordinary_permissions
 
 
 # A folder of its own: beside the adapter, the library would take the configuration for that of a whole model.
@@ -179,7 +180,8 @@ def save_adapter(
         f"{_PREFIX}{name}": value.contiguous() for name, value in adapter_state(model, state_dict, decoders).items()
     }
     towers = json.dumps(_fingerprints(model.state_dict() if state_dict is None else state_dict))
-    save_file(state, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt", _TOWERS: towers})
+    with ordinary_permissions(folder):
+        save_file(state, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt", _TOWERS: towers})
     model.peft_config[ADAPTER].save_pretrained(str(folder))
     model.config.save_pretrained(folder / ARCHITECTURE_FOLDER)
 

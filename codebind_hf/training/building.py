@@ -32,6 +32,7 @@ _OWN_FIELDS = frozenset(
     {"attention_dropout", "dropout", "drop_path_rate", "fps_start"}
     | {
         "specific_dim",
+        "specific_code_dim",
         "num_specific_codes",
         "specific_readout",
         "specific_num_hidden_layers",

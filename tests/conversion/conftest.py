@@ -16,6 +16,7 @@ from codebind_hf.conversion.imagebind import revert_imagebind
 from codebind_hf.conversion.imagebind_keys import IMAGEBIND_ENCODERS
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.presets import merge_fields
 
 
 @pytest.fixture(scope="session")
@@ -48,14 +49,18 @@ def imagebind_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Path:
-    """A random experiment of the official CodeBind on audio, in its layout of files, with LoRA on the last block."""
+def experiment(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A random experiment of the official CodeBind on audio, in its layout of files, with LoRA on the last block.
+
+    Parametrized indirectly, by fields of its configuration.
+    """
     torch.manual_seed(1)
     fields = reference_fields("codebind-ib-huge", TINY_CODEBIND, ("text", "vision", "audio"))
     fields |= {"specific_dim": 16, "num_shared_codes": 20, "num_specific_codes": 10, "normalize_codes": False}
     fields["loss_weights"] = None
     fields["decoder_config"] |= {"hidden_size": 16, "num_hidden_layers": 1}
     scales = {f"modality_postprocessors_new.{name}.log_logit_scale": 2.5 for name in ("text", "audio")}
+    fields = merge_fields(fields, getattr(request, "param", {}))
     model = CodeBindModel(CodeBindConfig(**fields, source_scales=scales))
     folder = tmp_path / "audio" / "checkpoints"
     folder.mkdir(parents=True)

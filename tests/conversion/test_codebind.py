@@ -50,6 +50,62 @@ def test_there_and_back_are_the_same_files(experiment: Path, imagebind_file: Pat
         assert_same(back[name], tensors)
 
 
+WIDTHS = pytest.mark.parametrize(
+    ("experiment", "vision", "audio"),
+    [
+        pytest.param({"specific_code_dim": 4}, 4, 4, id="all"),
+        pytest.param({"audio_config": {"specific_code_dim": 2}}, 8, 2, id="one"),
+    ],
+    indirect=["experiment"],
+)
+
+
+@WIDTHS
+def test_specific_codes_of_another_width_are_converted_and_turn_back(
+    experiment: Path, imagebind_file: Path, vision: int, audio: int, tmp_path: Path
+) -> None:
+    file = "imagebind-vector_quantise-"
+    model, original = convert(experiment, imagebind_file), files_of(experiment)[file]
+    assert original["mvq_dict.common.embedding.weight"].shape == (20, 8)
+    assert original["mvq_dict.audio.embedding.weight"].shape == (10, audio)
+    config = model.config
+    assert config.code_dim == 8
+    assert [config.code_dim_of("specific", name) for name in ("vision", "audio")] == [vision, audio]
+    assert ("specific_code_dim" in config.to_dict()["vision_config"]) == (vision != 8)
+    model.save_pretrained(tmp_path / "ours")
+    model = CodeBindModel.from_pretrained(tmp_path / "ours")
+    assert_same(revert_codebind(model)[file], original)
+    output = model(input_features=AUDIO)
+    segments = output.continuous_specific_embeds["audio"].unflatten(-1, (-1, audio))
+    codes = original["mvq_dict.audio.embedding.weight"]
+    ids = (segments @ torch.nn.functional.normalize(codes, dim=-1).T).argmax(-1)
+    assert output.codes["audio"].specific.tolist() == ids.tolist()
+    expected = torch.nn.functional.normalize(codes[ids].flatten(1), dim=-1)
+    torch.testing.assert_close(output.specific_embeds["audio"], expected)
+
+
+@WIDTHS
+def test_the_weight_of_commit_is_said_to_fit_shared_codes_alone(
+    experiment: Path, imagebind_file: Path, vision: int, audio: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    (experiment / "cfg_all_train.yaml").write_text(yaml.safe_dump(CONTINUED))
+    assert convert(experiment, imagebind_file).config.loss_weight("commit") == 50 / 8
+    assert "'commit' is the released weight for codes of 8 numbers" in caplog.text
+    assert [name in caplog.text for name in ("vision", "audio")] == [vision != 8, audio != 8]
+    caplog.clear()
+    # Its own mean over single numbers is exact for every width.
+    assert convert(experiment, imagebind_file, parity=True).config.loss_weight("commit") == 50
+    assert caplog.text == ""
+
+
+def test_specific_codes_that_do_not_divide_their_embedding_are_named(experiment: Path, imagebind_file: Path) -> None:
+    file = experiment / "checkpoints" / "imagebind-vector_quantise-_best.pth"
+    books = torch.load(file, weights_only=True)
+    torch.save({key: x[:, :3] if ".audio." in key and x.ndim == 2 else x for key, x in books.items()}, file)
+    with pytest.raises(ValueError, match="specific_dim: got 16 for audio, not a multiple of specific_code_dim=3"):
+        convert(experiment, imagebind_file)
+
+
 def test_the_sizes_follow_from_the_tensors(experiment: Path, imagebind_file: Path) -> None:
     config = convert(experiment, imagebind_file).config
     assert list(config.encoder_configs) == ["text", "vision", "audio"]

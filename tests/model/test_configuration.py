@@ -2,13 +2,16 @@
 
 import copy
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from common import small_config, tiny_config
+from transformers import PreTrainedConfig
 
 from codebind_hf.model.configuration_codebind import LOSS_TERMS, CodeBindConfig
 from codebind_hf.model.configuration_encoders import (
@@ -32,6 +35,45 @@ REFUSED: dict[str, tuple[type, dict[str, Any], str]] = {
     "unknown key": (CodeBindConfig, {"shared_dims": 8}, "unknown key 'shared_dims'.*Did you mean 'shared_dim'"),
     "unknown key without likeness": (CodeBindConfig, {"zzzzqqq": 8}, "unknown key 'zzzzqqq'.*Known keys: .*align_on"),
     "unknown nested key": (CodeBindConfig, {"text_config": {"hiden_size": 8}}, "Did you mean 'hidden_size'"),
+    "keys that are no texts": (
+        CodeBindConfig,
+        {"eeg_config": {1: 2}},
+        r"eeg_config: got \{1: 2\}; expected the fields",
+    ),
+    "keys of an added one": (CodeBindConfig, {"added_encoders": {"radar": {1: 2}}}, r"added_encoders\['radar'\]: got"),
+    "key of an added one": (
+        CodeBindConfig,
+        {"added_encoders": {"radar": {"hiden_size": 2}}},
+        r"added_encoders\['radar'\].*Did you mean 'hidden_size'",
+    ),
+    "another library's part": (
+        CodeBindConfig,
+        {"eeg_config": PreTrainedConfig()},
+        "eeg_config: got PreTrainedConfig; expected CodeBindEegConfig or its fields",
+    ),
+    "an encoder for a decoder": (
+        CodeBindConfig,
+        {"decoder_config": CodeBindEncoderConfig()},
+        "decoder_config: got CodeBindEncoderConfig; expected CodeBindDecoderConfig",
+    ),
+    "dtype": (CodeBindConfig, {"dtype": "float33"}, "dtype: got 'float33'; allowed: a type of torch"),
+    "num_labels": (CodeBindConfig, {"num_labels": 10**30}, "num_labels: got 1000.*; allowed: 0 to 1000000"),
+    "id2label": (CodeBindEncoderConfig, {"id2label": {"a": 1}}, "id2label: got {'a': 1}; allowed: texts by"),
+    "layers of their own": (CodeBindConfig, {"per_layer_config": {}}, "per_layer_config: got {}; allowed: None"),
+    "spread of weights": (CodeBindConfig, {"initializer_range": -0.1}, "initializer_range: got -0.1; it must be 0"),
+    "endless number": (CodeBindConfig, {"segment_temperature": math.inf}, "segment_temperature: got inf; .* finite"),
+    "no number": (CodeBindEncoderConfig, {"layer_norm_eps": math.nan}, "layer_norm_eps: got nan; it must be"),
+    "negative epsilon": (
+        CodeBindEncoderConfig,
+        {"layer_norm_eps": -1},
+        "layer_norm_eps: got -1; it must be 0 or more",
+    ),
+    "negative epsilon of the stem": (CodeBindEncoderConfig, {"stem_norm_eps": -1.0}, "stem_norm_eps: got -1.0"),
+    "endless weight": (
+        CodeBindConfig,
+        {"loss_weights": {"uni": math.inf}},
+        r"loss_weights\['uni'\]: got inf; .*finite",
+    ),
     "text for a number": (CodeBindConfig, {"shared_dim": "8"}, "shared_dim.*expected int, got str"),
     "fraction for a number": (CodeBindConfig, {"shared_dim": 8.0}, "shared_dim.*expected int, got float"),
     "truth for a number": (CodeBindEncoderConfig, {"hidden_size": True}, "hidden_size"),
@@ -169,6 +211,31 @@ def test_a_wrong_value_is_refused_with_its_name(case: str) -> None:
     cls, fields, message = REFUSED[case]
     with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
         cls(**fields)
+
+
+ODD: list[Any] = [
+    *(None, True, -1, 2.5, math.nan, math.inf, 10**30, "", "8", b"8", [], ["a"], [[1]], {}, {1: 2}, {"a": None}),
+    *({"image": "x"}, {"radar": {"a": 1}}, set(), object(), int, np.float32(1), np.arange(2), torch.ones(2), 1j),
+]
+# Parts name the key that they do not know, and two sizes that do not fit name each other.
+ELSEWHERE = {"input_size": "patch_size", "stem_widths": "input_size"}
+
+
+@pytest.mark.parametrize("cls", [CodeBindConfig, CodeBindEncoderConfig, CodeBindDecoderConfig])
+def test_an_odd_value_of_any_field_is_taken_or_named(cls: type) -> None:
+    tried = refused = 0
+    for name in [*cls.__dataclass_fields__, "num_labels", "per_layer_config", "torch_dtype", "output_attentions"]:
+        for value in ODD:
+            tried += 1
+            try:
+                cls(**{name: value})
+            except ValueError as error:
+                refused += 1
+                text = str(error)
+                of_part = name.endswith("_config") and f"{name.split('_')[0].title()}Config: " in text
+                assert name in text or of_part or ELSEWHERE.get(name, name) in text, f"{name}={value!r}: {text}"
+    assert tried > 500
+    assert refused > tried / 2
 
 
 def test_a_wrong_type_is_refused_on_assignment_too() -> None:

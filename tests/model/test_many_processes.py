@@ -42,7 +42,8 @@ def config() -> CodeBindConfig:
     return tiny_config(
         specific_dim=24,
         specific_readout="token",
-        eeg_config={"specific_readout": "network"},
+        specific_code_dim=6,
+        eeg_config={"specific_readout": "network", "specific_code_dim": 8},
         align_on="codes",
         loss_weights={**dict.fromkeys((*ALL_TERMS, "views"), 0.3), "align": 1.0, "commit": 0.5, "decorr": 0.03},
     ).restricted_to(NAMES)

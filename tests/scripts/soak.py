@@ -12,7 +12,6 @@ over many calls. Exits with 1 if anything was lost, differed, or ended without a
 import argparse
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -75,7 +74,7 @@ class Bench:
         """The command that starts or resumes a run."""
         launch = [sys.executable]
         if processes > 1:
-            port = random.randint(20_000, 60_000)
+            port = int(np.random.default_rng().integers(20_000, 60_000))
             launch += ["-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_machines", "1"]
             launch += ["--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]
             launch += ["--main_process_port", str(port)]
@@ -110,7 +109,7 @@ def digest(output: Path) -> str:
 
 def kills(bench: Bench, number: int, seed: int) -> Iterator[Outcome]:
     """SIGKILL at random moments, on one process and on two in turn; each run goes on until it is done."""
-    chance, done, part = random.Random(seed), 0, 0
+    chance, done, part = np.random.default_rng(seed), 0, 0
     while done < number:
         processes = 1 + part % 2
         output, part = bench.folder / f"killed-{part}", part + 1

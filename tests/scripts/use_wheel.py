@@ -41,8 +41,9 @@ def check_wheel(path: Path) -> None:
 def check_source(path: Path) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = ("LICENSE", "Makefile", "constraints.txt", "docs/decisions.md", "examples/train.py", "tests/conftest.py")
-    assert names.issuperset(wanted), f"lacks {set(wanted) - names}"
+    wanted = {"LICENSE", "Makefile", "SECURITY.md", "constraints.txt", "docs/decisions.md", "examples/train.py"}
+    wanted |= {"tests/conftest.py"}
+    assert names.issuperset(wanted), f"lacks {wanted - names}"
     assert not any("__pycache__" in name or name.startswith("runs/") for name in names)
 
 

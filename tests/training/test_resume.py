@@ -367,3 +367,20 @@ def test_a_stray_file_among_unfinished_checkpoints_is_removed(tmp_path: Path) ->
     (tmp_path / STAGING_FOLDER / ".DS_Store").write_text("x")
     settle(tmp_path)
     assert not (tmp_path / STAGING_FOLDER).exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the system has no permissions of this kind")
+@pytest.mark.parametrize("mask", [0o022, 0o077], ids=oct)
+def test_every_file_of_a_checkpoint_has_the_permissions_of_a_new_file(
+    tiny: Any, trainer_of: MakeTrainer, mask: int, tmp_path: Path
+) -> None:
+    before = os.umask(mask)
+    try:
+        trainer_of(tiny.model(), tiny.items(), max_steps=1, save_strategy="steps", save_steps=1).train()
+    finally:
+        os.umask(before)
+    files = [file for file in (tmp_path / "run" / "checkpoint-1").rglob("*") if file.is_file()]
+    assert {"model.safetensors", "optimizer.pt", CONTENTS_FILE} <= {file.name for file in files}
+    assert {
+        file.name: oct(file.stat().st_mode & 0o777) for file in files if file.stat().st_mode & 0o777 != 0o666 & ~mask
+    } == {}
