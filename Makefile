@@ -21,7 +21,7 @@ WHEEL_VENV := build/wheel
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: env demo test test-all test-hf dist test-wheel quality style clean
+.PHONY: env demo test test-all test-hf dist test-wheel soak quality style clean
 
 env: $(READY)
 
@@ -33,7 +33,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 
 demo: $(READY)
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo
+		examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo --resume
 	$(BIN)/python examples/search.py --checkpoint runs/demo/checkpoint \
 		--query runs/demo/files/audio/world0-default-test-00007.wav \
 		--gallery runs/demo/files/manifest.jsonl --modalities image,depth,eeg
@@ -44,6 +44,10 @@ test: $(READY)
 # Everything: what `make test` runs, then what it leaves out.
 test-all: test
 	$(PYTEST) -m slow
+
+# Runs that are killed, starved and damaged, callers in eight threads, memory over many calls: about ten minutes.
+soak: $(READY)
+	$(BIN)/python tests/scripts/soak.py --output runs/soak.json
 
 # The library's own tests on our classes. Its wheel lacks them, so the first run fetches them; git ignores them.
 test-hf: $(READY)
