@@ -15,6 +15,7 @@ from codebind_hf.evaluation.report import (
     retrieval_table,
     zero_shot_table,
 )
+from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.processing.arguments import argument_of
 
@@ -68,7 +69,6 @@ def write_model_card(
         OSError: the folder cannot be written.
     """
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     header = _header(report or {}, name, dataset, license, [*_TAGS, *tags])
     links = {key: os.path.relpath(path, target).replace(os.sep, "/") for key, path in (figures or {}).items()}
     pictures = [f"![{pretty(key)}]({links[key]})" for key in ("zero_shot", "shared_space") if key in links]
@@ -87,9 +87,7 @@ def write_model_card(
         *(() if report is None else _results(report, dataset, pictures)),
         *_titled("Checkpoint", _identity(checkpoint or (report or {}).get("checkpoint_sha256"))),
     ]
-    file = target / "README.md"
-    file.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    return file
+    return write_text(target / "README.md", "\n\n".join(sections) + "\n")
 
 
 def _results(report: Report, dataset: str, pictures: Sequence[str]) -> list[str]:

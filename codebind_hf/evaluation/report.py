@@ -10,6 +10,7 @@ from typing import Any
 from codebind_hf.evaluation.decoupling import READABLE
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.suite import as_json
+from codebind_hf.evaluation.writing import write_text
 
 
 Report = Mapping[str, Any]
@@ -53,9 +54,8 @@ def write_report(
     """
     target = Path(folder)
     text = json.dumps(as_json(report), indent=1, allow_nan=False) + "\n"
-    target.mkdir(parents=True, exist_ok=True)
-    _write(target / f"{name}.md", markdown_report(report, figures, target))
-    return _write(target / f"{name}.json", text)
+    write_text(target / f"{name}.md", markdown_report(report, figures, target))
+    return write_text(target / f"{name}.json", text)
 
 
 def markdown_report(
@@ -246,13 +246,6 @@ def _about(report: Report) -> str:
 def _pair(name: str, link: str) -> str:
     one, _, other = name.partition(link)
     return f"{pretty(one)}{link.replace('_', ' ')}{pretty(other)}"
-
-
-def _write(file: Path, text: str) -> Path:
-    draft = file.with_name(f".{file.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, file)
-    return file
 
 
 _SCOPE = (

@@ -175,14 +175,6 @@ def complete_checkpoints(run: Path) -> list[Path]:
     return complete
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a file so that a reader, or a run that is killed, sees the old one or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f"{file.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, file)
-
-
 def _listed(contents: Path) -> dict[str, tuple[int, str | None]]:
     """Size and hash of every file; versions before 0.2 wrote down sizes alone."""
     if not contents.is_file():

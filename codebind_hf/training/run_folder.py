@@ -9,6 +9,7 @@ from typing import Any
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.provenance import checkpoint_digest
+from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import merge_lora, save_adapter
@@ -18,7 +19,6 @@ from codebind_hf.training.checkpoints import (
     complete_checkpoints,
     discard,
     place,
-    write_text,
 )
 from codebind_hf.training.running import LOG_FILE, save
 from codebind_hf.training.settings import RunSettings

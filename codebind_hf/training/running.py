@@ -13,13 +13,14 @@ from transformers.trainer_utils import SaveStrategy
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import CodeBindCollator, PreparedDataset
 from codebind_hf.data.collator import modality_names
+from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import add_lora, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
-from codebind_hf.training.checkpoints import complete_checkpoints, discard, first_sound, settle, write_text
+from codebind_hf.training.checkpoints import complete_checkpoints, discard, first_sound, settle
 from codebind_hf.training.freezing import train_only, trainable_parts
 from codebind_hf.training.health import CodebookHealthCallback
 from codebind_hf.training.processes import decided_by_main

@@ -11,11 +11,11 @@ from huggingface_hub import ModelCard
 
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
+from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.binding import bind, binding_recipe
 from codebind_hf.training.building import build, recipe_config
-from codebind_hf.training.checkpoints import write_text
 from codebind_hf.training.processes import decided_by_main
 from codebind_hf.training.recipe import Recipe
 from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
