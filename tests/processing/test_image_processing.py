@@ -203,7 +203,7 @@ def test_thermal_levels_of_every_kind_agree() -> None:
     expected = (levels / 255.0 - 0.44531357) / 0.26924619
     same = {
         "uint8": processor(levels, return_tensors="np"),
-        "uint16": processor(levels.astype(np.uint16) * 257, return_tensors="np"),
+        "uint16": processor(levels.astype(np.uint16) * 257, thermal_unit="levels", return_tensors="np"),
         "floats": processor((levels / 255).astype(np.float32), return_tensors="np"),
         "degrees": processor(levels / 255 * 40 - 10, thermal_range=(-10, 30), return_tensors="np"),
         "picture": processor(Image.fromarray(levels), return_tensors="np"),

@@ -1,0 +1,267 @@
+"""Where are the points in a file? PLY, PCD, tables of numbers, LAS, and meshes, whose surface is sampled."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from .foreign_files import TRUNCATED, check_limit, load_array, optional
+from .ply import near_origin, read_ply
+
+
+# As many as data sets of shapes draw from each.
+MESH_SAMPLES = 10_000
+TABLES = (".xyz", ".txt", ".csv", ".asc", ".pts")
+MESHES = (".off", ".obj", ".stl")
+POINT_FILES = (".npy", ".ply", ".pcd", *TABLES, *MESHES, ".las", ".laz")
+_PCD_FORMS = ("ascii", "binary", "binary_compressed")
+_PCD_KINDS = {"I": "i", "U": "u", "F": "f"}
+_AXES = ("x", "y", "z")
+_COLORS = ("red", "green", "blue")
+
+
+def read_points(
+    file: Path, colors: bool = False, allow_truncated: bool = False, mesh_samples: int = MESH_SAMPLES
+) -> np.ndarray:
+    """The points in a file, float32 `(points, 3)`; the array of an `.npy` file as it is.
+
+    Args:
+        colors: also give red, green and blue in [0, 1], if the file has them: `(points, 6)`.
+        allow_truncated: give the points that are there of a file that ends early.
+        mesh_samples: points drawn from the surface of a mesh (OFF, OBJ, STL), always the same ones; 0 gives its
+            vertices.
+
+    Raises:
+        OSError, ValueError: a missing library, no points, a file beyond a limit, cut short or damaged.
+    """
+    suffix = file.suffix.lower()
+    if suffix == ".npy":
+        return load_array(file, allow_truncated)
+    if suffix == ".ply":
+        return read_ply(file, colors, allow_truncated)
+    if suffix == ".pcd":
+        points, shades = _read_pcd(file.read_bytes(), allow_truncated)
+    elif suffix in TABLES:
+        points, shades = _read_table(file)
+    elif suffix in (".las", ".laz"):
+        points, shades = _read_las(file, allow_truncated)
+    else:
+        points, shades = _read_mesh(file, suffix, mesh_samples), None
+    if not len(points):
+        raise OSError("holds no point")
+    places = near_origin(points)
+    return np.concatenate([places, shades.astype(np.float32)], axis=1) if colors and shades is not None else places
+
+
+# Point Cloud Library
+
+
+def _read_pcd(data: bytes, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Places and colours of a PCD file; points without a return, which are NaN there, are left out."""
+    header, body = _pcd_header(data)
+    names, counts = header["FIELDS"], [int(count) for count in header.get("COUNT", ["1"] * len(header["FIELDS"]))]
+    kinds = [f"<{_PCD_KINDS[kind]}{size}" for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
+    declared = int(header["POINTS"][0]) if "POINTS" in header else int(header["WIDTH"][0]) * int(header["HEIGHT"][0])
+    check_limit("points", declared, "points")
+    if not set(_AXES) <= set(names) or min(counts) < 1 or declared < 1:
+        raise OSError(f"holds {declared} points with fields {', '.join(names)}; needed are x, y, z")
+    layout = np.dtype([(str(i), kind, (count,)) for i, (kind, count) in enumerate(zip(kinds, counts, strict=True))])
+    form = header["DATA"][0]
+    if form == "ascii":
+        columns = _pcd_words(data[body:].split(None, declared * sum(counts)), kinds, counts, declared)
+    elif form == "binary":
+        there = min(declared, (len(data) - body) // layout.itemsize)
+        table = np.frombuffer(data, layout, there, body)
+        columns = [table[str(i)] for i in range(len(names))]
+    else:
+        columns = _pcd_unpacked(data, body, layout, declared)
+    found = {name: column[:, 0] for name, column in zip(names, columns, strict=True)}
+    if len(found["x"]) < declared and not allow_truncated:
+        raise OSError(f"{len(found['x'])} of {declared} points are there: {TRUNCATED}")
+    points = np.stack([found[axis] for axis in _AXES], axis=1)
+    valid = np.isfinite(points).all(axis=1)
+    packed = found.get("rgb", found.get("rgba"))
+    return points[valid], None if packed is None else _unpacked_colors(packed[valid])
+
+
+def _pcd_header(data: bytes) -> tuple[dict[str, list[str]], int]:
+    """Words by their keyword, and the offset at which the values begin."""
+    header: dict[str, list[str]] = {}
+    offset = 0
+    while "DATA" not in header:
+        end = data.find(b"\n", offset)
+        if end < 0 or len(header) > 100:
+            raise ValueError("no DATA line")
+        words = data[offset:end].decode("ascii", errors="replace").split()
+        header.update({words[0]: words[1:]} if words else {})
+        offset = end + 1
+    if header["DATA"][:1] not in [[form] for form in _PCD_FORMS]:
+        raise OSError(f"DATA {' '.join(header['DATA'])}; supported: {', '.join(_PCD_FORMS)}")
+    return header, offset
+
+
+def _pcd_words(words: list[bytes], kinds: list[str], counts: list[int], declared: int) -> list[np.ndarray]:
+    width = sum(counts)
+    there = min(declared, len(words) // width)
+    rows = np.array(words[: there * width], dtype=np.float64).reshape(there, width)
+    starts = np.cumsum([0, *counts[:-1]])
+    with np.errstate(invalid="ignore"):
+        return [
+            rows[:, start : start + count].astype(kind)
+            for start, count, kind in zip(starts, counts, kinds, strict=True)
+        ]
+
+
+def _pcd_unpacked(data: bytes, body: int, layout: np.dtype, declared: int) -> list[np.ndarray]:
+    """The fields of compressed values, which are stored one field after the other."""
+    packed, size = (int.from_bytes(data[at : at + 4], "little") for at in (body, body + 4))
+    if len(data) < body + 8 + packed:
+        raise OSError(TRUNCATED)
+    if size != declared * layout.itemsize:
+        raise ValueError(f"{size} bytes for {declared} points of {layout.itemsize} bytes")
+    values = unpack_lzf(data[body + 8 : body + 8 + packed], size)
+    columns, offset = [], 0
+    for name in layout.names or ():
+        kind, shape = layout[name].subdtype or (layout[name], (1,))
+        columns.append(np.frombuffer(values, kind, declared * shape[0], offset).reshape(declared, shape[0]))
+        offset += columns[-1].nbytes
+    return columns
+
+
+def unpack_lzf(data: bytes, size: int) -> bytes:
+    """What LibLZF packed: runs of bytes, and references to what was unpacked before.
+
+    Raises:
+        ValueError: it is not `size` bytes long, or refers to what is not there.
+    """
+    unpacked = bytearray()
+    position = 0
+    while position < len(data) and len(unpacked) <= size:
+        control = data[position]
+        position += 1
+        if control < 32:
+            unpacked += data[position : position + control + 1]
+            position += control + 1
+            continue
+        length = control >> 5
+        if length == 7:
+            length += data[position]
+            position += 1
+        start = len(unpacked) - ((control & 31) << 8) - data[position] - 1
+        position += 1
+        if start < 0:
+            raise ValueError("a reference to before the beginning")
+        piece = unpacked[start : start + length + 2]
+        # A reference may reach into what it is itself about to write.
+        unpacked += (piece * (length // len(piece) + 2))[: length + 2]
+    if len(unpacked) != size:
+        raise ValueError(f"{len(unpacked)} bytes instead of {size}")
+    return bytes(unpacked)
+
+
+def _unpacked_colors(packed: np.ndarray) -> np.ndarray:
+    """Red, green and blue in [0, 1] of colours whose bytes share a number."""
+    bits = packed.astype(np.float32).view(np.uint32) if packed.dtype.kind == "f" else packed.astype(np.uint32)
+    return np.stack([(bits >> shift) & 255 for shift in (16, 8, 0)], axis=1) / np.float32(255)
+
+
+# Tables of numbers
+
+
+def _read_table(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Places and colours of lines of numbers, by the names of their columns or else by position.
+
+    Without names, x, y, z come first, and of 6 or 7 columns the last three are colours if they are whole numbers from
+    0 to 255 or lie in [0, 1]; otherwise they are taken for normals and left out.
+    """
+    lines = [line for line in file.read_bytes().decode("utf-8-sig").splitlines() if line.strip()]
+    check_limit("points", len(lines), "lines")
+    names: list[str] = []
+    while lines and not _are_numbers(words := _words(lines[0])):
+        names = [_SHORT.get(word, word) for word in words]
+        lines = lines[1:]
+    # A PTS file begins with the number of its points.
+    lines = lines[1:] if lines and len(_words(lines[0])) == 1 else lines
+    if not lines:
+        raise OSError("holds no line of numbers")
+    table = np.loadtxt(lines, delimiter=_mark(lines[0]), comments=("#", "//"), ndmin=2)
+    if table.shape[1] < 3:
+        raise OSError(f"holds lines of {table.shape[1]} numbers; needed are x y z, or x y z red green blue")
+    if set(_AXES) <= set(names):
+        columns = dict(zip(names, table.T, strict=False))
+        shades = np.stack([columns[name] for name in _COLORS], axis=1) if set(_COLORS) <= set(columns) else None
+        return np.stack([columns[name] for name in _AXES], axis=1), _scaled_colors(shades)
+    return table[:, :3], _scaled_colors(table[:, -3:] if table.shape[1] in (6, 7) else None)
+
+
+_SHORT = {"r": "red", "g": "green", "b": "blue"}
+
+
+def _mark(line: str) -> str | None:
+    return next((mark for mark in ";," if mark in line), None)
+
+
+def _words(line: str) -> list[str]:
+    bare = line.strip().lstrip("#/").strip().lower()
+    return [word.strip().strip('"') for word in bare.split(_mark(bare))]
+
+
+def _are_numbers(words: list[str]) -> bool:
+    try:
+        [float(word) for word in words]
+    except ValueError:
+        return False
+    return True
+
+
+def _scaled_colors(shades: np.ndarray | None) -> np.ndarray | None:
+    """Colours in [0, 1], or `None` for numbers that are no colours."""
+    if shades is None or not (shades.min() >= 0 and shades.max() <= 255):
+        return None
+    if shades.max() <= 1:
+        return shades
+    return shades / 255 if (shades == np.round(shades)).all() else None
+
+
+# Laser scans
+
+
+def _read_las(file: Path, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Places, and colours of 16 bits, or of the 8 bits that many programs write there."""
+    laspy = optional("laspy", "points", f"{file.suffix} files")
+    with laspy.open(file) as reader:
+        header = reader.header
+        check_limit("points", header.point_count, "points")
+        count = header.point_count
+        if header.are_points_compressed:
+            optional("lazrs", "points", "compressed LAS files")
+        else:
+            there = max(0, file.stat().st_size - header.offset_to_point_data) // header.point_format.size
+            if there < count and not allow_truncated:
+                raise OSError(f"{there} of {count} points are there: {TRUNCATED}")
+            count = min(count, there)
+        found = reader.read_points(count)
+    points = np.stack([np.asarray(getattr(found, axis), dtype=np.float64) for axis in _AXES], axis=1)
+    if not set(_COLORS) <= set(header.point_format.dimension_names):
+        return points, None
+    shades = np.stack([np.asarray(found[name]) for name in _COLORS], axis=1)
+    return points, shades / np.float32(255 if shades.max(initial=0) <= 255 else 65535)
+
+
+# Meshes
+
+
+def _read_mesh(file: Path, suffix: str, mesh_samples: int) -> np.ndarray:
+    """Points on the surface, uniformly distributed, or the vertices if there is no surface or none is asked for."""
+    trimesh = optional("trimesh", "points", f"{suffix} files")
+    with file.open("rb") as stream:
+        # Without a resolver, materials and other files that a mesh names are not opened.
+        mesh = trimesh.load_mesh(stream, file_type=suffix[1:], process=False, skip_materials=True, resolver=None)
+    vertices = np.asarray(mesh.vertices, dtype=np.float64).reshape(-1, 3)
+    check_limit("points", len(vertices), "vertices")
+    if not len(getattr(mesh, "faces", ())) or not mesh_samples:
+        return vertices
+    check_limit("points", mesh_samples, "samples")
+    if not 0 < mesh.area < math.inf:
+        raise OSError("holds faces without an area; read its vertices with mesh_samples=0")
+    return np.asarray(trimesh.sample.sample_surface(mesh, mesh_samples, seed=0)[0])
