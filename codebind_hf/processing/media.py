@@ -214,12 +214,12 @@ def _read_audio(file: Path, allow_truncated: bool = False) -> dict[str, Any]:
 def _read_electrodes(file: Path, channels: Sequence[str] | None, allow_truncated: bool) -> dict[str, Any]:
     with reading("eeg", file):
         recording = open_electrodes(file, allow_truncated)
-    picked = recording.picked(channels, f"eeg file {str(file)!r}")
+    picked, rate = recording.picked(channels, f"eeg file {str(file)!r}")
     with reading("eeg", file):
         array = recording.read(picked)
         if not array.size:
             raise OSError("holds no sample")
-        return {"array": array, "sampling_rate": round(recording.rates[picked[0]])}
+        return {"array": array, "sampling_rate": rate}
 
 
 _READERS: dict[str, Callable[..., Any]] = {

@@ -31,7 +31,7 @@ _FAR = 1024
 
 
 @dataclass
-class _Element:
+class Element:
     """One `element` of a header: how many, and its properties as `(name, numpy type, type of a list's length)`."""
 
     name: str
@@ -40,6 +40,7 @@ class _Element:
 
     @property
     def has_list(self) -> bool:
+        """Whether its rows differ in length."""
         return any(length is not None for _, _, length in self.properties)
 
     @property
@@ -69,11 +70,11 @@ def read_ply(path: Path, colors: bool = False, allow_truncated: bool = False) ->
     check_limit("points", vertex.count, "points")
     before = elements[: elements.index(vertex)]
     if encoding == "ascii":
-        columns = _ascii_columns(data[body:], before, vertex, elements)
+        columns = ascii_columns(data[body:], before, vertex, elements)
     else:
         for element in before:
-            _, body = _table(data, body, element)
-        columns, _ = _table(data, body, vertex)
+            _, body = binary_columns(data, body, element)
+        columns, _ = binary_columns(data, body, vertex)
     if len(columns["x"]) < vertex.count and not (allow_truncated and len(columns["x"])):
         raise OSError(f"{len(columns['x'])} of {vertex.count} vertices are there: {TRUNCATED}")
     points = near_origin(np.stack([columns[name] for name in _AXES], axis=1))
@@ -95,7 +96,7 @@ def near_origin(points: np.ndarray) -> np.ndarray:
     return points.astype(np.float32)
 
 
-def _header(data: bytes) -> tuple[str, list[_Element], int]:
+def _header(data: bytes) -> tuple[str, list[Element], int]:
     """Encoding, elements in file order, and the offset at which the values begin."""
     if data[:3] != b"ply":
         raise ValueError("does not begin with `ply`, or has no `end_header`")
@@ -117,11 +118,11 @@ def _header(data: bytes) -> tuple[str, list[_Element], int]:
     return encoding, _elements(lines, _BYTE_ORDERS[encoding]), offset
 
 
-def _elements(lines: list[list[str]], byte_order: str) -> list[_Element]:
-    elements: list[_Element] = []
+def _elements(lines: list[list[str]], byte_order: str) -> list[Element]:
+    elements: list[Element] = []
     for words in lines:
         if words[:1] == ["element"]:
-            elements.append(_Element(words[1], int(words[2])))
+            elements.append(Element(words[1], int(words[2])))
             if elements[-1].count < 0:
                 raise ValueError(f"{words[2]} times element `{words[1]}`")
         elif words[:1] == ["property"] and words[1] == "list":
@@ -133,10 +134,10 @@ def _elements(lines: list[list[str]], byte_order: str) -> list[_Element]:
     return elements
 
 
-def _ascii_columns(
-    body: bytes, before: list[_Element], vertex: _Element, elements: list[_Element]
+def ascii_columns(
+    body: bytes, before: list[Element], vertex: Element, elements: list[Element]
 ) -> dict[str, np.ndarray]:
-    """The vertices' numbers by name. Only the order of numbers counts: programs break lines where they like."""
+    """The vertices' numbers by name, as far as they are there. Their order counts: lines are broken anywhere."""
     first, width = body.lstrip().partition(b"\n")[0].split(), len(vertex.properties)
     if before or vertex.has_list:
         words = body.split()
@@ -154,7 +155,7 @@ def _ascii_columns(
     return dict(zip(vertex.scalars, values.T, strict=True))
 
 
-def _words_after(words: list[bytes], start: int, elements: list[_Element]) -> int:
+def _words_after(words: list[bytes], start: int, elements: list[Element]) -> int:
     """Where the words of these elements end; beyond all words if they are not all there."""
     for element in elements:
         if not element.has_list:
@@ -165,7 +166,7 @@ def _words_after(words: list[bytes], start: int, elements: list[_Element]) -> in
     return start
 
 
-def _ascii_rows(words: list[bytes], start: int, element: _Element) -> Iterator[tuple[list[bytes], int]]:
+def _ascii_rows(words: list[bytes], start: int, element: Element) -> Iterator[tuple[list[bytes], int]]:
     """The single numbers of every row of an element with lists, and where the row ends, as far as they are there."""
     for _ in range(element.count):
         numbers = []
@@ -186,7 +187,7 @@ def _length(length: int) -> int:
     return length
 
 
-def _table(data: bytes, offset: int, element: _Element) -> tuple[dict[str, np.ndarray], int]:
+def binary_columns(data: bytes, offset: int, element: Element) -> tuple[dict[str, np.ndarray], int]:
     """The single numbers of an element as far as they are there, and where it ends."""
     if not element.has_list:
         layout = np.dtype([(name, kind) for name, kind, _ in element.properties])
@@ -201,7 +202,7 @@ def _table(data: bytes, offset: int, element: _Element) -> tuple[dict[str, np.nd
     return dict(zip(element.scalars, columns, strict=True)), offset if len(numbers) == element.count else len(data)
 
 
-def _binary_row(data: bytes, offset: int, element: _Element) -> tuple[list[Any], int] | None:
+def _binary_row(data: bytes, offset: int, element: Element) -> tuple[list[Any], int] | None:
     """The single numbers of a row with lists, and where it ends; `None` if it is not all there."""
     numbers = []
     for _, kind, length in element.properties:

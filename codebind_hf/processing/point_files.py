@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .foreign_files import TRUNCATED, check_limit, load_array, optional
-from .ply import near_origin, read_ply
+from .ply import Element, ascii_columns, binary_columns, near_origin, read_ply
 
 
 # As many as data sets of shapes draw from each.
@@ -59,29 +59,29 @@ def read_points(
 def _read_pcd(data: bytes, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Places and colours of a PCD file; points without a return, which are NaN there, are left out."""
     header, body = _pcd_header(data)
-    names, counts = header["FIELDS"], [int(count) for count in header.get("COUNT", ["1"] * len(header["FIELDS"]))]
-    kinds = [f"<{_PCD_KINDS[kind]}{size}" for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
+    fields = zip(header["FIELDS"], header["TYPE"], header["SIZE"], header.get("COUNT", header["SIZE"]), strict=True)
     declared = int(header["POINTS"][0]) if "POINTS" in header else int(header["WIDTH"][0]) * int(header["HEIGHT"][0])
     check_limit("points", declared, "points")
-    if not set(_AXES) <= set(names) or min(counts) < 1 or declared < 1:
-        raise OSError(f"holds {declared} points with fields {', '.join(names)}; needed are x, y, z")
-    layout = np.dtype([(str(i), kind, (count,)) for i, (kind, count) in enumerate(zip(kinds, counts, strict=True))])
-    form = header["DATA"][0]
-    if form == "ascii":
-        columns = _pcd_words(data[body:].split(None, declared * sum(counts)), kinds, counts, declared)
-    elif form == "binary":
-        there = min(declared, (len(data) - body) // layout.itemsize)
-        table = np.frombuffer(data, layout, there, body)
-        columns = [table[str(i)] for i in range(len(names))]
+    points = Element("points", declared)
+    for name, kind, size, count in fields:
+        number = f"<{_PCD_KINDS[kind]}{size}"
+        repeats = range(int(count) if "COUNT" in header else 1)
+        points.properties += [(name if not index else f"{name}/{index}", number, None) for index in repeats]
+    if not set(_AXES) <= set(points.scalars) or declared < 1:
+        raise OSError(f"holds {declared} points with fields {', '.join(header['FIELDS'])}; needed are x, y, z")
+    if header["DATA"] == ["ascii"]:
+        columns = ascii_columns(data[body:], [], points, [points])
+    elif header["DATA"] == ["binary"]:
+        columns, _ = binary_columns(data, body, points)
     else:
-        columns = _pcd_unpacked(data, body, layout, declared)
-    found = {name: column[:, 0] for name, column in zip(names, columns, strict=True)}
-    if len(found["x"]) < declared and not allow_truncated:
-        raise OSError(f"{len(found['x'])} of {declared} points are there: {TRUNCATED}")
-    points = np.stack([found[axis] for axis in _AXES], axis=1)
-    valid = np.isfinite(points).all(axis=1)
-    packed = found.get("rgb", found.get("rgba"))
-    return points[valid], None if packed is None else _unpacked_colors(packed[valid])
+        columns = _pcd_unpacked(data[body:], points)
+    if len(columns["x"]) < declared and not allow_truncated:
+        raise OSError(f"{len(columns['x'])} of {declared} points are there: {TRUNCATED}")
+    places = np.stack([columns[axis] for axis in _AXES], axis=1)
+    valid = np.isfinite(places).all(axis=1)
+    # Of a colour that is called a float, the bits count.
+    packed = [columns[name].astype(kind) for name, kind, _ in points.properties if name in ("rgb", "rgba")]
+    return places[valid], _unpacked_colors(packed[0][valid]) if packed else None
 
 
 def _pcd_header(data: bytes) -> tuple[dict[str, list[str]], int]:
@@ -95,36 +95,25 @@ def _pcd_header(data: bytes) -> tuple[dict[str, list[str]], int]:
         words = data[offset:end].decode("ascii", errors="replace").split()
         header.update({words[0]: words[1:]} if words else {})
         offset = end + 1
-    if header["DATA"][:1] not in [[form] for form in _PCD_FORMS]:
+    if header["DATA"] not in [[form] for form in _PCD_FORMS]:
         raise OSError(f"DATA {' '.join(header['DATA'])}; supported: {', '.join(_PCD_FORMS)}")
     return header, offset
 
 
-def _pcd_words(words: list[bytes], kinds: list[str], counts: list[int], declared: int) -> list[np.ndarray]:
-    width = sum(counts)
-    there = min(declared, len(words) // width)
-    rows = np.array(words[: there * width], dtype=np.float64).reshape(there, width)
-    starts = np.cumsum([0, *counts[:-1]])
-    with np.errstate(invalid="ignore"):
-        return [
-            rows[:, start : start + count].astype(kind)
-            for start, count, kind in zip(starts, counts, kinds, strict=True)
-        ]
-
-
-def _pcd_unpacked(data: bytes, body: int, layout: np.dtype, declared: int) -> list[np.ndarray]:
+def _pcd_unpacked(data: bytes, points: Element) -> dict[str, np.ndarray]:
     """The fields of compressed values, which are stored one field after the other."""
-    packed, size = (int.from_bytes(data[at : at + 4], "little") for at in (body, body + 4))
-    if len(data) < body + 8 + packed:
+    packed, size = (int.from_bytes(data[at : at + 4], "little") for at in (0, 4))
+    if len(data) < 8 + packed:
         raise OSError(TRUNCATED)
-    if size != declared * layout.itemsize:
-        raise ValueError(f"{size} bytes for {declared} points of {layout.itemsize} bytes")
-    values = unpack_lzf(data[body + 8 : body + 8 + packed], size)
-    columns, offset = [], 0
-    for name in layout.names or ():
-        kind, shape = layout[name].subdtype or (layout[name], (1,))
-        columns.append(np.frombuffer(values, kind, declared * shape[0], offset).reshape(declared, shape[0]))
-        offset += columns[-1].nbytes
+    row = sum(np.dtype(kind).itemsize for _, kind, _ in points.properties)
+    if size != points.count * row:
+        raise ValueError(f"{size} bytes for {points.count} points of {row} bytes")
+    values = unpack_lzf(data[8 : 8 + packed], size)
+    columns: dict[str, np.ndarray] = {}
+    offset = 0
+    for name, kind, _ in points.properties:
+        columns[name] = np.frombuffer(values, kind, points.count, offset)
+        offset += columns[name].nbytes
     return columns
 
 
@@ -177,9 +166,10 @@ def _read_table(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
     lines = [line for line in file.read_bytes().decode("utf-8-sig").splitlines() if line.strip()]
     check_limit("points", len(lines), "lines")
     names: list[str] = []
-    while lines and not _are_numbers(words := _words(lines[0])):
+    is_comment = True
+    while lines and is_comment and not _are_numbers(words := _words(lines[0])):
         names = [_SHORT.get(word, word) for word in words]
-        lines = lines[1:]
+        is_comment = lines.pop(0).lstrip().startswith(("#", "//"))
     # A PTS file begins with the number of its points.
     lines = lines[1:] if lines and len(_words(lines[0])) == 1 else lines
     if not lines:

@@ -29,7 +29,7 @@ _UNKNOWN_LENGTH = (1 << 31) - (1 << 12)
 _VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "\N{MICRO SIGN}V": 1e-6, "\N{GREEK SMALL LETTER MU}V": 1e-6, "nV": 1e-9}
 _MNE_READERS = {".fif": "read_raw_fif", ".set": "read_raw_eeglab", ".vhdr": "read_raw_brainvision"}
 # Kinds of channels that mne gives in volts.
-_MNE_VOLTAGES = ("eeg", "ecog", "seeg", "dbs", "eog", "emg", "ecg")
+_VOLTAGES = ("eeg", "ecog", "seeg", "dbs", "eog", "emg", "ecg")
 ELECTRODE_FILES = (".edf", ".bdf", *_MNE_READERS)
 
 
@@ -174,50 +174,39 @@ def film_sound(file: Path, allow_truncated: bool = False) -> ArrayRecording:
 
 @dataclass(frozen=True)
 class ElectrodeFile:
-    """Named channels of a file, of which those asked for can be read.
+    """The channels of a file that are voltages.
 
     Args:
-        names: of all channels, in their order in the file.
+        names: of the channels, in their order in the file.
         rates: Hz of every channel.
-        in_volts: whether a channel is a voltage; others are refused.
-        usual: positions of those that are read unless others are asked for.
+        usual: names of those that are read unless others are asked for.
         read: gives channels by position, float64 `(channels, time)` in volts.
     """
 
     names: list[str]
     rates: list[float]
-    in_volts: list[bool]
-    usual: list[int]
+    usual: list[str]
     read: Callable[[list[int]], np.ndarray]
 
-    def picked(self, channels: Sequence[str] | None, label: str) -> list[int]:
-        """Positions of the channels with these names, in their order; of the usual ones for `None`.
+    def picked(self, channels: Sequence[str] | None, label: str) -> tuple[list[int], int]:
+        """Positions of the channels with these names, in their order, and their rate; of the usual ones for `None`.
 
         Raises:
-            ValueError: a name that the file lacks or has twice, that is no voltage, or channels of several rates.
+            ValueError: a name that the file lacks or has twice, or channels of several rates or of a broken one.
         """
-        allowed = ", ".join(name for name, is_volts in zip(self.names, self.in_volts, strict=True) if is_volts)
-        if channels is None:
-            found = self.usual
-            if not found:
-                refuse(label, f"got {', '.join(self.names) or 'no channel'}", "a file with channels in volts")
-        else:
-            for name in channels:
-                if self.names.count(name) != 1:
-                    got = f"got the channel {name!r}, which the file has {self.names.count(name)} times"
-                    refuse(f"{label}: channels", got, allowed)
-                if not self.in_volts[self.names.index(name)]:
-                    refuse(f"{label}: channels", f"got {name!r}, which is not in volts", allowed)
-            found = [self.names.index(name) for name in channels]
-        rates = sorted({self.rates[index] for index in found})
-        if len(rates) > 1:
-            fix = "name channels of one rate with channels=[...]."
-            refuse(
-                label, f"got channels at {', '.join(f'{rate:g}' for rate in rates)} Hz", "channels at one rate", fix
-            )
-        if rates[0] != round(rates[0]):
-            refuse(label, f"got {rates[0]:g} Hz", "a whole number of Hz", "resample the file.")
-        return found
+        names = self.usual if channels is None else list(channels)
+        if not names:
+            refuse(label, "got a file without a channel in volts", "recordings of electrodes")
+        for name in names:
+            if self.names.count(name) != 1:
+                got = f"got {name!r}, which the file has {self.names.count(name)} times"
+                refuse(f"{label}: channels", got, ", ".join(self.names), "pick others with channels=[...].")
+        found = [self.names.index(name) for name in names]
+        rates = sorted({self.rates[position] for position in found})
+        if len(rates) > 1 or rates[0] != round(rates[0]):
+            fix = "pick channels of one rate with channels=[...], or resample the file."
+            refuse(label, f"got channels at {', '.join(f'{rate:g}' for rate in rates)} Hz", "one whole rate", fix)
+        return found, round(rates[0])
 
 
 def open_electrodes(file: Path, allow_truncated: bool = False) -> ElectrodeFile:
@@ -235,15 +224,14 @@ def open_electrodes(file: Path, allow_truncated: bool = False) -> ElectrodeFile:
     found = read(str(file), header_encoding="latin-1")
     if not found.is_continuous:
         raise OSError("the recording has gaps; save its parts as files of their own")
-    signals = found.signals
-    units = [_VOLTS.get(signal.physical_dimension.strip()) for signal in signals]
+    signals = [(signal, _VOLTS.get(signal.physical_dimension.strip())) for signal in found.signals]
+    volts = [(signal, scale) for signal, scale in signals if scale is not None]
 
     def picked(channels: list[int]) -> np.ndarray:
-        return np.stack([np.asarray(signals[index].data, np.float64) * (units[index] or 1.0) for index in channels])
+        return np.stack([np.asarray(volts[one][0].data, dtype=np.float64) * volts[one][1] for one in channels])
 
-    names, rates = [signal.label.strip() for signal in signals], [float(s.sampling_frequency) for s in signals]
-    in_volts = [unit is not None for unit in units]
-    return ElectrodeFile(names, rates, in_volts, [index for index, volts in enumerate(in_volts) if volts], picked)
+    names = [signal.label.strip() for signal, _ in volts]
+    return ElectrodeFile(names, [float(signal.sampling_frequency) for signal, _ in volts], names, picked)
 
 
 def _check_edf(file: Path, width: int, allow_truncated: bool) -> None:
@@ -276,17 +264,18 @@ def _open_with_mne(file: Path, suffix: str, allow_truncated: bool) -> ElectrodeF
     check_limit("channels", len(raw.ch_names), "channels")
     check_limit("seconds", count / rate, "seconds")
     check_limit("bytes", count * len(raw.ch_names) * 8, "bytes of samples")
-    kinds = raw.get_channel_types()
-    in_volts = [kind in _MNE_VOLTAGES for kind in kinds]
-    usual = [index for index, kind in enumerate(kinds) if kind == "eeg"]
+    voltages = [
+        (name, kind) for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind in _VOLTAGES
+    ]
+    names = [name for name, _ in voltages]
 
     def picked(channels: list[int]) -> np.ndarray:
-        # Picking sorts, so the order asked for is made afterwards.
-        positions = sorted(channels)
-        values = raw.get_data(picks=positions, verbose="ERROR")
-        return values[[positions.index(channel) for channel in channels]]
+        # mne sorts what it picks, so the order asked for is made afterwards.
+        positions = [raw.ch_names.index(names[one]) for one in channels]
+        values = raw.get_data(picks=sorted(positions), verbose="ERROR")
+        return values[[sorted(positions).index(position) for position in positions]]
 
-    return ElectrodeFile(list(raw.ch_names), [rate] * len(raw.ch_names), in_volts, usual, picked)
+    return ElectrodeFile(names, [rate] * len(names), [name for name, kind in voltages if kind == "eeg"], picked)
 
 
 def _has_last_tag(file: Path) -> bool:
