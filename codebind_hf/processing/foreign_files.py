@@ -85,12 +85,16 @@ def reading(modality: str, file: Path) -> Iterator[None]:
         raise OSError(f"{label}: {error}") from error
     except MemoryError as error:
         raise OSError(f"{label}: needs more memory than there is.") from error
+    except ImportError as error:
+        raise OSError(f"{label}: a library that reads it does not work ({error}).") from error
     except Image.DecompressionBombError as error:
         raise OSError(f"{label}: refused by Pillow ({error}).") from error
     except Exception as error:
         if type(error).__name__ in _UNSUPPORTED:
             raise OSError(f"{label}: holds what is not supported ({error}).") from error
-        raise OSError(f"{label}: damaged or not what its suffix says ({error or type(error).__name__}).") from error
+        raise OSError(
+            f"{label}: damaged or not what its suffix says ({str(error) or type(error).__name__})."
+        ) from error
 
 
 def optional(module: str, extra: str | None, purpose: str) -> ModuleType:

@@ -1,6 +1,7 @@
 """Where are the points in a file? PLY, PCD, tables of numbers, LAS, and meshes, whose surface is sampled."""
 
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ _PCD_FORMS = ("ascii", "binary", "binary_compressed")
 _PCD_KINDS = {"I": "i", "U": "u", "F": "f"}
 _AXES = ("x", "y", "z")
 _COLORS = ("red", "green", "blue")
+_PIECE = 1 << 16
 
 
 def read_points(
@@ -219,6 +221,7 @@ def _scaled_colors(shades: np.ndarray | None) -> np.ndarray | None:
 def _read_las(file: Path, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Places, and colours of 16 bits, or of the 8 bits that many programs write there."""
     laspy = optional("laspy", "points", f"{file.suffix} files")
+    _check_las(file)
     with laspy.open(file) as reader:
         header = reader.header
         check_limit("points", header.point_count, "points")
@@ -230,12 +233,25 @@ def _read_las(file: Path, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray
             if there < count and not allow_truncated:
                 raise OSError(f"{there} of {count} points are there: {TRUNCATED}")
             count = min(count, there)
-        found = reader.read_points(count)
-    points = np.stack([np.asarray(getattr(found, axis), dtype=np.float64) for axis in _AXES], axis=1)
-    if not set(_COLORS) <= set(header.point_format.dimension_names):
+        # In pieces, because laspy makes room for all points that a header of compressed ones declares.
+        pieces = [reader.read_points(min(_PIECE, count - start)) for start in range(0, count, _PIECE)]
+    points = np.concatenate([np.empty((0, 3)), *(np.stack([piece.x, piece.y, piece.z], axis=1) for piece in pieces)])
+    if not pieces or not set(_COLORS) <= set(header.point_format.dimension_names):
         return points, None
-    shades = np.stack([np.asarray(found[name]) for name in _COLORS], axis=1)
+    shades = np.concatenate([np.stack([piece[name] for name in _COLORS], axis=1) for piece in pieces])
     return points, shades / np.float32(255 if shades.max(initial=0) <= 255 else 65535)
+
+
+def _check_las(file: Path) -> None:
+    """Refuse a header that counts more records than fit into the file: laspy makes every one of them."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(247)
+    length, offset, records = struct.unpack_from("<HII", head, 94)
+    # Version 1.4 has further records behind the points.
+    start, more = struct.unpack_from("<QI", head, 235) if head[25] >= 4 else (size, 0)
+    if length + 54 * records > offset or offset > size or (more and start + 60 * more > size):
+        raise ValueError(f"a header of {records} + {more} records")
 
 
 # Meshes
