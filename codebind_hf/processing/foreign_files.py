@@ -54,11 +54,7 @@ _tolerance = threading.Lock()
 
 
 def check_limit(name: str, declared: float, what: str) -> None:
-    """Refuse a file that declares more than the field `name` of `LIMITS` allows.
-
-    Raises:
-        OSError: with the limit and where it is set.
-    """
+    """Raise an OSError that names the limit if a file declares more than the field `name` of `LIMITS` allows."""
     largest = getattr(LIMITS, name)
     if not declared <= largest:
         fix = f"if you trust the file, raise `file_limits.{name}` of the sub-processor"
@@ -98,11 +94,7 @@ def reading(modality: str, file: Path) -> Iterator[None]:
 
 
 def optional(module: str, extra: str | None, purpose: str) -> ModuleType:
-    """A library that an extra brings, or the package itself when `extra` is `None`.
-
-    Raises:
-        OSError: it is not installed; with the command that installs it.
-    """
+    """A library that an extra (`None`: its own package) brings, or an OSError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -143,9 +135,7 @@ def _tolerating() -> Iterator[None]:
 def load_array(file: Path, allow_truncated: bool = False, memory_map: bool = False) -> np.ndarray:
     """The array of an `.npy` file, whose header is compared with the size of the file first.
 
-    Args:
-        allow_truncated: give the rows that are there of a file that ends early.
-        memory_map: read values when they are asked for, whatever their number.
+    Of a file that ends early, `allow_truncated` gives whole rows; `memory_map` reads values when they are asked for.
     """
     with file.open("rb") as stream:
         shape, order, dtype = _array_header(stream)

@@ -63,11 +63,8 @@ def opened_film(av: ModuleType, file: Path) -> Any:
 class FilmFrames(Frames):
     """A film that the library `av` decodes, once through for frames that are asked for in their order.
 
-    Args:
-        allow_truncated: of a film that ends early, the frames that are there.
-
     Raises:
-        OSError: the library is missing, or the file cannot be decoded, has no frame, is beyond a limit or cut short.
+        OSError: it cannot be decoded, has no frame, is beyond a limit or, without `allow_truncated`, cut short.
     """
 
     def __init__(self, file: Path, allow_truncated: bool = False) -> None:

@@ -1,6 +1,5 @@
 """How do pictures and maps become tower input? Image, tactile, depth and thermal, with every number a parameter."""
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -286,6 +285,7 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
         "thermal_range": None,
         "thermal_unit": None,
     }
+    later = ("thermal_unit",)
     thermal_range: list[float] | None
     thermal_unit: str | list[float] | None
 
@@ -297,8 +297,8 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
         if isinstance(self.thermal_unit, list):
             if len(self.thermal_unit) != 2:
                 refuse("thermal_unit", f"got {self.thermal_unit!r}", "[degrees per level, degrees of level 0]")
-            check_number("thermal_unit", self.thermal_unit[0], 1e-12)
-            check_number("thermal_unit", self.thermal_unit[1], -math.inf)
+            for number, least in zip(self.thermal_unit, (1e-12, -1e12), strict=True):
+                check_number("thermal_unit", number, least)
         else:
             check_choice("thermal_unit", self.thermal_unit, (None, *_CELSIUS, "levels"))
         if self.thermal_unit not in (None, "levels") and self.thermal_range is None:

@@ -42,8 +42,6 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "eeg": (".npy", *ELECTRODE_FILES),
     "imu": (".npy",),
 }
-# What is read from the file piece by piece, so that its size does not matter.
-_IN_PIECES = ("audio", "video")
 
 
 def read_media(
@@ -87,7 +85,8 @@ def read_media(
     with reading(modality, file):
         if file.is_dir():
             return _read_frames(file, truncated)
-        if modality not in _IN_PIECES:
+        # Sounds and videos are read piece by piece.
+        if modality not in ("audio", "video"):
             check_limit("bytes", file.stat().st_size, "bytes")
         return reader()
 
@@ -185,11 +184,7 @@ def _read_video(file: Path, allow_truncated: bool = False) -> np.ndarray | Frame
 def open_recording(path: str | os.PathLike, allow_truncated: bool | None = None) -> Recording:
     """The sound in a file, of which pieces can be read: an hour needs no more memory than a second.
 
-    Args:
-        allow_truncated: as for `read_media`.
-
-    Raises:
-        ValueError, OSError: as for `read_media`.
+    Arguments and errors are those of `read_media`.
     """
     file = _checked_file("audio", path)
     with reading("audio", file):

@@ -89,6 +89,8 @@ class ModalityProcessing:
     modality: str
     argument: str
     item_ndim: int | None = None
+    # Parameters that earlier versions do not know: left out of files while they have their defaults.
+    later: ClassVar[tuple[str, ...]] = ()
     # Of all files that are read, whichever processor reads them.
     file_limits: ClassVar[FileLimits] = LIMITS
 
@@ -117,7 +119,8 @@ class ModalityProcessing:
     def to_dict(self) -> dict[str, Any]:
         """Parameters, class name and, for code on the Hub, where the class is found."""
         extra = {"auto_map": self.auto_map} if hasattr(self, "auto_map") else {}
-        return {**self.parameters(), self.type_key: type(self).__name__, **extra}
+        saved = {n: v for n, v in self.parameters().items() if n not in self.later or v != self.defaults[n]}
+        return {**saved, self.type_key: type(self).__name__, **extra}
 
     @classmethod
     def from_dict(cls, *saved: dict[str, Any], **kwargs: Any) -> Any:

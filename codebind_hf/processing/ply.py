@@ -1,7 +1,8 @@
 """Where are the points in a PLY file? Vertices of ascii and binary files; everything else is skipped."""
 
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,7 @@ class Element:
 def read_ply(path: Path, colors: bool = False, allow_truncated: bool = False) -> np.ndarray:
     """The vertices of a PLY file, float32 of shape `(points, 3)`; normals and faces are left out.
 
-    Args:
-        colors: also read red, green and blue, if the file has them: `(points, 6)`, integers divided by their largest.
-        allow_truncated: give the vertices that are there of a file that ends early.
+    With `colors`, also red, green and blue, if the file has them: `(points, 6)`, integers divided by their largest.
 
     Raises:
         ValueError: not a PLY file.
@@ -68,13 +67,13 @@ def read_ply(path: Path, colors: bool = False, allow_truncated: bool = False) ->
     if vertex.count < 1:
         raise OSError("holds no vertex")
     check_limit("points", vertex.count, "points")
-    before = elements[: elements.index(vertex)]
-    if encoding == "ascii":
-        columns = ascii_columns(data[body:], before, vertex, elements)
-    else:
-        for element in before:
-            _, body = binary_columns(data, body, element)
-        columns, _ = binary_columns(data, body, vertex)
+    position = elements.index(vertex)
+    source = (Words if encoding == "ascii" else Bytes)(data[body:])
+    for element in elements[:position]:
+        columns_of(source, element)
+    columns = {**dict.fromkeys(vertex.scalars, np.empty(0)), **columns_of(source, vertex)}
+    if isinstance(source, Words) and position == 0 and not vertex.has_list:
+        source.check_width(vertex, elements[1:])
     if len(columns["x"]) < vertex.count and not (allow_truncated and len(columns["x"])):
         raise OSError(f"{len(columns['x'])} of {vertex.count} vertices are there: {TRUNCATED}")
     points = near_origin(np.stack([columns[name] for name in _AXES], axis=1))
@@ -134,85 +133,73 @@ def _elements(lines: list[list[str]], byte_order: str) -> list[Element]:
     return elements
 
 
-def ascii_columns(
-    body: bytes, before: list[Element], vertex: Element, elements: list[Element]
-) -> dict[str, np.ndarray]:
-    """The vertices' numbers by name, as far as they are there. Their order counts: lines are broken anywhere."""
-    first, width = body.lstrip().partition(b"\n")[0].split(), len(vertex.properties)
-    if before or vertex.has_list:
-        words = body.split()
-    elif len(first) <= width:
-        words = body.split(None, vertex.count * width)[: vertex.count * width]
-    elif _words_after(words := body.split(), 0, elements) != len(words):
-        raise ValueError(f"{len(first)} values in the first line, and {width} properties in the header")
-    start = _words_after(words, 0, before)
-    if vertex.has_list:
-        rows = [numbers for numbers, _ in _ascii_rows(words, start, vertex)]
-    else:
-        there = min(vertex.count, max(0, len(words) - start) // width)
-        rows = words[start : start + there * width]  # type: ignore[assignment]
-    values = np.array(rows, dtype=np.float64).reshape(-1, len(vertex.scalars))
-    return dict(zip(vertex.scalars, values.T, strict=True))
+class Words:
+    """The numbers of an ascii file. Only their order counts: programs break lines where they like."""
+
+    def __init__(self, body: bytes) -> None:
+        self._first = len(body.lstrip().partition(b"\n")[0].split())
+        self._words = iter(body.split())
+
+    def table(self, element: Element) -> dict[str, np.ndarray]:
+        """Columns of an element without lists, as far as they are there."""
+        width = max(1, len(element.properties))
+        words = list(islice(self._words, element.count * width))
+        values = np.array(words[: len(words) // width * width], dtype=np.float64).reshape(-1, width)
+        return dict(zip(element.scalars, values.T, strict=False))
+
+    def take(self, kind: str, count: int) -> list[Any]:
+        """The next numbers; EOFError if they are not all there."""
+        words = list(islice(self._words, count))
+        if len(words) < count:
+            raise EOFError
+        return [float(word) for word in words]
+
+    def check_width(self, element: Element, rest: list[Element]) -> None:
+        """Refuse lines with more numbers than the header names, which would be taken for those of the next line."""
+        if self._first > len(element.properties):
+            for other in rest:
+                columns_of(self, other)
+            if next(self._words, None) is not None:
+                raise ValueError(f"{self._first} values in the first line, {len(element.properties)} in the header")
 
 
-def _words_after(words: list[bytes], start: int, elements: list[Element]) -> int:
-    """Where the words of these elements end; beyond all words if they are not all there."""
-    for element in elements:
-        if not element.has_list:
-            start += element.count * len(element.properties)
-            continue
-        ends = [end for _, end in _ascii_rows(words, start, element)]
-        start = (ends or [start])[-1] if len(ends) == element.count else len(words) + 1
-    return start
+class Bytes:
+    """The numbers of a binary file."""
 
+    def __init__(self, body: bytes) -> None:
+        self._body, self._offset = body, 0
 
-def _ascii_rows(words: list[bytes], start: int, element: Element) -> Iterator[tuple[list[bytes], int]]:
-    """The single numbers of every row of an element with lists, and where the row ends, as far as they are there."""
-    for _ in range(element.count):
-        numbers = []
-        for _, _, length in element.properties:
-            if start >= len(words):
-                return
-            if length is None:
-                numbers.append(words[start])
-            start += 1 if length is None else 1 + _length(int(words[start]))
-        if start > len(words):
-            return
-        yield numbers, start
-
-
-def _length(length: int) -> int:
-    if length < 0:
-        raise ValueError(f"a list of length {length}")
-    return length
-
-
-def binary_columns(data: bytes, offset: int, element: Element) -> tuple[dict[str, np.ndarray], int]:
-    """The single numbers of an element as far as they are there, and where it ends."""
-    if not element.has_list:
+    def table(self, element: Element) -> dict[str, np.ndarray]:
+        """Columns of an element without lists, as far as they are there."""
         layout = np.dtype([(name, kind) for name, kind, _ in element.properties])
-        there = min(element.count, max(0, len(data) - offset) // max(1, layout.itemsize))
-        rows = np.ndarray(there, layout, data, offset) if there else np.empty(0, layout)
-        return {name: rows[name] for name in element.scalars}, offset + element.count * layout.itemsize
-    numbers: list[list[Any]] = []
-    while len(numbers) < element.count and (found := _binary_row(data, offset, element)) is not None:
-        numbers.append(found[0])
-        offset = found[1]
-    columns = np.array(numbers, dtype=np.float64).reshape(len(numbers), len(element.scalars)).T
-    return dict(zip(element.scalars, columns, strict=True)), offset if len(numbers) == element.count else len(data)
+        there = min(element.count, max(0, len(self._body) - self._offset) // max(1, layout.itemsize))
+        rows = np.ndarray(there, layout, self._body, self._offset) if there else np.empty(0, layout)
+        self._offset += element.count * layout.itemsize
+        return {name: rows[name] for name in element.scalars}
+
+    def take(self, kind: str, count: int) -> list[Any]:
+        """The next numbers; EOFError if they are not all there."""
+        start, self._offset = self._offset, self._offset + count * np.dtype(kind).itemsize
+        if self._offset > len(self._body):
+            raise EOFError
+        return np.frombuffer(self._body, kind, count, start).tolist() if count else []
 
 
-def _binary_row(data: bytes, offset: int, element: Element) -> tuple[list[Any], int] | None:
-    """The single numbers of a row with lists, and where it ends; `None` if it is not all there."""
-    numbers = []
-    for _, kind, length in element.properties:
-        size = np.dtype(length or kind).itemsize
-        if offset + size > len(data):
-            return None
-        number = np.frombuffer(data, length or kind, 1, offset)[0]
-        offset += size
-        if length is None:
-            numbers.append(number)
-        else:
-            offset += _length(int(number)) * np.dtype(kind).itemsize
-    return (numbers, offset) if offset <= len(data) else None
+def columns_of(source: Words | Bytes, element: Element) -> dict[str, np.ndarray]:
+    """The single numbers of an element by name, as far as they are there; lists are passed over."""
+    if not element.has_list:
+        return source.table(element)
+    rows: list[list[Any]] = []
+    with suppress(EOFError):
+        for _ in range(element.count):
+            numbers = []
+            for _, kind, length in element.properties:
+                (number,) = source.take(length or kind, 1)
+                if length is None:
+                    numbers.append(number)
+                elif number < 0:
+                    raise ValueError(f"a list of length {number}")
+                else:
+                    source.take(kind, int(number))
+            rows.append(numbers)
+    return dict(zip(element.scalars, np.array(rows, dtype=np.float64).reshape(len(rows), -1).T, strict=False))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .foreign_files import TRUNCATED, check_limit, load_array, optional
-from .ply import Element, ascii_columns, binary_columns, near_origin, read_ply
+from .ply import Bytes, Element, Words, near_origin, read_ply
 
 
 # As many as data sets of shapes draw from each.
@@ -27,11 +27,8 @@ def read_points(
 ) -> np.ndarray:
     """The points in a file, float32 `(points, 3)`; the array of an `.npy` file as it is.
 
-    Args:
-        colors: also give red, green and blue in [0, 1], if the file has them: `(points, 6)`.
-        allow_truncated: give the points that are there of a file that ends early.
-        mesh_samples: points drawn from the surface of a mesh (OFF, OBJ, STL), always the same ones; 0 gives its
-            vertices.
+    With `colors`, also red, green and blue in [0, 1], if the file has them: `(points, 6)`. Of a mesh (OFF, OBJ, STL)
+    `mesh_samples` points are drawn from the surface, always the same ones; 0 gives its vertices.
 
     Raises:
         OSError, ValueError: a missing library, no points, a file beyond a limit, cut short or damaged.
@@ -55,9 +52,6 @@ def read_points(
     return np.concatenate([places, shades.astype(np.float32)], axis=1) if colors and shades is not None else places
 
 
-# Point Cloud Library
-
-
 def _read_pcd(data: bytes, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Places and colours of a PCD file; points without a return, which are NaN there, are left out."""
     header, body = _pcd_header(data)
@@ -71,12 +65,10 @@ def _read_pcd(data: bytes, allow_truncated: bool) -> tuple[np.ndarray, np.ndarra
         points.properties += [(name if not index else f"{name}/{index}", number, None) for index in repeats]
     if not set(_AXES) <= set(points.scalars) or declared < 1:
         raise OSError(f"holds {declared} points with fields {', '.join(header['FIELDS'])}; needed are x, y, z")
-    if header["DATA"] == ["ascii"]:
-        columns = ascii_columns(data[body:], [], points, [points])
-    elif header["DATA"] == ["binary"]:
-        columns, _ = binary_columns(data, body, points)
-    else:
+    if header["DATA"] == ["binary_compressed"]:
         columns = _pcd_unpacked(data[body:], points)
+    else:
+        columns = (Words if header["DATA"] == ["ascii"] else Bytes)(data[body:]).table(points)
     if len(columns["x"]) < declared and not allow_truncated:
         raise OSError(f"{len(columns['x'])} of {declared} points are there: {TRUNCATED}")
     places = np.stack([columns[axis] for axis in _AXES], axis=1)
@@ -120,11 +112,7 @@ def _pcd_unpacked(data: bytes, points: Element) -> dict[str, np.ndarray]:
 
 
 def unpack_lzf(data: bytes, size: int) -> bytes:
-    """What LibLZF packed: runs of bytes, and references to what was unpacked before.
-
-    Raises:
-        ValueError: it is not `size` bytes long, or refers to what is not there.
-    """
+    """What LibLZF packed, runs of bytes and references to what is unpacked; ValueError if it is not `size` bytes."""
     unpacked = bytearray()
     position = 0
     while position < len(data) and len(unpacked) <= size:
@@ -154,9 +142,6 @@ def _unpacked_colors(packed: np.ndarray) -> np.ndarray:
     """Red, green and blue in [0, 1] of colours whose bytes share a number."""
     bits = packed.astype(np.float32).view(np.uint32) if packed.dtype.kind == "f" else packed.astype(np.uint32)
     return np.stack([(bits >> shift) & 255 for shift in (16, 8, 0)], axis=1) / np.float32(255)
-
-
-# Tables of numbers
 
 
 def _read_table(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -215,9 +200,6 @@ def _scaled_colors(shades: np.ndarray | None) -> np.ndarray | None:
     return shades / 255 if (shades == np.round(shades)).all() else None
 
 
-# Laser scans
-
-
 def _read_las(file: Path, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Places, and colours of 16 bits, or of the 8 bits that many programs write there."""
     laspy = optional("laspy", "points", f"{file.suffix} files")
@@ -252,9 +234,6 @@ def _check_las(file: Path) -> None:
     start, more = struct.unpack_from("<QI", head, 235) if head[25] >= 4 else (size, 0)
     if length + 54 * records > offset or offset > size or (more and start + 60 * more > size):
         raise ValueError(f"a header of {records} + {more} records")
-
-
-# Meshes
 
 
 def _read_mesh(file: Path, suffix: str, mesh_samples: int) -> np.ndarray:

@@ -55,6 +55,7 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
     unit_sphere: bool
     color_scale: float
     missing_color: float | None
+    later = ("mesh_samples",)
     mesh_samples: int
 
     def check_parameters(self) -> None:

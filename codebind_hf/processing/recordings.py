@@ -22,10 +22,10 @@ _UNSUPPORTED_ENCODING = 4
 _SILENT_FRAMES = 4
 _BLOCK = 4096
 _LARGEST_PAGE = 1 << 16
-# In libsndfile's notes on a header, a part of samples that is longer than the file; programs that could not go back
-# left a length close to the largest of 32 bits.
+# In libsndfile's notes on a header: samples beyond the end of the file. Programs that could not go back left a length
+# close to the largest of 31 or 32 bits.
 _SHORTER = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-_UNKNOWN_LENGTH = (1 << 31) - (1 << 12)
+_UNKNOWN = (1 << 31) - (1 << 12)
 _VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "\N{MICRO SIGN}V": 1e-6, "\N{GREEK SMALL LETTER MU}V": 1e-6, "nV": 1e-9}
 _MNE_READERS = {".fif": "read_raw_fif", ".set": "read_raw_eeglab", ".vhdr": "read_raw_brainvision"}
 # Kinds of channels that mne gives in volts.
@@ -74,11 +74,8 @@ class ArrayRecording(Recording):
 class SoundFileRecording(Recording):
     """A file that the library `soundfile` reads, whatever its suffix: integers are divided by their largest.
 
-    Args:
-        allow_truncated: of a file that ends early, the samples that are there.
-
     Raises:
-        OSError: another kind of file, beyond a limit, or cut short.
+        OSError: another kind of file, beyond a limit, or, without `allow_truncated`, cut short.
     """
 
     def __init__(self, file: Path, allow_truncated: bool = False) -> None:
@@ -106,7 +103,10 @@ class SoundFileRecording(Recording):
             # The last page is marked as such, and as long as the table in its head says.
             return len(page) < 23 or not page[1] & 4 or len(page) < 23 + page[22] + sum(page[23 : 23 + page[22]])
         found = _SHORTER.finditer(stream.extra_info)
-        return any(int(there) < int(declared) < _UNKNOWN_LENGTH for declared, there in (m.groups() for m in found))
+        return any(
+            int(there) < int(declared) and int(declared) % (1 << 31) < _UNKNOWN
+            for declared, there in (m.groups() for m in found)
+        )
 
     def _opened(self) -> Any:
         try:
@@ -145,11 +145,7 @@ class SoundFileRecording(Recording):
 
 
 def film_sound(file: Path, allow_truncated: bool = False) -> ArrayRecording:
-    """The first sound track of a file that the library `av` decodes, as a whole.
-
-    Raises:
-        OSError: without a sound track, beyond a limit, or cut short.
-    """
+    """The first sound track of a file that `av` decodes, as a whole; OSError if there is none that is whole."""
     av = optional("av", "audio", f"{file.suffix} files")
     with opened_film(av, file) as container:
         if not container.streams.audio:
@@ -189,10 +185,9 @@ class ElectrodeFile:
     read: Callable[[list[int]], np.ndarray]
 
     def picked(self, channels: Sequence[str] | None, label: str) -> tuple[list[int], int]:
-        """Positions of the channels with these names, in their order, and their rate; of the usual ones for `None`.
+        """Positions of the channels with these names (`None`: of the usual ones), in their order, and their one rate.
 
-        Raises:
-            ValueError: a name that the file lacks or has twice, or channels of several rates or of a broken one.
+        A name that the file lacks or has twice and channels without a common whole rate are a ValueError.
         """
         names = self.usual if channels is None else list(channels)
         if not names:
@@ -210,11 +205,7 @@ class ElectrodeFile:
 
 
 def open_electrodes(file: Path, allow_truncated: bool = False) -> ElectrodeFile:
-    """The channels of an EDF, BDF, FIFF, EEGLAB or BrainVision file.
-
-    Raises:
-        OSError: the library for it is not installed, or the file is beyond a limit, interrupted, or cut short.
-    """
+    """The channels of an EDF, BDF, FIFF, EEGLAB or BrainVision file; OSError if it has gaps or is not whole."""
     suffix = file.suffix.lower()
     if suffix in _MNE_READERS:
         return _open_with_mne(file, suffix, allow_truncated)

@@ -139,6 +139,7 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
         "normalize": "recording",
         "channels": None,
     }
+    later = ("channels",)
     channels: list[str] | None
 
     def check_parameters(self) -> None:

@@ -40,7 +40,7 @@ def test_a_vertex_may_be_broken_over_lines(tmp_path: Path) -> None:
 def test_values_that_the_header_does_not_name_are_refused(tmp_path: Path) -> None:
     """By numbers alone, the fourth one of a line would be the x of the next vertex."""
     head = PLY.format(form="ascii", elements=VERTEX)
-    with pytest.raises(OSError, match=r"a\.ply': damaged.*4 values in the first line, and 3 properties"):
+    with pytest.raises(OSError, match=r"a\.ply': damaged.*4 values in the first line, 3 in the header"):
         points_of(tmp_path / "a.ply", head + "0.5 1 -2 7\n1.5 .25 3 7\n-1 0 4 7\n")
 
 
