@@ -17,7 +17,7 @@ from typing import Any
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.data import Manifest
 from codebind_hf.evaluation import EmbeddedModality, embed_dataset
-from codebind_hf.processing.media import SUFFIXES
+from codebind_hf.processing.media import modalities_of_file
 
 
 READ_OUTS = {"continuous": "continuous_embeds", "quantized": "embeds"}
@@ -48,9 +48,7 @@ def parse_arguments() -> argparse.Namespace:
 def modality_of(path: str, known: tuple[str, ...]) -> str:
     """The one modality that a file's suffix can be, among those that the checkpoint knows."""
     suffix = Path(path).suffix.lower()
-    possible = [modality for modality in known if suffix in SUFFIXES.get(modality, ())]
-    if os.path.isdir(path) and "video" in known:
-        possible = ["video"]
+    possible = modalities_of_file(path, known)
     if len(possible) == 1:
         return possible[0]
     choices = ", ".join(possible or [modality for modality in known if modality != "text"])

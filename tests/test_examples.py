@@ -302,7 +302,7 @@ def test_evaluation_and_search_refuse_what_they_cannot_read(mine: SimpleNamespac
     ):
         assert f"--checkpoint: no folder {files / 'none'}" in said
     gallery = (*checkpoint, "--gallery", mine.test)
-    assert "--modality" in refusal("search", *gallery, "--query", files / "a.xyz")
+    assert "--modality" in refusal("search", *gallery, "--query", files / "a.e57")
     assert "none.wav" in refusal("search", *gallery, "--query", files / "none.wav")
     assert "eeg" in refusal("search", *gallery, "--text", "a cube", "--modalities", "eeg")
     assert "got 0" in refusal("search", *gallery, "--text", "a", "--top_k", "0")

@@ -35,7 +35,7 @@ MAY_IMPORT = {
 # Rooms that are copied to the Hub as they are, so they need nothing but this; tokenizers comes with transformers.
 FLAT = ("model", "processing")
 FLAT_LIBRARIES = {"torch", "numpy", "transformers", "huggingface_hub", "tokenizers", "PIL"}
-OPTIONAL_LIBRARIES = {"soundfile", "av"}
+OPTIONAL_LIBRARIES = {"soundfile", "av", "pi_heif", "trimesh", "laspy", "lazrs", "edfio", "mne"}
 
 PUBLIC = {
     "codebind_hf": """CodeBindConfig CodeBindEncoderConfig CodeBindModel CodeBindOutput CodeBindProcessor

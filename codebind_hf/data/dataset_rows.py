@@ -102,11 +102,8 @@ def _sound(stored: Mapping[str, Any]) -> Any:
     """What an undecoded `datasets.Audio` column holds: the bytes of a file, or its path."""
     if stored["bytes"] is None:
         return stored["path"]
-    try:
-        import soundfile
-    except ImportError as error:
-        fix = "pip install 'codebind-hf[audio]'"
-        raise OSError(f"audio: decoding the files of an Audio column needs `soundfile`. Fix: {fix}.") from error
+    import soundfile
+
     try:
         samples, rate = soundfile.read(io.BytesIO(stored["bytes"]), dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:

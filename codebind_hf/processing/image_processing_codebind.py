@@ -21,6 +21,16 @@ _CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 _METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 # Beyond this, a float depth map is more likely in millimetres than in metres.
 _PLAUSIBLE_METRES = 1000.0
+# Degrees Celsius per level, and degrees Celsius of level 0.
+_CELSIUS = {
+    "celsius": (1.0, 0.0),
+    "decicelsius": (0.1, 0.0),
+    "centicelsius": (0.01, 0.0),
+    "kelvin": (1.0, -273.15),
+    "decikelvin": (0.1, -273.15),
+    "centikelvin": (0.01, -273.15),
+    "fahrenheit": (5 / 9, -160 / 9),
+}
 
 
 class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
@@ -249,11 +259,16 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
 
 
 class CodeBindThermalImageProcessor(GridImageProcessor):
-    """Thermal maps `(height, width)`: 8-bit or 16-bit levels, or floats in [0, 1] -> `thermal_values`.
+    """Thermal maps `(height, width)`: 8-bit levels, temperatures, or floats in [0, 1] -> `thermal_values`.
 
-    Further parameter:
-        thermal_range: `[low, high]` in the unit of the values (degrees, raw counts), mapped to [0, 1] and cut there.
-            `None`: uint8 is divided by 255, uint16 by 65535, floats must lie in [0, 1].
+    Further parameters:
+        thermal_unit: unit of the values passed in. Temperatures are "celsius", "kelvin", "fahrenheit", or what
+            radiometric cameras store as integers: "decicelsius" and "centicelsius" (tenths and hundredths of a
+            degree), "decikelvin" and "centikelvin" (kelvin * 10, kelvin * 100), or `[degrees per level, degrees of
+            level 0]` in Celsius, such as `[1 / 64, -273.15]`. "levels": integers divided by the largest of their type.
+            `None`: uint8 are levels, floats lie in [0, 1], other integers are refused; with `thermal_range`, anything.
+        thermal_range: `[low, high]` of what the scene shows, mapped to [0, 1] and cut there: degrees Celsius with a
+            unit of temperature, which needs it; without a unit in that of the values.
     """
 
     model_input_names = ["thermal_values"]
@@ -268,14 +283,33 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
         "mean": [0.44531357],
         "std": [0.26924619],
         "thermal_range": None,
+        "thermal_unit": None,
     }
+    later = ("thermal_unit",)
     thermal_range: list[float] | None
+    thermal_unit: str | list[float] | None
 
     def check_parameters(self) -> None:
-        """As for pictures; also the range."""
+        """As for pictures; also the unit and the range."""
         super().check_parameters()
         if self.thermal_range is not None:
             check_pair("thermal_range", self.thermal_range)
+        if isinstance(self.thermal_unit, list):
+            if len(self.thermal_unit) != 2:
+                refuse("thermal_unit", f"got {self.thermal_unit!r}", "[degrees per level, degrees of level 0]")
+            for number, least in zip(self.thermal_unit, (1e-12, -1e12), strict=True):
+                check_number("thermal_unit", number, least)
+        else:
+            check_choice("thermal_unit", self.thermal_unit, (None, *_CELSIUS, "levels"))
+        if self.thermal_unit not in (None, "levels") and self.thermal_range is None:
+            fix = "pass thermal_range=(low, high) in degrees Celsius, to `encode` Thermal(map, (low, high), unit)."
+            refuse(
+                "thermal_unit", f"got {self.thermal_unit!r} without thermal_range", "temperatures with a range", fix
+            )
+        if self.thermal_unit == "levels" and self.thermal_range is not None:
+            refuse(
+                "thermal_range", f"got {self.thermal_range!r} for levels", "None", "leave out thermal_unit='levels'."
+            )
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One thermal map as `(channels, height, width)`."""
@@ -288,14 +322,27 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
     def _unit_interval(self, grid: np.ndarray, label: str) -> np.ndarray:
         if self.thermal_range is not None:
             low, high = self.thermal_range
-            return ((as_float_array(grid, label) - low) / (high - low)).clip(0.0, 1.0).astype(np.float32)
-        if grid.dtype in (np.uint8, np.uint16):
+            return ((self._celsius(grid, label) - low) / (high - low)).clip(0.0, 1.0).astype(np.float32)
+        if grid.dtype == np.uint8 or (self.thermal_unit == "levels" and grid.dtype == np.uint16):
             return grid.astype(np.float32) / np.float32(np.iinfo(grid.dtype).max)
-        fix = "pass thermal_range=(low, high) in their unit, e.g. degrees, or scale them to floats in [0, 1]."
+        fix = (
+            "for temperatures pass thermal_unit='centikelvin' (or another) and thermal_range=(low, high) in degrees "
+            "Celsius, to `encode` Thermal(map, (low, high), unit); for levels of 16 bits thermal_unit='levels'."
+        )
         if grid.dtype.kind != "f":
-            refuse(label, f"got {describe(grid)}", "uint8, uint16 or floats in [0, 1]", fix)
+            got = f"got {describe(grid)} without a unit"
+            refuse(label, got, "uint8, integers with thermal_unit or thermal_range, or floats in [0, 1]", fix)
         values = as_float_array(grid, label).astype(np.float32)
         if values.min() < 0 or values.max() > 1:
             got = f"got floats from {values.min():g} to {values.max():g}"
-            refuse(label, got, "floats in [0, 1], uint8 or uint16 levels", fix)
+            refuse(label, got, "floats in [0, 1], uint8, or values with thermal_range=(low, high)", fix)
         return values
+
+    def _celsius(self, grid: np.ndarray, label: str) -> np.ndarray:
+        """Degrees of values with a unit; others as they are."""
+        values = as_float_array(grid, label)
+        if self.thermal_unit is None:
+            return values
+        unit = self.thermal_unit
+        scale, zero = _CELSIUS[unit] if isinstance(unit, str) else unit
+        return values.astype(np.float64) * scale + zero

@@ -3,23 +3,25 @@
 import os
 import urllib.parse
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL import Image as Pillow
 
-from .media import SUFFIXES
+from .media import SUFFIXES, frame_files
 from .values import describe, refuse
 
 
 _WRAPPERS = "Text, Image, Video, Audio, Depth, Thermal, Tactile, PointCloud, Eeg, Imu, Sensor"
+# Endings of files that may be of several modalities, or words.
+_SEVERAL = (".npy", ".npz", ".txt", ".csv")
 # Modalities whose files nobody takes for another's. A picture may be a depth map; without a wrapper it is a picture.
+_OWN_FILES = ("audio", "image", "video", "point_cloud", "eeg")
 _BY_SUFFIX: dict[str, str | None] = {
-    **{suffix: modality for modality in ("audio", "image", "video") for suffix in SUFFIXES[modality]},
-    ".ply": "point_cloud",
-    **dict.fromkeys((".npy", ".npz"), None),
+    **{suffix: modality for modality in _OWN_FILES for suffix in SUFFIXES[modality]},
+    **dict.fromkeys(_SEVERAL, None),
 }
 
 
@@ -34,7 +36,9 @@ class Item:
     def options(self) -> dict[str, Any]:
         """Options of the sub-processor for this item."""
         own = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "value"}
-        return {_OPTION_NAMES.get(name, name): option for name, option in own.items() if option is not None}
+        # A unit and a range are those of the modality where a processor has all options side by side.
+        names = {name: f"{self.kind}_{name}" if name in ("unit", "range") else name for name in own}
+        return {names[name]: option for name, option in own.items() if option is not None}
 
     @property
     def name(self) -> str:
@@ -78,17 +82,23 @@ class Depth(Item):
 
 @dataclass(frozen=True)
 class Thermal(Item):
-    """A thermal map; `range` is `(low, high)` in its unit."""
+    """A thermal map; `range` is `(low, high)`, in degrees Celsius where `unit` is given, else in the map's own unit.
+
+    `unit` is "celsius", "kelvin", "fahrenheit", "decicelsius", "centicelsius", "decikelvin", "centikelvin",
+    `(degrees per level, degrees of level 0)`, or "levels": all that the type of the integers can hold.
+    """
 
     range: tuple[float, float] | None = None
+    unit: str | tuple[float, float] | None = None
     kind = "thermal"
 
 
 @dataclass(frozen=True)
 class PointCloud(Item):
-    """A point cloud; `color_scale` is the value of a full colour."""
+    """A point cloud; `color_scale` is the value of a full colour, `mesh_samples` how many points a mesh gives."""
 
     color_scale: float | None = None
+    mesh_samples: int | None = None
     kind = "point_cloud"
 
 
@@ -120,9 +130,15 @@ class Audio(_Rated):
 
 @dataclass(frozen=True)
 class Eeg(_Rated):
-    """A recording of electrodes, `(electrodes, time)`."""
+    """A recording of electrodes, `(electrodes, time)`; `channels` are names in a file, in the order wanted."""
 
+    channels: Sequence[str] | None = None
     kind = "eeg"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The channels; the rate goes with the samples."""
+        return {} if self.channels is None else {"channels": self.channels}
 
 
 @dataclass(frozen=True)
@@ -174,14 +190,12 @@ class Sensor(Item):
         return self.modality
 
 
-_OPTION_NAMES = {"unit": "depth_unit", "range": "thermal_range"}
-
-
 def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = False) -> Item:
     """A value of a mixed list as an item: wrapped, `{"depth": map}`, a text, a path, a picture, a sound with its rate.
 
-    A string is a text, unless it is the path of a file or, with a separator in it, of a folder of frames. One that
-    ends like a file and names none is refused, as is a file that may be of several modalities.
+    A string is a text, unless it is the path of a file or, with a separator in it, of a folder of frames. What may be
+    either is refused: the path of a file of an unknown kind or of several modalities, a string that ends like a file
+    and names none, and the name of a folder of pictures without a separator.
 
     Args:
         label: of the value, for messages.
@@ -198,12 +212,7 @@ def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = F
             return _item_of_path(Path(urllib.parse.urlsplit(value).path), label, value)
         if is_url(value):
             refuse(label, f"got the URL {value!r}", "local files", "pass allow_urls=True, or wrap words as Text(...).")
-        suffix = Path(value).suffix.lower()
-        if suffix in _BY_SUFFIX and not os.path.exists(value):
-            fix = "correct the path, or wrap words as Text(...)."
-            refuse(label, f"got {value!r}, which ends like a file and names none", "a file that exists", fix)
-        is_frames = os.path.isdir(value) and any(mark in value for mark in (os.sep, "/"))
-        return _item_of_path(Path(value), label, value) if is_frames or suffix in _BY_SUFFIX else Text(value)
+        return _item_of_path(Path(value), label, value) if _is_path(value, label) else Text(value)
     if isinstance(value, os.PathLike):
         return _item_of_path(Path(value), label, value)
     if isinstance(value, Pillow.Image):
@@ -223,10 +232,33 @@ def is_url(value: Any) -> bool:
     return isinstance(value, str) and value.partition("://")[0].lower() in ("http", "https", "ftp", "s3", "gs", "hf")
 
 
+def _is_path(value: str, label: str) -> bool:
+    """Whether a string is the path of a file or folder, and not words."""
+    if os.path.isdir(value):
+        has_separator = any(mark in value for mark in (os.sep, "/"))
+        if not has_separator and frame_files(value):
+            fix = f"write './{value}' or Video({value!r}) for the video, Text({value!r}) for the words."
+            refuse(label, f"got {value!r}, the name of a folder of pictures", "a path with a separator", fix)
+        return has_separator
+    if os.path.exists(value):
+        return True
+    if Path(value).suffix.lower() in _BY_SUFFIX:
+        fix = "correct the path, or wrap words as Text(...)."
+        refuse(label, f"got {value!r}, which ends like a file and names none", "a file that exists", fix)
+    return False
+
+
 def _item_of_path(path: Path, label: str, value: Any) -> Item:
-    modality = "video" if path.is_dir() else _BY_SUFFIX.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return Video(value)
+    if suffix not in _BY_SUFFIX:
+        kinds = [f"{modality} {' '.join(SUFFIXES[modality])}" for modality in SUFFIXES if modality in _KINDS]
+        fix = "convert it, pass what it holds as an array in a wrapper, or wrap words as Text(...)."
+        refuse(label, f"got {str(value)!r}, a file with the suffix {suffix!r}", "; ".join(kinds), fix)
+    modality = _BY_SUFFIX[suffix]
     if modality is None:
-        fix = "wrap it, such as Depth(path), Eeg(path) or Thermal(path)."
+        fix = "wrap it, such as Depth(path), Eeg(path), PointCloud(path), Thermal(path), or words as Text(...)."
         refuse(label, f"got {str(value)!r}, which may be of several modalities", "a suffix that tells", fix)
     return item_named(modality, value)
 

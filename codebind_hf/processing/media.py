@@ -1,27 +1,34 @@
 """Which value does a file hold? Readers for every modality, each giving what the processor accepts in memory."""
 
-import importlib
 import os
 import re
-import wave
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from .foreign_files import LIMITS, check_limit, load_archived, load_array, open_picture, reading
 from .frames import FilmFrames, FolderFrames, Frames
-from .ply import read_ply
-from .recordings import Recording, SoundFileRecording, WaveRecording
+from .point_files import MESH_SAMPLES, POINT_FILES, read_points
+from .recordings import ELECTRODE_FILES, Recording, SoundFileRecording, film_sound, open_electrodes
+from .values import refuse
 
 
 # Files of point clouds that are read with their colours.
 COLORED_POINTS = "coloured point_cloud"
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
-_MOVIES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
-_SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+_PICTURES = (
+    *(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"),
+    *(".jp2", ".avif", ".heic", ".heif"),
+)
+_MOVIES = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm")
+_FILM_SOUNDS = (".m4a", ".aac")
+_SOUNDS = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".snd", ".caf", ".w64", ".rf64"),
+    *_FILM_SOUNDS,
+)
 
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "image": _PICTURES,
@@ -30,30 +37,66 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "audio": _SOUNDS,
     "depth": (".npy", ".png", ".tif", ".tiff"),
     "thermal": (".npy", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"),
-    "point_cloud": (".npy", ".ply"),
-    COLORED_POINTS: (".npy", ".ply"),
-    "eeg": (".npy",),
+    "point_cloud": POINT_FILES,
+    COLORED_POINTS: POINT_FILES,
+    "eeg": (".npy", *ELECTRODE_FILES),
     "imu": (".npy",),
 }
 
 
-def read_media(modality: str, path: str | os.PathLike) -> Any:
+def read_media(
+    modality: str,
+    path: str | os.PathLike,
+    allow_truncated: bool | None = None,
+    channels: Sequence[str] | None = None,
+    mesh_samples: int = MESH_SAMPLES,
+) -> Any:
     """The value in the file (or folder of video frames) `path`, in the form that `CodeBindProcessor` accepts.
 
-    Image and tactile: RGB `PIL.Image`. Video: uint8 `(frames, height, width, 3)`, or `Frames` that are read when asked
-    for (folders and films). Audio: `{"array", "sampling_rate"}`.
+    Image and tactile: RGB `PIL.Image`, turned as its EXIF orientation says. Video: uint8 `(frames, height, width, 3)`,
+    or `Frames` that are read when asked for (folders and films). Audio: `{"array", "sampling_rate"}`.
     Depth and thermal: `(height, width)`, integers as stored (the processor asks for the unit) or floats. Point cloud:
-    float `(points, 3)`, or as `COLORED_POINTS` also `(points, 6)`. EEG, IMU and any added modality: the array of an
-    `.npy` file.
+    float `(points, 3)`, or as `COLORED_POINTS` also `(points, 6)`. EEG: the array of an `.npy` file, or of recordings
+    with named channels `{"array", "sampling_rate"}` in volts. IMU and any added modality: the array of an `.npy` file.
+
+    Args:
+        allow_truncated: read what is there of a file that ends early instead of refusing it; `None` is
+            `LIMITS.allow_truncated`.
+        channels: names of the channels of a recording of electrodes, in the order wanted; `None` is all of them.
+        mesh_samples: points drawn from the surface of a mesh; 0 gives its vertices.
 
     Raises:
-        ValueError: a URL, an unsupported kind of file, or text (which is not read from files).
-        OSError: the file is missing, unreadable or damaged; the message names it and the reason.
+        ValueError: a URL, an unsupported kind of file, text (which is not read from files), or a channel that the
+            file lacks.
+        OSError: the file is missing, unreadable, damaged, cut short or larger than `LIMITS` allow; the message names
+            it and the reason.
     """
     file = _checked_file(modality, path)
-    if modality == "video" and file.is_dir():
-        return _read_frames(file)
-    return _reading(modality, file, _READERS.get(modality, _read_array))
+    truncated = LIMITS.allow_truncated if allow_truncated is None else allow_truncated
+    if modality == "eeg" and file.suffix.lower() in ELECTRODE_FILES:
+        return _read_electrodes(file, channels, truncated)
+    if channels is not None:
+        refuse(
+            f"{modality} file {str(file)!r}: channels", f"got {channels!r}", "None for files without names of channels"
+        )
+    reader = partial(_READERS.get(modality, load_array), file, truncated)
+    if modality in ("point_cloud", COLORED_POINTS):
+        reader = partial(read_points, file, modality == COLORED_POINTS, truncated, mesh_samples)
+    with reading(modality, file):
+        if file.is_dir():
+            return _read_frames(file, truncated)
+        # Sounds and videos are read piece by piece.
+        if modality not in ("audio", "video"):
+            check_limit("bytes", file.stat().st_size, "bytes")
+        return reader()
+
+
+def modalities_of_file(path: str | os.PathLike, known: Sequence[str]) -> list[str]:
+    """The modalities among `known` whose files end like `path`; video for a folder."""
+    if os.path.isdir(path):
+        return [modality for modality in known if modality == "video"]
+    suffix = Path(path).suffix.lower()
+    return [modality for modality in known if suffix in SUFFIXES.get(modality, ())]
 
 
 def _checked_file(modality: str, path: str | os.PathLike) -> Path:
@@ -63,7 +106,7 @@ def _checked_file(modality: str, path: str | os.PathLike) -> Path:
     if "://" in str(path):
         raise ValueError(f"{modality}: {str(path)!r} is a URL; allowed: a local file. Fix: download it first.")
     file = Path(path)
-    if not file.exists():
+    if not os.path.exists(file):
         raise OSError(f"{modality} file {str(file)!r}: no such file. Fix: check the path and the working directory.")
     if modality == "video" and file.is_dir():
         return file
@@ -72,140 +115,113 @@ def _checked_file(modality: str, path: str | os.PathLike) -> Path:
     suffixes = SUFFIXES.get(modality, (".npy",))
     if file.suffix.lower() not in suffixes:
         known = ", ".join(suffixes)
-        raise ValueError(f"{modality} file {str(file)!r}: unsupported suffix {file.suffix!r}; supported: {known}.")
+        fix = "convert the file, or pass what it holds as an array."
+        raise ValueError(
+            f"{modality} file {str(file)!r}: unsupported suffix {file.suffix!r}; supported: {known}. Fix: {fix}"
+        )
     return file
 
 
-def _reading(modality: str, file: Path, reader: Callable[[Path], Any]) -> Any:
-    """Call `reader`, turning whatever a damaged file provokes into an OSError that names the file."""
-    try:
-        return reader(file)
-    except OSError as error:
-        raise OSError(f"{modality} file {str(file)!r}: {error}") from error
-    except (ValueError, EOFError, SyntaxError, KeyError, IndexError, RuntimeError, wave.Error) as error:
-        raise OSError(f"{modality} file {str(file)!r}: damaged or not what its suffix says ({error}).") from error
-    except Image.DecompressionBombError as error:
-        raise OSError(f"{modality} file {str(file)!r}: refused by Pillow ({error}).") from error
-
-
-def _optional(module: str, extra: str, purpose: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise OSError(f"reading {purpose} needs `{module}`. Fix: pip install 'codebind-hf[{extra}]'.") from error
-
-
-def _open_picture(file: Path) -> Image.Image:
-    with Image.open(file) as picture:
-        picture.load()
-        return picture.copy()
-
-
-def _read_rgb(file: Path) -> Image.Image:
-    picture = _open_picture(file)
+def _read_rgb(file: Path, allow_truncated: bool = False) -> Image.Image:
+    picture = open_picture(file, allow_truncated)
     if picture.mode[0] in "IF":
-        raise ValueError(f"mode {picture.mode} holds more than 8 bits: is it a depth or a thermal map?")
+        raise OSError(f"mode {picture.mode} holds more than 8 bits: is it a depth or a thermal map?")
     if picture.mode == "P":
         picture = picture.convert("RGBA")
     return picture.convert("RGB")
 
 
-def _read_array(file: Path) -> np.ndarray:
-    return np.load(file, allow_pickle=False)
-
-
-def _read_grid(file: Path) -> np.ndarray:
+def _read_grid(file: Path, allow_truncated: bool = False) -> np.ndarray:
     """One number per pixel: an `.npy` file, or a picture with one channel and its integers as stored."""
     if file.suffix.lower() == ".npy":
-        return _read_array(file)
-    picture = _open_picture(file)
+        return load_array(file, allow_truncated)
+    picture = open_picture(file, allow_truncated)
     if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
-        raise ValueError(f"mode {picture.mode}; a map needs one channel of 8 or 16 bits")
+        raise OSError(f"mode {picture.mode}; a map needs one channel of 8 or 16 bits")
     return np.asarray(picture)
 
 
-def _read_thermal(file: Path) -> np.ndarray:
+def _read_thermal(file: Path, allow_truncated: bool = False) -> np.ndarray:
     """As a grid; a coloured picture is read as grey levels, as CodeBind's loaders do."""
     if file.suffix.lower() != ".npy":
-        picture = _open_picture(file)
+        picture = open_picture(file, allow_truncated)
         if picture.mode in ("RGB", "RGBA", "P", "LA", "1", "CMYK", "YCbCr"):
             return np.asarray(picture.convert("L"))
-    return _read_grid(file)
+    return _read_grid(file, allow_truncated)
 
 
 def _natural_order(file: Path) -> list[tuple[int, int, str]]:
     """`frame_2` before `frame_10`."""
     pieces = re.split(r"(\d+)", file.name)
-    return [(0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in pieces]
+    return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 
 
-def _read_frames(folder: Path) -> Frames:
-    files = sorted((file for file in folder.iterdir() if file.suffix.lower() in _PICTURES), key=_natural_order)
+def frame_files(folder: str | os.PathLike) -> list[Path]:
+    """The pictures in a folder, in their natural order."""
+    files = (file for file in Path(folder).iterdir() if file.suffix.lower() in _PICTURES)
+    return sorted(files, key=_natural_order)
+
+
+def _read_frames(folder: Path, allow_truncated: bool) -> Frames:
+    files = frame_files(folder)
     if not files:
-        raise OSError(f"video folder {str(folder)!r}: holds no picture; supported frames: {', '.join(_PICTURES)}.")
-    return FolderFrames(files, lambda file: _reading("video", file, _read_rgb))
+        raise OSError(f"holds no picture; supported frames: {', '.join(_PICTURES)}")
+
+    def read(file: Path) -> Image.Image:
+        with reading("video", file):
+            return _read_rgb(file, allow_truncated)
+
+    return FolderFrames(files, read)
 
 
-def _read_video(file: Path) -> np.ndarray | Frames:
+def _read_video(file: Path, allow_truncated: bool = False) -> np.ndarray | Frames:
     suffix = file.suffix.lower()
     if suffix == ".npy":
-        return np.load(file, allow_pickle=False, mmap_mode="r")
-    if suffix == ".npz":
-        with np.load(file, allow_pickle=False) as archive:
-            if "frames" not in archive:
-                raise ValueError(f"holds {archive.files}, not an array named 'frames'")
-            return archive["frames"]
-    _optional("av", "video", f"{suffix} files")
-    return FilmFrames(file)
+        return load_array(file, allow_truncated, memory_map=True)
+    return load_archived(file, "frames") if suffix == ".npz" else FilmFrames(file, allow_truncated)
 
 
-def open_recording(path: str | os.PathLike) -> Recording:
+def open_recording(path: str | os.PathLike, allow_truncated: bool | None = None) -> Recording:
     """The sound in a file, of which pieces can be read: an hour needs no more memory than a second.
 
-    Raises:
-        ValueError, OSError: as for `read_media`.
+    Arguments and errors are those of `read_media`.
     """
-    return _reading("audio", _checked_file("audio", path), _recording)
+    file = _checked_file("audio", path)
+    with reading("audio", file):
+        return _recording(file, LIMITS.allow_truncated if allow_truncated is None else allow_truncated)
 
 
-def _recording(file: Path) -> Recording:
-    recording: Recording | None = None
-    if file.suffix.lower() == ".wav":
-        try:
-            recording = WaveRecording(file)
-        except wave.Error as error:
-            # The standard library knows integer PCM only; "unknown format" is a float or extensible header.
-            if "unknown format" not in str(error):
-                raise
-    if recording is None:
-        _optional("soundfile", "audio", f"{file.suffix} files other than integer PCM WAV")
-        recording = SoundFileRecording(file)
+def _recording(file: Path, allow_truncated: bool) -> Recording:
+    in_film = file.suffix.lower() in _FILM_SOUNDS
+    recording = (film_sound if in_film else SoundFileRecording)(file, allow_truncated)
     if not recording.num_samples:
         raise OSError("holds no sample")
     return recording
 
 
-def _read_audio(file: Path) -> dict[str, Any]:
-    recording = _recording(file)
+def _read_audio(file: Path, allow_truncated: bool = False) -> dict[str, Any]:
+    recording = _recording(file, allow_truncated)
+    check_limit("bytes", recording.num_samples * recording.num_channels * 4, "bytes of samples")
     samples = recording.read(0, recording.num_samples)
     return {"array": samples[0] if recording.num_channels == 1 else samples, "sampling_rate": recording.rate}
 
 
-def _read_points(file: Path) -> np.ndarray:
-    return read_ply(file) if file.suffix.lower() == ".ply" else _read_array(file)
+def _read_electrodes(file: Path, channels: Sequence[str] | None, allow_truncated: bool) -> dict[str, Any]:
+    with reading("eeg", file):
+        recording = open_electrodes(file, allow_truncated)
+    picked, rate = recording.picked(channels, f"eeg file {str(file)!r}")
+    with reading("eeg", file):
+        array = recording.read(picked)
+        if not array.size:
+            raise OSError("holds no sample")
+        return {"array": array, "sampling_rate": rate}
 
 
-def _read_colored_points(file: Path) -> np.ndarray:
-    return read_ply(file, colors=True) if file.suffix.lower() == ".ply" else _read_array(file)
-
-
-_READERS: dict[str, Callable[[Path], Any]] = {
+_READERS: dict[str, Callable[..., Any]] = {
     "image": _read_rgb,
     "tactile": _read_rgb,
     "video": _read_video,
     "audio": _read_audio,
     "depth": _read_grid,
     "thermal": _read_thermal,
-    "point_cloud": _read_points,
-    COLORED_POINTS: _read_colored_points,
 }

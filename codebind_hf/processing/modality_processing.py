@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from transformers import BatchFeature
 
+from .foreign_files import LIMITS, FileLimits
 from .media import read_media
 from .values import check_rate, is_path, refuse, split_items, split_rated
 
@@ -88,6 +89,10 @@ class ModalityProcessing:
     modality: str
     argument: str
     item_ndim: int | None = None
+    # Parameters that earlier versions do not know: left out of files while they have their defaults.
+    later: ClassVar[tuple[str, ...]] = ()
+    # Of all files that are read, whichever processor reads them.
+    file_limits: ClassVar[FileLimits] = LIMITS
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__()
@@ -114,7 +119,8 @@ class ModalityProcessing:
     def to_dict(self) -> dict[str, Any]:
         """Parameters, class name and, for code on the Hub, where the class is found."""
         extra = {"auto_map": self.auto_map} if hasattr(self, "auto_map") else {}
-        return {**self.parameters(), self.type_key: type(self).__name__, **extra}
+        saved = {n: v for n, v in self.parameters().items() if n not in self.later or v != self.defaults[n]}
+        return {**saved, self.type_key: type(self).__name__, **extra}
 
     @classmethod
     def from_dict(cls, *saved: dict[str, Any], **kwargs: Any) -> Any:
@@ -135,12 +141,17 @@ class ModalityProcessing:
         """What `read_media` calls the files of this modality."""
         return self.modality
 
+    @property
+    def reading_options(self) -> dict[str, Any]:
+        """Arguments of `read_media` that are parameters of this processor."""
+        return {}
+
     def load(self, value: Any, label: str) -> Any:
         """`value`, or what the file it names holds."""
         if not is_path(value):
             return value
         with naming(label):
-            return read_media(self.media, value)
+            return read_media(self.media, value, **self.reading_options)
 
     def items(self, values: Any) -> tuple[list[Any], list[str]]:
         """Items and labels of what the user passed."""

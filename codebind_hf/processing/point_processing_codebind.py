@@ -7,6 +7,7 @@ from transformers import BatchFeature, FeatureExtractionMixin
 
 from .media import COLORED_POINTS
 from .modality_processing import ModalityProcessing, check_choice, check_number
+from .point_files import MESH_SAMPLES
 from .values import as_float_array, is_path, refuse
 
 
@@ -23,8 +24,9 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         swap_yz: exchange y and z, for encoders of clouds that stand on the x-y plane.
         center: move the centroid to the origin.
         unit_sphere: divide by the distance of the farthest point.
-        color_scale: value of a full colour, 1 or 255. A PLY file with 8-bit colours is read with full colours of 1.
+        color_scale: value of a full colour, 1 or 255, in arrays and `.npy` files. Other files tell it themselves.
         missing_color: in [0, 1], of clouds without colours; `None` refuses them.
+        mesh_samples: points drawn from the surface of a mesh file (always the same ones); 0 takes its vertices.
     """
 
     type_key = "feature_extractor_type"
@@ -42,6 +44,7 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         "unit_sphere": True,
         "color_scale": 1.0,
         "missing_color": 0.4,
+        "mesh_samples": MESH_SAMPLES,
     }
     num_points: int
     num_channels: int
@@ -52,6 +55,8 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
     unit_sphere: bool
     color_scale: float
     missing_color: float | None
+    later = ("mesh_samples",)
+    mesh_samples: int
 
     def check_parameters(self) -> None:
         """Refuse counts and choices that select nothing."""
@@ -60,6 +65,7 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         check_choice("num_channels", self.num_channels, (3, 6))
         check_choice("selection", self.selection, ("farthest", "stride", "random"))
         check_number("color_scale", self.color_scale, 1e-12)
+        check_number("mesh_samples", self.mesh_samples, 0, whole=True)
         if self.missing_color is not None:
             check_number("missing_color", self.missing_color, 0)
             if self.missing_color > 1:
@@ -70,10 +76,15 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         """How files are read: with their colours, or without."""
         return self.modality if self.num_channels == 3 else COLORED_POINTS
 
+    @property
+    def reading_options(self) -> dict[str, Any]:
+        """How meshes are read."""
+        return {"mesh_samples": self.mesh_samples}
+
     def load(self, value: Any, label: str) -> Any:
-        """As for every modality; colours of a PLY file, which are in [0, 1], at the scale of all others."""
+        """As for every modality; colours of files, which are in [0, 1], at the scale of all others."""
         cloud = super().load(value, label)
-        if is_path(value) and str(value).lower().endswith(".ply") and cloud.shape[1] == 6:
+        if is_path(value) and not str(value).lower().endswith(".npy") and cloud.shape[1] == 6:
             cloud[:, 3:] *= self.color_scale
         return cloud
 

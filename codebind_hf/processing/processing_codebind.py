@@ -45,7 +45,7 @@ _MODALITY_OF = {argument: name for name, argument in ARGUMENTS.items()}
 _OPTIONS = {
     "sampling_rate": "audio",
     "depth_unit": "depth",
-    "thermal_range": "thermal",
+    **dict.fromkeys(("thermal_unit", "thermal_range"), "thermal"),
     **dict.fromkeys(("padding", "truncation", "max_length"), "text"),
 }
 _PADDING = ("max_length", "longest")
@@ -192,13 +192,13 @@ class CodeBindProcessor(ProcessorMixin):
             videos: uint8 `(frames, height, width, 3)`, a list of pictures, or a path.
             audio: `{"array", "sampling_rate"}`, an array with `sampling_rate=`, or a path.
             depth: `(height, width)` in metres, or with `depth_unit=`, or a path.
-            thermal: `(height, width)` levels, or with `thermal_range=`, or a path.
+            thermal: `(height, width)` levels, or with `thermal_unit=` and `thermal_range=`, or a path.
             point_clouds: `(points, 3)`, where the encoder sees colours also `(points, 6)`, or a path.
             eeg, imu: `(channels, time)`, `{"array", "sampling_rate"}`, or a path.
             return_tensors: "pt", "np" or `None` (lists of arrays).
-            kwargs: added modalities by name; `sampling_rate` (audio), `depth_unit`, `thermal_range`; `padding` and
-                `max_length` (text; `True` is "longest"); and `<argument>_kwargs`, a dictionary of parameters of one
-                sub-processor for this call.
+            kwargs: added modalities by name; `sampling_rate` (audio), `depth_unit`, `thermal_unit`, `thermal_range`;
+                `padding` and `max_length` (text; `True` is "longest"); and `<argument>_kwargs`, a dictionary of
+                parameters of one sub-processor for this call.
 
         Returns:
             `BatchFeature` with the tensors of the modalities passed, named as `CodeBindModel.forward` names them.

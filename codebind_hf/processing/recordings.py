@@ -1,14 +1,36 @@
-"""Where do the samples of a sound come from? Arrays in memory, or files that are read piece by piece."""
+"""Where do the samples of sounds and electrodes come from? Arrays in memory, or files that are read piece by piece."""
 
-import importlib
 import math
-import wave
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .foreign_files import TRUNCATED, check_limit, optional, reading
+from .frames import opened_film
 from .resampling import resampled_piece
+from .values import refuse
+
+
+_SOUND_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF")
+# libsndfile's number for a file whose kind of samples it cannot decode.
+_UNSUPPORTED_ENCODING = 4
+# Packets of a sound track that only fill the decoder.
+_SILENT_FRAMES = 4
+_BLOCK = 4096
+_LARGEST_PAGE = 1 << 16
+# In libsndfile's notes on a header: samples beyond the end of the file. Programs that could not go back left a length
+# close to the largest of 31 or 32 bits.
+_SHORTER = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN = (1 << 31) - (1 << 12)
+_VOLTS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "\N{MICRO SIGN}V": 1e-6, "\N{GREEK SMALL LETTER MU}V": 1e-6, "nV": 1e-9}
+_MNE_READERS = {".fif": "read_raw_fif", ".set": "read_raw_eeglab", ".vhdr": "read_raw_brainvision"}
+# Kinds of channels that mne gives in volts.
+_VOLTAGES = ("eeg", "ecog", "seeg", "dbs", "eog", "emg", "ecg")
+ELECTRODE_FILES = (".edf", ".bdf", *_MNE_READERS)
 
 
 class Recording:
@@ -49,65 +71,212 @@ class ArrayRecording(Recording):
         return self.samples[:, start:stop]
 
 
-class WaveRecording(Recording):
-    """A WAV file of integer PCM.
-
-    Raises:
-        wave.Error: another kind of WAV file.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        with wave.open(str(file), "rb") as stream:
-            self.num_channels, self.rate = stream.getnchannels(), stream.getframerate()
-            self.num_samples, self.width = stream.getnframes(), stream.getsampwidth()
-            if self.width not in (1, 2, 3, 4):
-                raise wave.Error(f"{8 * self.width}-bit samples")
-            self.num_samples = _samples_there(stream, self.num_channels * self.width)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """From the file."""
-        with wave.open(str(self.file), "rb") as stream:
-            stream.setpos(start)
-            data = stream.readframes(stop - start)
-        return np.ascontiguousarray(_pcm(data, self.width).reshape(-1, self.num_channels).T)
-
-
 class SoundFileRecording(Recording):
-    """Any other file that the library `soundfile` reads.
+    """A file that the library `soundfile` reads, whatever its suffix: integers are divided by their largest.
 
     Raises:
-        ImportError: it is not installed.
+        OSError: another kind of file, beyond a limit, or, without `allow_truncated`, cut short.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file, self._soundfile = file, importlib.import_module("soundfile")
-        with self._soundfile.SoundFile(str(file)) as stream:
+    def __init__(self, file: Path, allow_truncated: bool = False) -> None:
+        self.file = file
+        self._soundfile = optional("soundfile", None, f"{file.suffix} files")
+        with self._opened() as stream:
+            if stream.format not in _SOUND_FORMATS:
+                raise OSError(f"holds {stream.format_info}; supported: {', '.join(_SOUND_FORMATS)}")
             self.num_channels, self.rate, self.num_samples = stream.channels, stream.samplerate, stream.frames
+            check_limit("channels", self.num_channels, "channels")
+            check_limit("seconds", self.seconds, "seconds")
+            # The last sample tells whether a compressed file holds as many as it declares.
+            is_whole = self.num_samples > 0 and self._holds(stream, self.num_samples - 1)
+            if not allow_truncated and (not is_whole or self._ends_early(stream)):
+                raise OSError(TRUNCATED if self.num_samples else "holds no sample")
+            if not is_whole:
+                self.num_samples = self._counted()
+
+    def _ends_early(self, stream: Any) -> bool:
+        """Whether libsndfile, which counts the samples that are there, found fewer than declared."""
+        if stream.format == "OGG":
+            with self.file.open("rb") as data:
+                data.seek(max(0, self.file.stat().st_size - _LARGEST_PAGE))
+                page = data.read().rpartition(b"OggS")[2]
+            # The last page is marked as such, and as long as the table in its head says.
+            return len(page) < 23 or not page[1] & 4 or len(page) < 23 + page[22] + sum(page[23 : 23 + page[22]])
+        found = _SHORTER.finditer(stream.extra_info)
+        return any(
+            int(there) < int(declared) and int(declared) % (1 << 31) < _UNKNOWN
+            for declared, there in (m.groups() for m in found)
+        )
+
+    def _opened(self) -> Any:
+        try:
+            return self._soundfile.SoundFile(str(self.file))
+        except self._soundfile.LibsndfileError as error:
+            if error.code == _UNSUPPORTED_ENCODING:
+                raise OSError(f"samples of a kind that libsndfile does not decode ({error.error_string})") from error
+            raise
+
+    def _holds(self, stream: Any, position: int) -> bool:
+        try:
+            stream.seek(position)
+            return len(stream.read(1)) == 1
+        except self._soundfile.LibsndfileError:
+            return False
+
+    def _counted(self) -> int:
+        """Samples that can be decoded, from the beginning."""
+        count = 0
+        with self._opened() as stream:
+            try:
+                while block := len(stream.read(_BLOCK, dtype="float32", always_2d=True)):
+                    count += block
+            except self._soundfile.LibsndfileError:
+                return count
+        return count
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """From the file."""
-        options: dict[str, Any] = {"start": start, "stop": stop, "dtype": "float32", "always_2d": True}
-        samples, _ = self._soundfile.read(str(self.file), **options)
+        with reading("audio", self.file), self._opened() as stream:
+            stream.seek(start)
+            samples = stream.read(stop - start, dtype="float32", always_2d=True)
+            if len(samples) < stop - start:
+                raise OSError(f"sample {start + len(samples)} of {self.num_samples} cannot be decoded")
         return np.ascontiguousarray(samples.T)
 
 
-def _samples_there(stream: wave.Wave_read, frame_size: int) -> int:
-    """How many samples a WAV file really has: one that was cut short still names all."""
-    low, high = 0, stream.getnframes()
-    while low < high:
-        middle = (low + high + 1) // 2
-        stream.setpos(middle - 1)
-        low, high = (middle, high) if len(stream.readframes(1)) == frame_size else (low, middle - 1)
-    return low
+def film_sound(file: Path, allow_truncated: bool = False) -> ArrayRecording:
+    """The first sound track of a file that `av` decodes, as a whole; OSError if there is none that is whole."""
+    av = optional("av", "audio", f"{file.suffix} files")
+    with opened_film(av, file) as container:
+        if not container.streams.audio:
+            raise OSError("holds no sound track")
+        stream = container.streams.audio[0]
+        check_limit("seconds", (container.duration or 0) / av.time_base, "seconds")
+        check_limit("channels", stream.layout.nb_channels, "channels")
+        even = av.AudioResampler("fltp", stream.layout, stream.rate)
+        pieces: list[np.ndarray] = []
+        size = packets = 0
+        for frame in container.decode(stream):
+            packets += 1
+            pieces += [piece.to_ndarray() for piece in even.resample(frame)]
+            size += frame.samples * stream.layout.nb_channels * 4
+            check_limit("bytes", size, "bytes of samples")
+        if not allow_truncated and packets < stream.frames - _SILENT_FRAMES:
+            raise OSError(TRUNCATED)
+    if not pieces:
+        raise OSError("holds no sample")
+    return ArrayRecording(np.concatenate(pieces, axis=1), int(stream.rate))
 
 
-def _pcm(data: bytes, width: int) -> np.ndarray:
-    """Little-endian PCM samples of `width` bytes as float32 in [-1, 1)."""
-    if width == 1:
-        return (np.frombuffer(data, dtype=np.uint8).astype(np.float32) - 128.0) / 128.0
-    if width == 3:
-        wide = np.zeros((len(data) // 3, 4), dtype=np.uint8)
-        wide[:, 1:] = np.frombuffer(data, dtype=np.uint8).reshape(-1, 3)
-        return (wide.view("<i4")[:, 0] / 2.0**31).astype(np.float32)
-    return (np.frombuffer(data, dtype=f"<i{width}") / 2.0 ** (8 * width - 1)).astype(np.float32)
+@dataclass(frozen=True)
+class ElectrodeFile:
+    """The channels of a file that are voltages.
+
+    Args:
+        names: of the channels, in their order in the file.
+        rates: Hz of every channel.
+        usual: names of those that are read unless others are asked for.
+        read: gives channels by position, float64 `(channels, time)` in volts.
+    """
+
+    names: list[str]
+    rates: list[float]
+    usual: list[str]
+    read: Callable[[list[int]], np.ndarray]
+
+    def picked(self, channels: Sequence[str] | None, label: str) -> tuple[list[int], int]:
+        """Positions of the channels with these names (`None`: of the usual ones), in their order, and their one rate.
+
+        A name that the file lacks or has twice and channels without a common whole rate are a ValueError.
+        """
+        names = self.usual if channels is None else list(channels)
+        if not names:
+            refuse(label, "got a file without a channel in volts", "recordings of electrodes")
+        for name in names:
+            if self.names.count(name) != 1:
+                got = f"got {name!r}, which the file has {self.names.count(name)} times"
+                refuse(f"{label}: channels", got, ", ".join(self.names), "pick others with channels=[...].")
+        found = [self.names.index(name) for name in names]
+        rates = sorted({self.rates[position] for position in found})
+        if len(rates) > 1 or rates[0] != round(rates[0]):
+            fix = "pick channels of one rate with channels=[...], or resample the file."
+            refuse(label, f"got channels at {', '.join(f'{rate:g}' for rate in rates)} Hz", "one whole rate", fix)
+        return found, round(rates[0])
+
+
+def open_electrodes(file: Path, allow_truncated: bool = False) -> ElectrodeFile:
+    """The channels of an EDF, BDF, FIFF, EEGLAB or BrainVision file; OSError if it has gaps or is not whole."""
+    suffix = file.suffix.lower()
+    if suffix in _MNE_READERS:
+        return _open_with_mne(file, suffix, allow_truncated)
+    edfio = optional("edfio", "eeg", f"{suffix} files")
+    _check_edf(file, 2 if suffix == ".edf" else 3, allow_truncated)
+    read = edfio.read_edf if suffix == ".edf" else edfio.read_bdf
+    found = read(str(file), header_encoding="latin-1")
+    if not found.is_continuous:
+        raise OSError("the recording has gaps; save its parts as files of their own")
+    signals = [(signal, _VOLTS.get(signal.physical_dimension.strip())) for signal in found.signals]
+    volts = [(signal, scale) for signal, scale in signals if scale is not None]
+
+    def picked(channels: list[int]) -> np.ndarray:
+        return np.stack([np.asarray(volts[one][0].data, dtype=np.float64) * volts[one][1] for one in channels])
+
+    names = [signal.label.strip() for signal, _ in volts]
+    return ElectrodeFile(names, [float(signal.sampling_frequency) for signal, _ in volts], names, picked)
+
+
+def _check_edf(file: Path, width: int, allow_truncated: bool) -> None:
+    """Compare what the header of an EDF file declares with limits and with the size of the file."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(256)
+        header, records, channels = int(head[184:192]), int(head[236:244]), int(head[252:256])
+        seconds = float(head[244:252])
+        check_limit("channels", channels, "channels")
+        stream.seek(256 + 216 * channels)
+        samples = sum(int(stream.read(8)) for _ in range(channels))
+    check_limit("seconds", records * seconds, "seconds")
+    check_limit("bytes", records * samples * 8, "bytes of samples")
+    if header + records * samples * width > size and not allow_truncated:
+        raise OSError(TRUNCATED)
+
+
+def _open_with_mne(file: Path, suffix: str, allow_truncated: bool) -> ElectrodeFile:
+    mne = optional("mne", "eeg", f"{suffix} files")
+    if suffix == ".fif" and not allow_truncated and not _has_last_tag(file):
+        raise OSError(TRUNCATED)
+    try:
+        raw = getattr(mne.io, _MNE_READERS[suffix])(str(file), preload=False, verbose="ERROR")
+    except RuntimeError as error:
+        if "could not be imported" in str(error):
+            raise OSError(f"needs a library that mne does not bring ({error})") from error
+        raise
+    rate, count = float(raw.info["sfreq"]), int(raw.n_times)
+    check_limit("channels", len(raw.ch_names), "channels")
+    check_limit("seconds", count / rate, "seconds")
+    check_limit("bytes", count * len(raw.ch_names) * 8, "bytes of samples")
+    voltages = [
+        (name, kind) for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind in _VOLTAGES
+    ]
+    names = [name for name, _ in voltages]
+
+    def picked(channels: list[int]) -> np.ndarray:
+        # mne sorts what it picks, so the order asked for is made afterwards.
+        positions = [raw.ch_names.index(names[one]) for one in channels]
+        values = raw.get_data(picks=sorted(positions), verbose="ERROR")
+        return values[[sorted(positions).index(position) for position in positions]]
+
+    return ElectrodeFile(names, [rate] * len(names), [name for name, kind in voltages if kind == "eeg"], picked)
+
+
+def _has_last_tag(file: Path) -> bool:
+    """Whether the chain of tags of a FIFF file leads to its end, which mne does not ask."""
+    size, offset = file.stat().st_size, 0
+    with file.open("rb") as stream:
+        while offset + 16 <= size:
+            stream.seek(offset)
+            length, following = np.frombuffer(stream.read(16), ">i4")[2:].tolist()
+            if following == -1:
+                return offset + 16 + length <= size
+            offset = following if following > offset else offset + 16 + max(0, length)
+    return False

@@ -7,7 +7,7 @@ from transformers import FeatureExtractionMixin
 
 from .modality_processing import RatedProcessing, check_choice, check_number
 from .resampling import resample
-from .values import as_float_array, refuse
+from .values import as_float_array, is_path, refuse
 
 
 class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
@@ -60,6 +60,16 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         check_choice("normalize", self.normalize, ("channel", "recording", "none"))
         check_number("scale", self.scale, 1e-30)
 
+    def load(self, value: Any, label: str) -> Any:
+        """As for every modality; also the file that samples with a rate are in, if it has no rate of its own."""
+        if not isinstance(value, dict) or not is_path(value.get("array")):
+            return super().load(value, label)
+        found = super().load(value["array"], label)
+        if isinstance(found, dict) and value.get("sampling_rate") not in (None, found["sampling_rate"]):
+            got = f"got sampling_rate={value['sampling_rate']} for a file at {found['sampling_rate']} Hz"
+            refuse(label, got, "the file's own rate", "leave the rate out.")
+        return found if isinstance(found, dict) else {**value, "array": found}
+
     def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:
         """One recording as `(num_channels, num_samples)`."""
         signal = self._checked(array, label)
@@ -85,7 +95,7 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             refuse(label, f"got shape {array.shape}", allowed, fix)
         if array.shape[0] > self.num_channels:
             transposed = array.shape[1] <= self.num_channels
-            fix = "put the channels first with `array.T`." if transposed else "select channels before processing."
+            fix = "put the channels first with `array.T`." if transposed else "select rows, of files channels=[names]."
             refuse(label, f"got {array.shape[0]} channels, shape {array.shape}", allowed, fix)
         return array
 
@@ -113,7 +123,12 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
 
 
 class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
-    """EEG `(electrodes, time)` -> `eeg_values`; the unit does not matter unless `normalize` is "none"."""
+    """EEG `(electrodes, time)` -> `eeg_values`; the unit does not matter unless `normalize` is "none".
+
+    Further parameter:
+        channels: names of the channels that are taken of a file with names (EDF, BDF, FIFF, EEGLAB, BrainVision; read
+            in volts), in the order of the model's channels; `None` takes all in the order of the file.
+    """
 
     model_input_names = ["eeg_values"]
     modality = "eeg"
@@ -122,7 +137,29 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
         **CodeBindSignalFeatureExtractor.defaults,
         "remove_mean": "channel",
         "normalize": "recording",
+        "channels": None,
     }
+    later = ("channels",)
+    channels: list[str] | None
+
+    def check_parameters(self) -> None:
+        """As for every signal; also the names."""
+        super().check_parameters()
+        names = self.channels
+        if names is not None and not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
+            refuse("channels", f"got {names!r}", "None or a list of names of channels")
+
+    @property
+    def reading_options(self) -> dict[str, Any]:
+        """Which channels are read."""
+        return {"channels": self.channels}
+
+    def load(self, value: Any, label: str) -> Any:
+        """As for every signal; an array has no names of channels."""
+        if self.channels is not None and not is_path(value["array"] if isinstance(value, dict) else value):
+            fix = "select rows of the array, and leave the names out."
+            refuse(f"{label}: channels", f"got {self.channels!r} for an array", "None", fix)
+        return super().load(value, label)
 
 
 class CodeBindImuFeatureExtractor(CodeBindSignalFeatureExtractor):

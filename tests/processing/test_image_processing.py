@@ -1,6 +1,8 @@
 """Pictures and maps against plain transcriptions in Pillow, numpy and torch."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,7 +205,7 @@ def test_thermal_levels_of_every_kind_agree() -> None:
     expected = (levels / 255.0 - 0.44531357) / 0.26924619
     same = {
         "uint8": processor(levels, return_tensors="np"),
-        "uint16": processor(levels.astype(np.uint16) * 257, return_tensors="np"),
+        "uint16": processor(levels.astype(np.uint16) * 257, thermal_unit="levels", return_tensors="np"),
         "floats": processor((levels / 255).astype(np.float32), return_tensors="np"),
         "degrees": processor(levels / 255 * 40 - 10, thermal_range=(-10, 30), return_tensors="np"),
         "picture": processor(Image.fromarray(levels), return_tensors="np"),
@@ -211,6 +213,62 @@ def test_thermal_levels_of_every_kind_agree() -> None:
     }
     for name, result in same.items():
         np.testing.assert_allclose(result["thermal_values"][0, 0], expected, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("unit", "level_of"),
+    [
+        ("celsius", lambda degrees: degrees),
+        ("kelvin", lambda degrees: degrees + 273.15),
+        ("fahrenheit", lambda degrees: degrees * 9 / 5 + 32),
+        ("decicelsius", lambda degrees: (degrees * 10).round().astype(np.int16)),
+        ("centicelsius", lambda degrees: (degrees * 100).round().astype(np.int16)),
+        ("decikelvin", lambda degrees: ((degrees + 273.15) * 10).round().astype(np.uint16)),
+        ("centikelvin", lambda degrees: ((degrees + 273.15) * 100).round().astype(np.uint16)),
+        ([1 / 64, -273.15], lambda degrees: ((degrees + 273.15) * 64).round().astype(np.uint16)),
+    ],
+)
+def test_temperatures_of_every_unit_agree(unit: Any, level_of: Callable[[np.ndarray], np.ndarray]) -> None:
+    degrees = np.random.default_rng(6).uniform(-10, 70, (32, 32))
+    processor = CodeBindThermalImageProcessor(size=[32, 32], thermal_range=(0, 60))
+    found = processor(level_of(degrees), thermal_unit=unit, return_tensors="np")["thermal_values"][0, 0]
+    expected = (degrees.clip(0, 60) / 60 - 0.44531357) / 0.26924619
+    # A twentieth of a degree, which is what tenths leave, is 0.003.
+    np.testing.assert_allclose(found, expected, atol=0.004 if "deci" in str(unit) else 0.001)
+
+
+def test_radiometric_files_need_their_unit(tmp_path: Path) -> None:
+    """Room temperature in hundredths of kelvin, divided by 65535, spans a hundredth of the values."""
+    levels = np.linspace(29_279, 30_959, 1024).reshape(32, 32).round().astype(np.uint16)
+    processor = CodeBindThermalImageProcessor(size=[32, 32])
+    for suffix in ("png", "tif"):
+        Image.fromarray(levels).save(tmp_path / f"a.{suffix}")
+        for value in (tmp_path / f"a.{suffix}", levels):
+            with pytest.raises(
+                ValueError, match=r"thermal: got .*uint16 without a unit.*thermal_unit='centikelvin'.*\(map, \(low"
+            ):
+                processor(value)
+            found = processor(value, thermal_unit="centikelvin", thermal_range=(19.64, 36.44), return_tensors="np")
+            expected = (np.linspace(0, 1, 1024).reshape(32, 32) - 0.44531357) / 0.26924619
+            np.testing.assert_allclose(found["thermal_values"][0, 0], expected, atol=0.003)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"thermal_unit": "kelvins"}, "thermal_unit: got 'kelvins'; allowed: None, 'celsius'"),
+        (
+            {"thermal_unit": "kelvin"},
+            r"thermal_unit: got 'kelvin' without thermal_range.*\(low, high\) in degrees Celsius",
+        ),
+        ({"thermal_unit": [1.0], "thermal_range": (0, 1)}, r"got \[1.0\]; allowed: \[degrees per level"),
+        ({"thermal_unit": [0.0, 1.0], "thermal_range": (0, 1)}, "thermal_unit: got 0.0"),
+        ({"thermal_unit": "levels", "thermal_range": (0, 1)}, r"thermal_range: got \[0, 1\] for levels"),
+    ],
+)
+def test_units_of_temperature_are_checked(parameters: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        CodeBindThermalImageProcessor(**parameters)
 
 
 def test_tactile_is_an_image_under_its_own_name() -> None:

@@ -23,7 +23,10 @@ from codebind_hf.training import Recipe, build
 
 ROOT = Path(__file__).resolve().parents[2]
 # What only the extras bring: with one of these the environment would not show that the package does without it.
-EXTRAS = ("av", "build", "faiss", "ftfy", "gradio", "matplotlib", "mypy", "pytest", "sklearn", "soundfile", "soxr")
+EXTRAS = (
+    *("av", "build", "edfio", "faiss", "ftfy", "gradio", "hypothesis", "laspy", "lazrs", "matplotlib", "mne", "mypy"),
+    *("pi_heif", "pytest", "sklearn", "soxr", "trimesh"),
+)
 
 
 def check_wheel(path: Path) -> None:

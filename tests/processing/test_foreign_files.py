@@ -1,0 +1,408 @@
+"""Files of unknown origin: formats of our choice, sizes checked first, errors that name the file."""
+
+import base64
+import random
+import struct
+import time
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, features
+
+from codebind_hf.processing.foreign_files import LIMITS, load_array, reading
+from codebind_hf.processing.frames import Frames
+from codebind_hf.processing.media import COLORED_POINTS, open_recording, read_media
+
+
+def photo(width: int = 40, height: int = 30) -> Image.Image:
+    """Red at its left half, blue at its right."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, : width // 2, 0], pixels[:, width // 2 :, 2] = 250, 250
+    return Image.fromarray(pixels)
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".gif", ".ppm", ".jp2", ".avif"])
+def test_pictures_of_every_format_are_read(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow cannot write AVIF")
+    photo().save(tmp_path / f"a{suffix}")
+    pixels = np.asarray(read_media("image", tmp_path / f"a{suffix}")).astype(int)
+    assert pixels.shape == (30, 40, 3)
+    assert pixels[15, 5, 0] > 200 > 60 > pixels[15, 5, 2]
+    assert pixels[15, 35, 2] > 200 > 60 > pixels[15, 35, 0]
+
+
+# A picture of 64 x 64 pixels, red at its left half and blue at its right; the library that reads HEIC cannot write it.
+HEIC = """
+AAAAGGZ0eXBoZWljAAAAAG1pZjFoZWljAAABKW1ldGEAAAAAAAAAIWhkbHIAAAAAAAAAAHBpY3QAAAAAAAAAAAAAAAAAAAAADnBpdG0AAAAA
+AAEAAAAeaWxvYwAAAABEAAABAAEAAAABAAABSQAAACEAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAK1pcHJwAAAAkGlw
+Y28AAAB0aHZjQwEBYAAAAJAAAAAAAB7wAPz9+PgAAA8DIAABABhAAQwB//8BYAAAAwCQAAADAAADAB6VmAkhAAEAKEIBAQFgAAADAJAAAAMA
+AAMAHqAggQWWVmkkyuaAgAAAAwCAAAADAIQiAAEABkQBwXGhEgAAABRpc3BlAAAAAAAAAEAAAABAAAAAFWlwbWEAAAAAAAAAAQABAoECAAAA
+KW1kYXQAAAAdKAGvWAXuEo/++S/9tsC6gzr/yr1XsW8/oFXfV8A=
+"""
+
+
+def test_heic_is_read_within_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pi_heif")
+    (tmp_path / "a.heic").write_bytes(base64.b64decode(HEIC))
+    pixels = np.asarray(read_media("image", tmp_path / "a.heic")).astype(int)
+    assert pixels.shape == (64, 64, 3)
+    assert pixels[30, 5, 0] > 200 > 60 > pixels[30, 5, 2]
+    assert pixels[30, 60, 2] > 200 > 60 > pixels[30, 60, 0]
+    (tmp_path / "b.heic").write_bytes(base64.b64decode(HEIC)[:200])
+    with pytest.raises(OSError, match=r"b\.heic': damaged"):
+        read_media("image", tmp_path / "b.heic")
+    monkeypatch.setattr(LIMITS, "pixels", 4000)
+    with pytest.raises(OSError, match=r"a\.heic': declares 4,096 pixels"):
+        read_media("image", tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_pictures_are_turned_as_their_camera_was_held(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # To be shown turned by 90 degrees clockwise: what is left is then above.
+    photo().save(tmp_path / f"a{suffix}", exif=exif)
+    for modality in ("image", "tactile"):
+        picture = read_media(modality, tmp_path / f"a{suffix}")
+        assert picture.size == (30, 40)
+        assert picture.getpixel((15, 5))[0] > 200
+        # Whoever turns pictures once more finds nothing left to turn.
+        assert picture.getexif().get(0x0112, 1) == 1
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(x) print\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_postscript_never_reaches_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    from PIL import EpsImagePlugin
+
+    (tmp_path / name).write_bytes(POSTSCRIPT)
+    started: list[Any] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *options, **_: started.append(options))
+    with Image.open(tmp_path / name) as picture:
+        # Any format that Pillow knows would do.
+        assert picture.format == "EPS"
+    for modality in ("image", "thermal"):
+        with pytest.raises(OSError, match=rf"{name}.*cannot identify"):
+            read_media(modality, tmp_path / name)
+    assert started == []
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size and holds next to nothing."""
+    chunks = [
+        (b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"0")),
+        (b"IEND", b""),
+    ]
+    parts = [struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        (1, 30_000, r"declares 30,000.0 times one side in the other of 1 x 30000; allowed: up to 256"),
+        (13_000, 13_000, r"declares 169,000,000 pixels \(13000 x 13000\); allowed: up to 134,217,728"),
+        (60_000, 60_000, "refused by Pillow"),
+    ],
+)
+def test_sizes_of_pictures_are_checked_before_they_are_decoded(
+    tmp_path: Path, width: int, height: int, reason: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(png_header(width, height))
+    begin = time.monotonic()
+    with pytest.raises(OSError, match=rf"a\.png': {reason}"):
+        read_media("image", tmp_path / "a.png")
+    assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif", ".gif", ".jp2", ".avif"])
+def test_of_a_picture_that_is_cut_the_rest_may_be_asked_for(tmp_path: Path, suffix: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+    data = (tmp_path / f"a{suffix}").read_bytes()
+    (tmp_path / f"a{suffix}").write_bytes(data[: len(data) // 2])
+    with pytest.raises(OSError, match=rf"a\{suffix}"):
+        read_media("image", tmp_path / f"a{suffix}")
+    if suffix in (".png", ".jpg", ".bmp"):
+        assert read_media("image", tmp_path / f"a{suffix}", allow_truncated=True).size == (80, 60)
+        with pytest.raises(OSError, match=rf"a\{suffix}"):
+            read_media("image", tmp_path / f"a{suffix}")
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+# Arrays
+
+
+def npy(header: str, body: bytes = bytes(64), version: int = 1) -> bytes:
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(text)) + text + body
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000)}", "it is cut short.*allow_truncated"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (9,)}", "it is cut short"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}", r"shape \(-1,\); save an array of numbers"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", "Python objects.*allow_pickle"),
+        ("{'descr': '<U4', 'fortran_order': False, 'shape': (4,)}", "dtype <U4.*save an array of numbers"),
+        ("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (4,)}", "save an array of numbers"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (", "damaged"),
+        ("__import__('os').getcwd()", "damaged"),
+    ],
+)
+def test_headers_of_arrays_are_compared_with_the_file(tmp_path: Path, header: str, reason: str) -> None:
+    (tmp_path / "a.npy").write_bytes(npy(header))
+    for modality in ("eeg", "depth", "point_cloud", "video", "radar"):
+        with pytest.raises(OSError, match=rf"{modality} file '.*a\.npy': .*{reason}"):
+            read_media(modality, tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["<f4", ">f8", "<i2", "|u1", "|b1"])
+def test_arrays_come_back_in_every_order_and_type(tmp_path: Path, order: Any, kind: str) -> None:
+    array = np.asarray(np.random.default_rng(0).normal(size=(5, 4, 3)) * 100, order=order).astype(kind, order="K")
+    np.save(tmp_path / "a.npy", array)
+    for memory_map in (False, True):
+        read = load_array(tmp_path / "a.npy", memory_map=memory_map)
+        assert read.dtype == np.dtype(kind)
+        np.testing.assert_array_equal(read, array)
+
+
+def test_of_an_array_that_is_cut_whole_rows_may_be_asked_for(tmp_path: Path) -> None:
+    array = np.arange(40, dtype=np.float32).reshape(10, 4)
+    np.save(tmp_path / "a.npy", array)
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-20])
+    with pytest.raises(OSError, match="it is cut short"):
+        read_media("eeg", tmp_path / "a.npy")
+    np.testing.assert_array_equal(read_media("eeg", tmp_path / "a.npy", allow_truncated=True), array[:8])
+    np.save(tmp_path / "b.npy", np.asfortranarray(array))
+    (tmp_path / "b.npy").write_bytes((tmp_path / "b.npy").read_bytes()[:-20])
+    with pytest.raises(OSError, match="it is cut short"):
+        read_media("eeg", tmp_path / "b.npy", allow_truncated=True)
+
+
+def test_an_archive_is_not_unpacked_beyond_what_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", frames=np.zeros((100, 100, 100, 3), np.uint8))
+    assert (tmp_path / "a.npz").stat().st_size < 10_000
+    assert read_media("video", tmp_path / "a.npz").shape == (100, 100, 100, 3)
+    monkeypatch.setattr(LIMITS, "bytes", 1_000_000)
+    with pytest.raises(OSError, match=r"a\.npz': declares 3,000,128 bytes; allowed: up to 1,000,000"):
+        read_media("video", tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("frames.npy", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10000000,)}"))
+    with pytest.raises(OSError, match=r"b\.npz': it is cut short"):
+        read_media("video", tmp_path / "b.npz")
+
+
+def test_a_file_that_is_too_large_for_memory_is_refused_by_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LIMITS, "bytes", 1000)
+    np.save(tmp_path / "a.npy", np.zeros(200))
+    for modality in ("eeg", "depth", "point_cloud"):
+        with pytest.raises(OSError, match=r"declares 1,728 bytes; allowed: up to 1,000"):
+            read_media(modality, tmp_path / "a.npy")
+    # Frames are read when they are asked for, however many there are.
+    np.save(tmp_path / "v.npy", np.zeros((9, 20, 20, 3), np.uint8))
+    assert len(read_media("video", tmp_path / "v.npy")) == 9
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (zipfile.BadZipFile("bad"), "damaged or not what its suffix says (bad)"),
+        (zlib.error("bad"), "damaged or not"),
+        (tokenize.TokenError("bad", (1, 2)), "damaged or not"),
+        (struct.error("bad"), "damaged or not"),
+        (OverflowError("bad"), "damaged or not"),
+        (UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), "damaged or not"),
+        (AssertionError(), "damaged or not what its suffix says (AssertionError)"),
+        (MemoryError(), "needs more memory than there is"),
+        (NotImplementedError("kind 7"), "holds what is not supported (kind 7)"),
+        (ImportError("no name"), "a library that reads it does not work (no name)"),
+        (OSError("no medium"), "no medium"),
+    ],
+)
+def test_whatever_a_reader_raises_names_the_file(error: Exception, said: str) -> None:
+    with pytest.raises(OSError, match="audio file 'a.wav': ") as found, reading("audio", Path("a.wav")):
+        raise error
+    assert said in str(found.value)
+
+
+def write_film(path: Path, codec: str = "mpeg4", frames: int = 12) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=6)
+        stream.width, stream.height = 48, 32
+        stream.pix_fmt = "yuv420p"
+        for index in range(frames):
+            pixels = np.random.default_rng(index).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.mov"])
+def test_a_film_that_is_cut_is_refused_or_ends_with_an_error(tmp_path: Path, name: str) -> None:
+    write_film(tmp_path / name)
+    whole = read_media("video", tmp_path / name)
+    assert len(whole) == 12
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(OSError, match=name):
+        read_media("video", tmp_path / name)[11]
+    if name != "a.mp4" and name != "a.mov":
+        rest = read_media("video", tmp_path / name, allow_truncated=True)
+        assert 1 <= len(rest) < 12
+        np.testing.assert_array_equal(rest[0], whole[0])
+
+
+def test_films_beyond_a_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_film(tmp_path / "a.mp4")
+    for name, limit, reason in (
+        ("pixels", 1000, "1,536 pixels"),
+        ("seconds", 1, "2.0 seconds"),
+        ("frames", 9, "12 frames"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(LIMITS, name, limit)
+            with pytest.raises(OSError, match=rf"a\.mp4': declares {reason}"):
+                read_media("video", tmp_path / "a.mp4")
+
+
+# Damage of every kind
+
+
+def whole_files(folder: Path) -> dict[str, str]:
+    """Modality of a small file of every format that can be written here."""
+    import soundfile
+
+    rng = np.random.default_rng(0)
+    pixels = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+    files: dict[str, str] = {}
+    for suffix in ("png", "jpg", "bmp", "webp", "tif", "gif", "ppm", "jp2", *(["avif"] * features.check("avif"))):
+        pixels.save(folder / f"a.{suffix}")
+        files[f"a.{suffix}"] = "image"
+    Image.fromarray(rng.integers(0, 65536, (24, 32)).astype(np.uint16)).save(folder / "deep.png")
+    Image.fromarray(rng.integers(0, 65536, (24, 32)).astype(np.uint16)).save(
+        folder / "deep.tif", compression="tiff_lzw"
+    )
+    files |= {"deep.png": "depth", "deep.tif": "thermal"}
+    tone = np.sin(np.arange(4000) / 9).astype(np.float32) / 2
+    kinds = {
+        "wav": "WAV",
+        "flac": "FLAC",
+        "ogg": "OGG",
+        "mp3": "MP3",
+        "aiff": "AIFF",
+        "au": "AU",
+        "caf": "CAF",
+        "w64": "W64",
+    }
+    for suffix, kind in kinds.items():
+        soundfile.write(folder / f"a.{suffix}", tone, 8000, format=kind)
+        files[f"a.{suffix}"] = "audio"
+    np.save(folder / "a.npy", rng.normal(size=(4, 30)))
+    np.savez_compressed(folder / "a.npz", frames=rng.integers(0, 9, (3, 8, 8, 3), dtype=np.uint8))
+    files |= {"a.npy": "eeg", "a.npz": "video"}
+    points = rng.normal(size=(20, 3)).astype("<f4")
+    head = "ply\nformat {} 1.0\nelement face 1\nproperty list uchar int i\nelement vertex 20\n"
+    head += "property float x\nproperty float y\nproperty float z\nend_header\n"
+    (folder / "a.ply").write_bytes(
+        head.format("binary_little_endian").encode() + b"\x01" + bytes(4) + points.tobytes()
+    )
+    text = "\n".join(" ".join(map(str, point)) for point in points.tolist())
+    (folder / "b.ply").write_text(head.format("ascii") + "1 0\n" + text)
+    pcd = "FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nPOINTS 20\nDATA {}\n"
+    (folder / "a.pcd").write_bytes(pcd.format("binary").encode() + points.tobytes())
+    raw = points.T.tobytes()
+    packed = b"".join(bytes([len(raw[i : i + 32]) - 1]) + raw[i : i + 32] for i in range(0, len(raw), 32))
+    lengths = struct.pack("<2I", len(packed), len(raw))
+    (folder / "b.pcd").write_bytes(pcd.format("binary_compressed").encode() + lengths + packed)
+    (folder / "a.xyz").write_text(text)
+    (folder / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    (folder / "a.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    (folder / "a.stl").write_bytes(bytes(80) + struct.pack("<I12fH", 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0))
+    files |= dict.fromkeys(("a.ply", "b.ply", "a.pcd", "b.pcd", "a.xyz", "a.obj", "a.off", "a.stl"), COLORED_POINTS)
+    return files
+
+
+def write_with_extras(folder: Path) -> dict[str, str]:
+    laspy, edfio, mne = (pytest.importorskip(name) for name in ("laspy", "edfio", "mne"))
+    for suffix in ("las", "laz"):
+        scan = laspy.LasData(laspy.LasHeader(point_format=2, version="1.2"))
+        scan.xyz = np.random.default_rng(0).normal(size=(50, 3))
+        scan.write(folder / f"a.{suffix}")
+    edfio.Edf([edfio.EdfSignal(np.arange(256.0), 128, label="Cz", physical_dimension="uV")]).write(folder / "a.edf")
+    raw = mne.io.RawArray(np.zeros((2, 500)), mne.create_info(2, 250.0, "eeg", verbose="ERROR"), verbose="ERROR")
+    raw.save(folder / "a_raw.fif", verbose="ERROR")
+    write_film(folder / "a.mp4")
+    write_film(folder / "a.mkv")
+    names = {"a.las": "point_cloud", "a.laz": "point_cloud", "a.edf": "eeg", "a_raw.fif": "eeg"}
+    return {**names, "a.mp4": "video", "a.mkv": "video"}
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """Cut, with some bytes changed, with a piece taken out, or with a number of a header made large."""
+    kind = chance.randrange(4)
+    if kind == 0:
+        return data[: chance.randrange(len(data))]
+    changed = bytearray(data)
+    if kind == 1:
+        for _ in range(chance.randint(1, 8)):
+            changed[chance.randrange(len(data))] = chance.randrange(256)
+    elif kind == 2:
+        start = chance.randrange(len(data))
+        del changed[start : start + chance.randint(1, 64)]
+    else:
+        start = chance.randrange(min(len(data), 300))
+        changed[start : start + 4] = chance.choice(
+            [b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"9999", bytes(4)]
+        )
+    return bytes(changed)
+
+
+def read_all(modality: str, file: Path) -> Any:
+    """The value with every part that is read when asked for."""
+    value = read_media(modality, file)
+    if modality == "audio":
+        recording = open_recording(file)
+        recording.read(recording.num_samples // 2, recording.num_samples)
+    return [value[index] for index in range(len(value))] if isinstance(value, Frames) else value
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("writer", [whole_files, write_with_extras])
+def test_damaged_files_are_read_or_refused_by_name(tmp_path: Path, writer: Callable[[Path], dict[str, str]]) -> None:
+    chance = random.Random(13)
+    said: list[tuple[Path, Exception]] = []
+    for name, modality in writer(tmp_path).items():
+        data = (tmp_path / name).read_bytes()
+        read_all(modality, tmp_path / name)
+        folder = tmp_path / "damaged"
+        folder.mkdir(exist_ok=True)
+        for _ in range(30):
+            (folder / name).write_bytes(damaged(data, chance))
+            try:
+                read_all(modality, folder / name)
+            except (OSError, ValueError) as error:
+                said.append((folder / name, error))
+    assert len(said) > 80
+    assert [repr(error) for file, error in said if str(file) not in str(error)] == []
+    assert {type(error) for _, error in said} <= {OSError, ValueError}
