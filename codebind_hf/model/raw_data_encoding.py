@@ -236,7 +236,8 @@ class _Rows:
         modality = self._model.config.modality(batch.modality)
         config = self._model.encoders[modality.encoder].config
         tensors = {name: value.to(self._model.device) for name, value in batch.tensors.items()}
-        values = model_input(modality, config, tensors[modality.tensor], tensors.get("attention_mask"))
+        checks = self._model.input_checks()
+        values = model_input(modality, config, tensors[modality.tensor], tensors.get("attention_mask"), checks)
         # The specific head matters to a single clip by its share of the clip's norm.
         specific = batch.starts is not None and config.normalize_clips
         return self._model._encode(values, all_tokens=False, specific=specific).shared[:, 0].float()

@@ -170,7 +170,7 @@ def plain_tensor(tensor: torch.Tensor, label: str, to_split: bool = False) -> to
     Raises:
         ValueError: it has no data, is ragged, or its type has no numbers; see `as_array`.
     """
-    if tensor.is_meta or isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+    if tensor.is_meta or torch.nn.parameter.is_lazy(tensor):
         fix = "make it on a device that has memory, such as 'cpu', or load it."
         refuse(label, f"got {describe(tensor)} without data", "a tensor with data", fix)
     try:
