@@ -16,7 +16,8 @@ IGNORED_KEYWORDS = frozenset({"token_type_ids", "num_items_in_batch", "return_di
 # Squares of larger numbers are beyond float32, so that norms become infinite.
 _LARGEST = 1e18
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+IDS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_MASKS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class Checks(NamedTuple):
@@ -99,14 +100,10 @@ def model_input(
     checks: Checks = _CHECKS,
 ) -> ModalityInput:
     """One modality's values, checked and with clips folded into the batch axis."""
-    _check_storage(modality.tensor, values, checks)
+    check_storage(modality.tensor, values, checks)
     if config.stem == "tokens":
         return _text_input(modality, config, values, attention_mask, checks)
-    if values.dtype not in _FLOATS:
-        raise ValueError(
-            f"{modality.tensor}: got dtype {values.dtype}; expected floating point of 16 to 64 bits, as processors "
-            "give."
-        )
+    check_floats(modality.tensor, values)
     clips = 1
     if modality.name == "video":
         values, clips = _video_clips(modality, config, values)
@@ -117,7 +114,7 @@ def model_input(
         _check_shape(modality, values, _expected(config))
     if not clips or not values.shape[0]:
         raise ValueError(f"{modality.tensor}: got shape {tuple(values.shape)}; batch and clips must be 1 or more.")
-    _check_numbers(modality.tensor, values, checks)
+    check_numbers(modality.tensor, values, checks)
     return ModalityInput(modality, values, clips, None)
 
 
@@ -154,7 +151,7 @@ def with_views(
     return seen
 
 
-def _check_storage(name: str, values: object, checks: Checks) -> None:
+def check_storage(name: str, values: object, checks: Checks) -> None:
     """Refuse what is no dense tensor with data; of some of them not even the shape may be asked for."""
     if not isinstance(values, Tensor):
         raise ValueError(f"{name}: got {type(values).__name__}; expected a torch.Tensor.")
@@ -169,7 +166,15 @@ def _check_storage(name: str, values: object, checks: Checks) -> None:
         raise ValueError(f"{name}: got a {odd}; expected a dense tensor with data. Fix: {fix}.")
 
 
-def _check_numbers(name: str, values: Tensor, checks: Checks) -> None:
+def check_floats(name: str, values: Tensor) -> None:
+    """Refuse what is no floating point of 16 to 64 bits."""
+    if values.dtype not in _FLOATS:
+        raise ValueError(
+            f"{name}: got dtype {values.dtype}; expected floating point of 16 to 64 bits, as processors give."
+        )
+
+
+def check_numbers(name: str, values: Tensor, checks: Checks) -> None:
     """Refuse NaN, infinities and what is too large to square: one of them would make every number of its row NaN."""
     if not checks.looks_at(values):
         return
@@ -234,11 +239,11 @@ def _text_input(
                 "text is read; CodeBindProcessor adds it."
             )
     if attention_mask is not None:
-        _check_storage("attention_mask", attention_mask, checks)
+        check_storage("attention_mask", attention_mask, checks)
         if attention_mask.shape != ids.shape:
             got = tuple(attention_mask.shape)
             raise ValueError(f"attention_mask: got shape {got}; expected that of input_ids, {tuple(ids.shape)}.")
-        if attention_mask.dtype not in (*_INTEGERS, *_FLOATS):
+        if attention_mask.dtype not in (*_MASKS, *_FLOATS):
             raise ValueError(f"attention_mask: got dtype {attention_mask.dtype}; expected ones and zeros.")
     return ModalityInput(modality, ids.long(), 1, attention_mask)
 
@@ -265,7 +270,7 @@ def paired_rows(sizes: dict[str, int], rows: dict[str, Tensor] | None, device: t
     for name, size in sizes.items():
         positions = rows.get(name)
         if positions is not None:
-            _check_storage(f"rows[{name!r}]", positions, Checks(meta=device.type == "meta"))
+            check_storage(f"rows[{name!r}]", positions, Checks(meta=device.type == "meta"))
             if positions.ndim != 1 or positions.dtype not in (torch.int32, torch.int64):
                 got = f"{positions.dtype} of shape {tuple(positions.shape)}"
                 raise ValueError(f"rows[{name!r}]: got {got}; expected integers (samples,), positions in the batch.")

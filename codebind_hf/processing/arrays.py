@@ -15,6 +15,11 @@ from .values import check_size, describe, refuse
 # The square of a larger number is beyond float32.
 _LARGEST = 1e18
 _DEEPEST = 32
+# Types of torch that numpy has too; what else is real becomes float32.
+_OF_NUMPY = (
+    *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32),
+    *(torch.int64, torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128),
+)
 _NUMBERS = (bool, int, float, Fraction, Decimal, np.generic)
 _ARRAY_METHODS = ("__array__", "__array_interface__", "__array_struct__", "__dlpack__")
 # Why numbers of a kind (`dtype.kind`) are none that can be read, and what makes them such.
@@ -58,8 +63,8 @@ def split_items(values: Any, argument: str, item_ndim: int | None) -> tuple[list
     return list(values), labels
 
 
-def as_array(value: Any, label: str) -> np.ndarray:
-    """`value` as a numeric numpy array of at least one element, in this machine's byte order.
+def as_array(value: Any, label: str, may_be_empty: bool = False) -> np.ndarray:
+    """`value` as a numeric numpy array, unless it `may_be_empty` of at least one element, in the native byte order.
 
     It may be an array, a tensor of any layout (sparse, nested with equal lengths, quantized, a conjugate or negative
     view) and any real type (also bfloat16 and float8), a masked array without masked entries, a sparse matrix, a
@@ -75,8 +80,10 @@ def as_array(value: Any, label: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         fix = _KIND_FIXES.get(array.dtype.kind, "")
         refuse(label, f"got values of dtype {str(array.dtype)[:40]}", "real numbers", fix)
-    if array.size == 0:
+    if array.size == 0 and not may_be_empty:
         refuse(label, f"got an empty array of shape {array.shape}", "at least one value")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -85,7 +92,7 @@ def _converted(value: Any, label: str, depth: int) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         return _of_tensor(value, label)
     if isinstance(value, np.ma.MaskedArray):
-        if masked := int(np.ma.count_masked(value)):
+        if value.dtype.kind != "V" and (masked := int(np.ma.count_masked(value))):
             refuse(label, f"got {masked} masked values", "values that are all there", _MISSING_FIX)
         return np.asarray(value.data)
     if isinstance(value, np.ndarray):
@@ -154,11 +161,9 @@ def _own_array(convert: Callable[[], Any], value: Any, label: str) -> np.ndarray
 def _of_tensor(tensor: torch.Tensor, label: str) -> np.ndarray:
     plain = plain_tensor(tensor, label)
     try:
-        return plain.numpy()
-    except TypeError:
-        if plain.is_floating_point():
-            return plain.float().numpy()
-        refuse(label, f"got values of dtype {plain.dtype}", "real numbers", _KIND_FIXES["c"] * plain.is_complex())
+        return (plain if plain.dtype in _OF_NUMPY else plain.float()).numpy()
+    except (TypeError, RuntimeError):
+        refuse(label, f"got values of dtype {plain.dtype}", "real numbers", "convert with `.float()`, if they are.")
 
 
 def plain_tensor(tensor: torch.Tensor, label: str, to_split: bool = False) -> torch.Tensor:

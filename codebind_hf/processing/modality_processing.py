@@ -11,7 +11,7 @@ from transformers import BatchFeature
 
 from .arrays import split_items
 from .media import read_media
-from .values import check_rate, check_size, check_types, is_path, refuse, refuse_unknown, shown, split_rated
+from .values import check_rate, check_size, check_types, is_path, refuse, refuse_unknown, shortened, shown, split_rated
 
 
 class Windows(NamedTuple):
@@ -56,9 +56,9 @@ def naming(label: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(f"{label}: {error}") from error
+        raise OSError(f"{label}: {shortened(str(error))}") from error
     except ValueError as error:
-        raise ValueError(f"{label}: {error}") from error
+        raise ValueError(f"{label}: {shortened(str(error))}") from error
 
 
 class ModalityProcessing:

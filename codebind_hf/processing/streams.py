@@ -2,10 +2,10 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from inspect import get_annotations
 from threading import Lock
@@ -65,7 +65,7 @@ class StreamOptions:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        check_types(asdict(self), get_annotations(type(self)))
+        check_types(vars(self), get_annotations(type(self)))
         check_number("batch_size", self.batch_size, 1, whole=True)
         check_number("num_workers", self.num_workers, 0, whole=True, most=LIMITS.workers)
         check_choice("on_error", self.on_error, ON_ERROR)
@@ -75,7 +75,9 @@ class StreamOptions:
                 "clips", f"got {shown(self.clips)}", f"'uniform', 'sliding', or a number of clips up to {LIMITS.clips}"
             )
         if self.hop_seconds is not None and (self.clips != "sliding" or not self.hop_seconds > 0):
-            raise ValueError(f"hop_seconds: got {self.hop_seconds}; it is above 0, and only for clips='sliding'.")
+            raise ValueError(
+                f"hop_seconds: got {shown(self.hop_seconds)}; it is above 0, and only for clips='sliding'."
+            )
 
     @property
     def in_windows(self) -> bool:
@@ -93,7 +95,7 @@ def labelled_items(
             kind.
     """
     if modality is None:
-        if isinstance(items, (str, bytes, Mapping, Item)) or not isinstance(items, Iterable):
+        if isinstance(items, Item) or not is_listing(items):
             raise ValueError(
                 f"items: got {type(items).__name__}; expected a dictionary of lists by modality, or a list of mixed "
                 "items."
@@ -102,13 +104,24 @@ def labelled_items(
         return ((label, partial(item_of, value, label, known, allow_urls)) for label, value in labels)
     if modality not in known:
         raise ValueError(f"items: {shown(modality)} is not in this checkpoint, which has {', '.join(known)}.")
-    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+    if not is_listing(items):
         raise ValueError(
             f"items[{modality!r}]: expected a list of one or more values, got {type(items).__name__}. Fix: give a "
             f"list, such as {{{modality!r}: [value]}}."
         )
     labels = ((f"items[{modality!r}][{place}]", value) for place, value in enumerate(items))
     return ((label, partial(item_named, modality, value)) for label, value in labels)
+
+
+def is_listing(items: Any) -> bool:
+    """Whether `items` gives item after item: no text, no dictionary, no array without axes."""
+    if isinstance(items, (str, bytes, Mapping)):
+        return False
+    try:
+        iter(items)
+    except (TypeError, RuntimeError):
+        return False
+    return True
 
 
 class _Task(NamedTuple):

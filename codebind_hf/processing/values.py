@@ -80,8 +80,12 @@ def shown(value: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+    return shortened(" ".join(text.split()), _LONGEST)
+
+
+def shortened(text: str, most: int = 1000) -> str:
+    """Text of at most `most` characters; what is beyond them is dots."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def nearest(name: Any, known: Iterable[str], form: str = "`{}`") -> str:

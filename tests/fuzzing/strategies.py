@@ -151,6 +151,11 @@ def pictures(draw: st.DrawFn) -> Any:
     return _closed(picture) if draw(st.integers(0, 9)) == 0 else picture
 
 
+# What a JSON or YAML file can hold.
+json_values = st.sampled_from(
+    [None, True, False, 0, 1, -1, 3, 16, 10**9, 10**30, 0.5, 1.5, -2.0, 1e300, float("nan"), float("inf"), "", "x"]
+    + ["codes", "none", "a" * 300, [], {}, [1], [8, 8], [None], ["x"], {"a": 1}, {"align": "x"}, {"align": 1.0}]
+)
 texts = st.one_of(
     st.text(max_size=30),
     st.text(alphabet=st.characters(), max_size=10),
@@ -160,6 +165,6 @@ texts = st.one_of(
 
 def values(shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
     """What someone may hand to a door that reads arrays of about this shape."""
-    one = st.one_of(arrays(shape), arrays(shape), tensors(shape), tensors(shape), pictures(), scalars, texts)
+    one = st.one_of(*[arrays(shape)] * 6, *[tensors(shape)] * 4, pictures(), scalars, texts)
     rated = st.fixed_dictionaries({"array": one}, optional={"sampling_rate": scalars, "fps": scalars, "path": scalars})
-    return st.one_of(one, one, st.lists(one, max_size=3), rated)
+    return st.one_of(*[one] * 6, st.lists(one, max_size=3), rated)
