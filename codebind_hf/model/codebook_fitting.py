@@ -1,6 +1,6 @@
 """What a model does with its codebooks: ids to embeddings, and fitting by k-means before or after training."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .codebooks import SharedSpecificCodebook, unit_segments
 from .evaluating import evaluating
-from .inputs import IDS, Checks, check_storage
+from .inputs import IDS, check_storage
 from .modalities import shown
 
 
@@ -42,7 +42,6 @@ class CodebookFitting:
     config: Any
     codebooks: SharedSpecificCodebook
     device: torch.device
-    input_checks: Callable[[], Checks]
 
     def codes_to_embeds(self, ids: Tensor, modality: str, part: str = "shared") -> Tensor:
         """Unit embeddings `(batch, dim)` of code ids `(batch, segments)`: the exact inverse of quantization.
@@ -51,7 +50,7 @@ class CodebookFitting:
             ValueError: unknown modality or part, a wrong number of segments, an id out of range, or no codebook.
         """
         encoder = self.config.modality(modality).encoder
-        check_storage("ids", ids, self.input_checks())
+        check_storage("ids", ids)
         if not isinstance(part, str) or part not in ("shared", "specific"):
             raise ValueError(f"part: got {shown(part)}; allowed: 'shared', 'specific'.")
         dim = self.config.shared_dim if part == "shared" else self.config.specific_dim_of(encoder)

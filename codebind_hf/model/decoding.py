@@ -66,7 +66,7 @@ class Decoding:
     def _embedding_of(self, part: str, values: Tensor, dim: int, encoder: str) -> Tensor:
         """Embeddings as they are given, or those of codes."""
         if isinstance(values, Tensor):
-            check_storage(part, values, self.input_checks())
+            check_storage(part, values)
         is_codes = isinstance(values, Tensor) and values.dtype in IDS
         size = dim // self.config.code_dim if is_codes else dim
         if not isinstance(values, Tensor) or values.ndim != 2 or values.shape[1] != size:

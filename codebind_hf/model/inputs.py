@@ -26,16 +26,14 @@ class Checks(NamedTuple):
     Args:
         values: look at the numbers themselves, where that does not mean waiting.
         waits: wait for an accelerator to know its numbers.
-        meta: take tensors without data.
     """
 
     values: bool = True
     waits: bool = False
-    meta: bool = False
 
     def looks_at(self, tensor: Tensor) -> bool:
         """Whether the numbers of this tensor are looked at."""
-        return self.values and not tensor.is_meta and (self.waits or tensor.device.type == "cpu")
+        return self.values and (self.waits or tensor.device.type == "cpu")
 
 
 _CHECKS = Checks()
@@ -100,7 +98,7 @@ def model_input(
     checks: Checks = _CHECKS,
 ) -> ModalityInput:
     """One modality's values, checked and with clips folded into the batch axis."""
-    check_storage(modality.tensor, values, checks)
+    check_storage(modality.tensor, values)
     if config.stem == "tokens":
         return _text_input(modality, config, values, attention_mask, checks)
     check_floats(modality.tensor, values)
@@ -151,7 +149,7 @@ def with_views(
     return seen
 
 
-def check_storage(name: str, values: object, checks: Checks) -> None:
+def check_storage(name: str, values: object) -> None:
     """Refuse what is no dense tensor with data; of some of them not even the shape may be asked for."""
     if not isinstance(values, Tensor):
         raise ValueError(f"{name}: got {type(values).__name__}; expected a torch.Tensor.")
@@ -160,7 +158,7 @@ def check_storage(name: str, values: object, checks: Checks) -> None:
         odd, fix = "nested tensor", "`torch.nested.to_padded_tensor`, or one call for every length"
     elif values.layout != torch.strided:
         odd, fix = f"tensor of layout {values.layout}", "`.to_dense()`"
-    elif (values.is_meta and not checks.meta) or (not torch.compiler.is_compiling() and nn.parameter.is_lazy(values)):
+    elif values.is_meta or (not torch.compiler.is_compiling() and nn.parameter.is_lazy(values)):
         odd, fix = "tensor without data", "make it on the device of the model, or load it"
     if odd is not None:
         raise ValueError(f"{name}: got a {odd}; expected a dense tensor with data. Fix: {fix}.")
@@ -239,7 +237,7 @@ def _text_input(
                 "text is read; CodeBindProcessor adds it."
             )
     if attention_mask is not None:
-        check_storage("attention_mask", attention_mask, checks)
+        check_storage("attention_mask", attention_mask)
         if attention_mask.shape != ids.shape:
             got = tuple(attention_mask.shape)
             raise ValueError(f"attention_mask: got shape {got}; expected that of input_ids, {tuple(ids.shape)}.")
@@ -270,7 +268,7 @@ def paired_rows(sizes: dict[str, int], rows: dict[str, Tensor] | None, device: t
     for name, size in sizes.items():
         positions = rows.get(name)
         if positions is not None:
-            check_storage(f"rows[{name!r}]", positions, Checks(meta=device.type == "meta"))
+            check_storage(f"rows[{name!r}]", positions)
             if positions.ndim != 1 or positions.dtype not in (torch.int32, torch.int64):
                 got = f"{positions.dtype} of shape {tuple(positions.shape)}"
                 raise ValueError(f"rows[{name!r}]: got {got}; expected integers (samples,), positions in the batch.")

@@ -52,9 +52,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
 
     def input_checks(self) -> Checks:
         """How closely `forward` looks at its inputs now."""
-        weight = next(self.parameters(), None)
-        is_looking = self.check_inputs and not torch.compiler.is_compiling()
-        return Checks(is_looking, not self.training, weight is not None and weight.is_meta)
+        return Checks(self.check_inputs and not torch.compiler.is_compiling(), not self.training)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from transformers.utils import logging
 
 from .evaluating import evaluating
-from .inputs import Checks, check_floats, check_storage, model_input
+from .inputs import check_floats, check_storage, model_input
 from .modalities import shown
 
 
@@ -303,7 +303,7 @@ def _unit_rows(embeds: Any, name: str) -> Tensor:
 def _float_tensor(embeds: Any, name: str) -> Tensor:
     """Embeddings as a tensor, whose type and shape are still to be looked at."""
     if isinstance(embeds, Tensor):
-        check_storage(name, embeds, Checks())
+        check_storage(name, embeds)
         if embeds.is_floating_point():
             check_floats(name, embeds)
         return embeds.resolve_neg() if embeds.is_floating_point() else embeds

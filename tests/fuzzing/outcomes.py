@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as hypothesis_seed
+from hypothesis.strategies import SearchStrategy
+
 import codebind_hf
 
 
 PACKAGE = str(Path(codebind_hf.__file__).parent)
 TAKEN, REFUSED, UNCLEAR = "taken", "refused", "unclear"
-# A sentence of ours begins with the name of what is wrong.
+# A message is for reading: nobody reads an array in it.
 _LONGEST_MESSAGE = 2000
 
 
@@ -112,6 +116,23 @@ class Outcomes:
             if self.stop:
                 raise AssertionError(text) from result
         return result
+
+    def try_all(self, calls: SearchStrategy[Any], cases: int, seed: int | None = None) -> None:
+        """Make `cases` calls `(door, call, holds)`; always the same ones, or with a seed others."""
+
+        @settings(
+            max_examples=cases,
+            deadline=None,
+            derandomize=seed is None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(calls)
+        def try_one(call: Any) -> None:
+            self.of(*call)
+
+        (try_one if seed is None else hypothesis_seed(seed)(try_one))()
 
     def table(self) -> str:
         """One line for every door: how many calls were taken, refused and unclear."""

@@ -58,7 +58,7 @@ def shapes_near(shape: tuple[int, ...]) -> st.SearchStrategy[tuple[int, ...]]:
     """A shape itself and such as are easily taken for it."""
     near = [(), (0,), shape[1:], (1, *shape), (*shape, 1), shape[::-1], (0, *shape[1:])]
     near += [(*shape[:-1], 0), (*shape[:-1], shape[-1] + 1), (1, *shape[1:])]
-    return st.sampled_from([shape] * len(near) * 2 + near)
+    return st.sampled_from([shape] * len(near) * 4 + near)
 
 
 def _typed(shape: tuple[int, ...], dtype: torch.dtype, value: float) -> torch.Tensor:
@@ -98,9 +98,9 @@ STORAGE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @st.composite
 def tensors(draw: st.DrawFn, shape: tuple[int, ...]) -> torch.Tensor:
     """A tensor of about this shape, of any type, stored in any way."""
-    dtype = draw(st.sampled_from([torch.float32] * len(DTYPES) + [torch.int64] * 5 + DTYPES))
-    plain = _typed(draw(shapes_near(shape)), dtype, draw(st.sampled_from([0.5] * len(SPECIAL) * 2 + SPECIAL)))
-    storage = draw(st.sampled_from(["plain"] * len(STORAGE) + sorted(STORAGE)))
+    dtype = draw(st.sampled_from([torch.float32] * len(DTYPES) * 2 + [torch.int64] * 5 + DTYPES))
+    plain = _typed(draw(shapes_near(shape)), dtype, draw(st.sampled_from([0.5] * len(SPECIAL) * 4 + SPECIAL)))
+    storage = draw(st.sampled_from(["plain"] * len(STORAGE) * 2 + sorted(STORAGE)))
     try:
         return STORAGE[storage](plain)
     except (RuntimeError, NotImplementedError, TypeError, IndexError, ValueError):
