@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from codebind_hf.model.modalities import MODALITIES
+from codebind_hf.processing.values import check_types, nearest, shown
 
 
 EXTRA_COLUMNS = ("id", "label", "attributes")
@@ -16,12 +17,15 @@ def modality_columns(modalities: Sequence[str] = ()) -> tuple[str, ...]:
         ValueError: an added name that is taken, or that no keyword of the model could have.
     """
     if isinstance(modalities, str):
-        raise ValueError(f"modalities: got the string {modalities!r}; allowed: a list of names, as [{modalities!r}].")
+        raise ValueError(
+            f"modalities: got the string {shown(modalities)}; allowed: a list of names, such as ['radar']."
+        )
+    check_types({"modalities": modalities}, {"modalities": Sequence[str]})
     added = [name for name in modalities if name not in MODALITIES]
     for name in added:
-        if not isinstance(name, str) or not name.isidentifier() or name in EXTRA_COLUMNS:
+        if not name.isidentifier() or name in EXTRA_COLUMNS:
             raise ValueError(
-                f"modalities: got {name!r}; allowed: an identifier other than {', '.join(EXTRA_COLUMNS)}."
+                f"modalities: got {shown(name)}; allowed: an identifier other than {', '.join(EXTRA_COLUMNS)}."
             )
     return (*MODALITIES, *added)
 
@@ -41,10 +45,12 @@ def renamed_columns(names: Sequence[str], columns: Mapping[str, str] | None, sou
     Raises:
         ValueError: a renamed column that the source does not have, or two columns for one key.
     """
+    check_types({"columns": columns}, {"columns": Mapping[str, str] | None})
     renames = dict(columns or {})
     missing = [name for name in renames if name not in names]
     if missing:
-        raise ValueError(f"columns: {source} has no column {missing[0]!r}; its columns: {', '.join(names)}.")
+        got = f"columns: {source} has no column {missing[0]!r}; its columns: {', '.join(names)}."
+        raise ValueError(f"{got} {nearest(missing[0], names).capitalize()}".rstrip())
     keys = {name: renames.get(name, name) for name in names}
     for key in keys.values():
         origins = [name for name in names if keys[name] == key]
@@ -62,5 +68,7 @@ def check_columns(keys: Iterable[str], modalities: Sequence[str], source: str) -
     unknown = [key for key in keys if key not in modalities and key not in EXTRA_COLUMNS]
     if unknown:
         allowed = ", ".join([*modalities, *EXTRA_COLUMNS])
-        fix = "rename it with `columns={...}`, name an added modality with `modalities=[...]`, or drop it"
-        raise ValueError(f"{source}: unknown column {unknown[0]!r}; allowed: {allowed}. Fix: {fix}.")
+        meant = nearest(unknown[0], [*modalities, *EXTRA_COLUMNS])
+        fix = "rename it with `columns={...}`, name an added modality with `modalities=[...]`, or drop it."
+        fix = f"{meant} Else {fix}" if meant else fix
+        raise ValueError(f"{source}: unknown column {unknown[0]!r}; allowed: {allowed}. Fix: {fix}")

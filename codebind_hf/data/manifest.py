@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codebind_hf.data.columns import check_columns, modality_columns, present_modalities, renamed_columns
+from codebind_hf.processing.values import check_types
 from codebind_hf.renamed import renamed_attribute
 
 
@@ -30,8 +31,8 @@ class Manifest(Sequence):
 
     Raises:
         OSError: the manifest is missing or unreadable.
-        ValueError: an empty manifest, an unknown column, a row without a modality, an id that occurs twice, a URL, or
-            a value that is not text; the message names the line.
+        ValueError: an argument of another type, an empty manifest, an unknown column, a row without a modality, an id
+            that occurs twice, a URL, or a value that is not text; the message names the line.
     """
 
     senses = renamed_attribute("senses", "modalities")
@@ -39,6 +40,7 @@ class Manifest(Sequence):
     def __init__(
         self, path: str | os.PathLike, columns: Mapping[str, str] | None = None, modalities: Sequence[str] = ()
     ) -> None:
+        check_types({"path": path}, {"path": str | os.PathLike})
         self.path = Path(path)
         self.modalities = modality_columns(modalities)
         table = read_table(self.path)
@@ -148,7 +150,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     if path.suffix.lower() not in readers:
         known = ", ".join(readers)
         raise ValueError(f"manifest {str(path)!r}: unsupported suffix {path.suffix!r}; allowed: {known}.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise OSError(f"manifest {str(path)!r}: no such file. Fix: check the path and the working directory.")
     try:
         return readers[path.suffix.lower()](path)

@@ -10,8 +10,10 @@ from tqdm.auto import tqdm
 
 from codebind_hf.data.collator import INPUT_IDS, modality_names, pad_text, pad_token_id
 from codebind_hf.processing.arguments import argument_of
+from codebind_hf.processing.values import check_choice, check_types, describe, refuse
 
 
+# Not "null", as where items are embedded: a row of nothing teaches nothing.
 ON_ERROR = ("raise", "skip")
 _MAX_NAMED = 20
 
@@ -28,18 +30,18 @@ class PreparedDataset(Sequence[dict[str, Any]], Dataset):
             and keeps their names and reasons in `skipped`.
 
     Raises:
-        ValueError: a bad row with `on_error="raise"`, or an unknown `on_error`.
+        ValueError: rows that have no order, a bad row with `on_error="raise"`, or an unknown `on_error`.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], processor: Any, on_error: str = "raise") -> None:
-        if on_error not in ON_ERROR:
-            raise ValueError(f"on_error: got {on_error!r}; allowed: {', '.join(ON_ERROR)}.")
+        check_choice("on_error", on_error, ON_ERROR)
+        total = _length(rows)
         self.skipped: dict[str, str] = {}
         self.items: list[dict[str, Any]] = []
-        for index in tqdm(range(len(rows)), desc="Preparing rows", unit="row"):
+        for index in tqdm(range(total), desc="Preparing rows", unit="row"):
             self._add(rows, index, processor)
         if self.skipped and on_error == "raise":
-            raise ValueError(_report(self.skipped, len(rows)))
+            raise ValueError(_report(self.skipped, total))
         self._pad_texts(processor)
 
     def __len__(self) -> int:
@@ -69,10 +71,21 @@ class PreparedDataset(Sequence[dict[str, Any]], Dataset):
         name = f"row {index}"
         try:
             row = rows[index]
+            check_types({name: row}, {name: Mapping[str, Any]})
             name = str(row.get("id") or name)
             self.items.append(prepare_row(row, processor, default_id=name))
         except (ValueError, OSError) as error:
             self.skipped[name] = str(error)
+
+
+def _length(rows: Any) -> int:
+    allowed = "a list of rows, or what has a length and rows by number"
+    if isinstance(rows, (str, bytes, Mapping)) or not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
+        refuse("rows", f"got {describe(rows)}", allowed)
+    try:
+        return len(rows)
+    except TypeError as error:
+        raise ValueError(f"rows: got {describe(rows)}, which has no length; allowed: {allowed}.") from error
 
 
 def prepare_row(row: Mapping[str, Any], processor: Any, default_id: str = "") -> dict[str, Any]:

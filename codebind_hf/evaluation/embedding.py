@@ -16,6 +16,7 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 
 
+# Not "null": every item says which row it is of, so a row of nothing would only spoil what is computed from them.
 ON_ERROR = ("raise", "skip")
 
 

@@ -29,6 +29,8 @@ from codebind_hf.inference.code_storage import CodeStorage, Columns, shown_keys,
 from codebind_hf.inference.faiss_gallery import FaissGallery
 from codebind_hf.inference.index_files import StoredIndex, read_index, write_index
 from codebind_hf.inference.packed_codes import checked_ids, pack_codes, packed_size, unpack_codes, unpacked
+from codebind_hf.processing.arrays import as_array
+from codebind_hf.processing.values import LIMITS, check_choice, check_number, check_types, fits, shown
 from codebind_hf.renamed import renamed_attribute, renamed_keywords, warn_of
 
 
@@ -85,10 +87,12 @@ class CodeIndex:
     senses = renamed_attribute("senses", "modalities")
 
     def __init__(self, codes: Tensor, segments: int, backend: str = "auto") -> None:
-        if codes.ndim != 2 or not codes.numel() or not bool(torch.isfinite(codes).all()):
-            raise ValueError(f"codes: got shape {tuple(codes.shape)}; expected finite numbers (num_codes, code_dim).")
-        self.codes = codes.detach().to("cpu", torch.float32).clone()
-        self.segments, self.num_codes, self.dim = segments, len(codes), segments * codes.shape[1]
+        book = as_array(codes, "codes", may_be_empty=True)
+        if book.ndim != 2 or not book.size or book.dtype.kind != "f" or not np.isfinite(book.astype(np.float32)).all():
+            raise ValueError(f"codes: got shape {book.shape}; expected finite numbers (num_codes, code_dim).")
+        check_number("segments", segments, 1, whole=True, most=LIMITS.values // book.shape[1])
+        self.codes = torch.from_numpy(book.astype(np.float32))
+        self.segments, self.num_codes, self.dim = segments, len(self.codes), segments * book.shape[1]
         self.bytes_per_vector = packed_size(segments, self.num_codes)
         self.backend = _checked_backend(backend)
         self.modalities: list[str] = []
@@ -126,7 +130,7 @@ class CodeIndex:
         Raises:
             ValueError: ids of a wrong shape or outside the book, no name, or keys of a wrong number or kind.
         """
-        ids_NS = checked_ids("ids", ids, self.num_codes, self.segments)
+        ids_NS = checked_ids("ids", as_array(ids, "ids", may_be_empty=True), self.num_codes, self.segments)
         kept_keys = None if keys is None else stored_keys(keys, len(ids_NS))
         number = self._number(modality)
         modalities = np.full(len(ids_NS), number, dtype=np.uint8)
@@ -151,8 +155,8 @@ class CodeIndex:
                 modality; or nothing to search in.
         """
         queries_QSD = self._queries(queries)
-        if isinstance(top_k, bool) or int(top_k) != top_k or top_k < 1:
-            raise ValueError(f"top_k: got {top_k}; give a whole number of at least 1.")
+        if not fits(top_k, float) or top_k < 1 or int(top_k) != top_k:
+            raise ValueError(f"top_k: got {shown(top_k)}; give a whole number of at least 1.")
         wanted = self._wanted(modalities)
         group = queries_at_once(self.segments, self.num_codes)
         with torch.inference_mode():
@@ -173,7 +177,9 @@ class CodeIndex:
         Raises:
             ValueError: an unknown modality, or a key that no item has, or several have.
         """
-        chosen = stored_keys(keys, len(keys))
+        chosen = stored_keys(keys)
+        if not len(self):
+            raise ValueError(f"keys: got {shown(keys)}; expected keys of the {len(self)} items of this index.")
         columns, _ = self._items.take(self._find(chosen, None if modality is None else self._wanted([modality])[0]))
         ids = torch.from_numpy(unpack_codes(columns.codes, self.segments, self.num_codes))
         return normalize(self.codes[ids].flatten(-2), dim=-1)
@@ -193,6 +199,7 @@ class CodeIndex:
         Raises:
             ValueError: another codebook or number of segments, or keys of another kind.
         """
+        check_types({"other": other}, {"other": CodeIndex})
         if self.segments != other.segments or not torch.equal(self.codes, other.codes):
             raise ValueError(
                 f"other: has {other.segments} segments and {other.num_codes} codes of width {other.codes.shape[1]}, "
@@ -216,6 +223,7 @@ class CodeIndex:
             ValueError: the folder holds something else.
             OSError: it cannot be written.
         """
+        check_types({"folder": folder}, {"folder": str | os.PathLike})
         write_index(StoredIndex(self.codes, self.segments, self.modalities, self._items), folder)
 
     @classmethod
@@ -231,6 +239,7 @@ class CodeIndex:
             OSError: a file is missing.
             ValueError: a file is no part of an index, or does not fit the others.
         """
+        check_types({"folder": folder}, {"folder": str | os.PathLike})
         stored = read_index(folder, mmap)
         index = cls(stored.codes, stored.segments, backend)
         index.modalities, index._items = stored.modalities, stored.items
@@ -238,15 +247,11 @@ class CodeIndex:
 
     def _queries(self, queries: Any) -> Tensor:
         """Unit queries `(queries, segments, code_dim)`, float32."""
-        if not isinstance(queries, Tensor):
-            queries = np.array(queries)
-            if queries.dtype.kind not in "fiu":
-                raise ValueError(
-                    f"queries: got {queries.dtype} of shape {queries.shape}; expected embeddings or code ids. Fix: "
-                    "encode first, and take one modality of the dictionary."
-                )
-            queries = torch.from_numpy(queries)
-        values = queries.detach().cpu()
+        try:
+            values = torch.from_numpy(np.array(as_array(queries, "queries"), order="C"))
+        except ValueError as error:
+            fix = "encode first, and take one modality of the dictionary."
+            raise ValueError(f"{error} Fix: {fix}" if "Fix" not in str(error) else str(error)) from error
         if not values.is_floating_point():
             ids = torch.from_numpy(checked_ids("queries", values, self.num_codes, self.segments).astype(np.int64))
             values = self.codes[ids].flatten(-2)
@@ -264,18 +269,19 @@ class CodeIndex:
 
     def _wanted(self, modalities: Sequence[str] | None) -> list[int]:
         """Numbers of the modalities to search."""
-        names = self.modalities if modalities is None else list(modalities)
+        is_list = fits(modalities, Sequence[str])
+        names = self.modalities if modalities is None else list(modalities) if is_list else []
         unknown = [name for name in names if name not in self.modalities]
-        if isinstance(modalities, str) or unknown or not names or not len(self):
+        if unknown or not names or not len(self):
             raise ValueError(
-                f"modalities: got {modalities!r}; this index has {', '.join(self.modalities) or 'no items'}."
+                f"modalities: got {shown(modalities)}; this index has {', '.join(self.modalities) or 'no items'}."
             )
         return [self.modalities.index(name) for name in dict.fromkeys(names)]
 
     def _number(self, modality: str, beyond: Sequence[str] = ()) -> int:
         """Number of a modality; the next one for a new modality, behind those `beyond` that are new too."""
         if not isinstance(modality, str) or not modality:
-            raise ValueError(f"modality: got {modality!r}; give the name of a modality, such as 'image'.")
+            raise ValueError(f"modality: got {shown(modality)}; give the name of a modality, such as 'image'.")
         known = [*self.modalities, *(name for name in beyond if name not in self.modalities)]
         if modality not in known and len(known) == _MOST_MODALITIES:
             raise ValueError(
@@ -357,8 +363,7 @@ def _has_faiss() -> bool:
 
 
 def _checked_backend(backend: str) -> str:
-    if backend not in BACKENDS:
-        raise ValueError(f"backend: got {backend!r}; allowed: {', '.join(map(repr, BACKENDS))}.")
+    check_choice("backend", backend, BACKENDS)
     if backend == "faiss" and not _has_faiss():
         raise ValueError(
             'backend: got "faiss", which is not installed. Fix: pip install "codebind-hf[index]", or choose "numpy".'

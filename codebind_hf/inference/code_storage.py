@@ -1,11 +1,19 @@
 """What does an index hold of every item? Packed codes, a modality and a key, in memory or on disk, in pieces."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from codebind_hf.processing.arrays import as_array
+from codebind_hf.processing.values import shown
+
+
+# Texts are kept as UTF-8 and end with a zero: neither it nor a surrogate can be in one.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Columns(NamedTuple):
@@ -88,21 +96,29 @@ def kind_of(keys: NDArray[Any] | None) -> str:
     return {"i": "integers", "S": "texts"}.get(keys.dtype.kind, str(keys.dtype))
 
 
-def stored_keys(keys: Any, count: int) -> NDArray[Any]:
+def stored_keys(keys: Any, count: int | None = None) -> NDArray[Any]:
     """Keys of a user as they are stored.
 
+    Args:
+        count: how many there have to be.
+
     Raises:
-        ValueError: not as many as items, neither all integers nor all texts, or a text with a zero character.
+        ValueError: no list, not as many as items, neither all integers nor all texts, or a text with a zero or half a
+            character.
     """
-    values = keys.tolist() if isinstance(keys, (np.ndarray, Tensor)) else list(keys)
-    if len(values) != count:
+    keys = as_array(keys, "keys", may_be_empty=True) if isinstance(keys, Tensor) else keys
+    is_list = isinstance(keys, Iterable) and not isinstance(keys, (str, bytes, Mapping))
+    values = keys.tolist() if isinstance(keys, np.ndarray) else list(keys) if is_list else None
+    if not isinstance(values, list):
+        raise ValueError(f"keys: got {shown(keys)}; allowed: a list of integers or texts.")
+    if count is not None and len(values) != count:
         raise ValueError(f"keys: got {len(values)} for {count} items; give one for each.")
     if all(isinstance(key, (int, np.integer)) and not isinstance(key, bool) for key in values):
         return _integers(values)
-    if all(isinstance(key, str) for key in values) and not any("\0" in key for key in values):
+    if all(isinstance(key, str) and not _UNSTORABLE.search(key) for key in values):
         return np.array([key.encode() for key in values], dtype=np.bytes_)
     kinds = ", ".join(sorted({type(key).__name__ for key in values}))
-    raise ValueError(f"keys: got {kinds}; allowed: all integers, or all texts without zero characters.")
+    raise ValueError(f"keys: got {kinds}; allowed: all integers, or all texts without zero characters and surrogates.")
 
 
 def shown_keys(keys: NDArray[Any]) -> NDArray[Any]:

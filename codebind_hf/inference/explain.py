@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from codebind_hf.evaluation.embedding import EmbeddedSet
 from codebind_hf.inference.code_index import CodeIndex, Entries
+from codebind_hf.processing.values import check_number, check_types, shown
 
 
 @dataclass
@@ -48,14 +49,17 @@ def explain_code(
     Raises:
         ValueError: no modality with shared codes, or `code`, `segment` or `examples` out of range.
     """
-    if examples < 0 or code < 0:
-        raise ValueError(f"code, examples: got {code} and {examples}; neither can be negative.")
+    check_types({"reference": reference}, {"reference": EmbeddedSet | CodeIndex})
+    check_number("code", code, 0, whole=True)
+    check_number("examples", examples, 0, whole=True)
+    if segment is not None:
+        check_number("segment", segment, 0, whole=True)
     if isinstance(reference, CodeIndex) and code >= reference.num_codes:
-        raise ValueError(f"code: got {code}; this index has codes 0 to {reference.num_codes - 1}.")
+        raise ValueError(f"code: got {shown(code)}; this index has codes 0 to {reference.num_codes - 1}.")
     tallies: dict[str, _Tally] = {}
     for modality, ids, keys in _entries(reference):
         if segment is not None and not 0 <= segment < ids.shape[1]:
-            raise ValueError(f"segment: got {segment}; an embedding has segments 0 to {ids.shape[1] - 1}.")
+            raise ValueError(f"segment: got {shown(segment)}; an embedding has segments 0 to {ids.shape[1] - 1}.")
         tallies.setdefault(modality, _Tally(ids.shape[1], examples)).add(ids == code, keys, segment)
     if not tallies:
         raise ValueError(

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from .codebooks import SharedSpecificCodebook
 from .evaluating import evaluating
+from .inputs import IDS, check_storage
+from .modalities import shown
 
 
 @torch.no_grad()
@@ -48,10 +50,11 @@ class CodebookFitting:
             ValueError: unknown modality or part, a wrong number of segments, an id out of range, or no codebook.
         """
         encoder = self.config.modality(modality).encoder
-        if part not in ("shared", "specific"):
-            raise ValueError(f"part: got {part!r}; allowed: 'shared', 'specific'.")
+        check_storage("ids", ids)
+        if not isinstance(part, str) or part not in ("shared", "specific"):
+            raise ValueError(f"part: got {shown(part)}; allowed: 'shared', 'specific'.")
         segments = self.config.num_segments_of(part, encoder)
-        if ids.ndim < 1 or ids.shape[-1] != segments or ids.is_floating_point():
+        if ids.ndim < 1 or ids.shape[-1] != segments or ids.dtype not in IDS:
             raise ValueError(
                 f"ids: got {ids.dtype} of shape {tuple(ids.shape)}; expected integers with {segments} segments last."
             )

@@ -271,7 +271,7 @@ class CodeBindConfig(CodeBindBaseConfig):
             ValueError: it does not exist or is not in this checkpoint.
         """
         known = self.modalities
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             modality_named(name, tuple(self.added_encoders or {}))
             raise ValueError(f"modality: {name!r} is not in this checkpoint, which has {', '.join(known)}.")
         return known[name]

@@ -1,5 +1,6 @@
 """Embeddings back to the input: in training, and of a pair of parts that a caller chooses."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn.functional import normalize
 from .codebooks import SharedSpecificCodebook
 from .decoders import Decoder, reconstruction_target
 from .heads import Encoder
-from .inputs import ModalityInput
+from .inputs import IDS, Checks, ModalityInput, check_floats, check_numbers, check_storage
 from .objective import ModalityState
 from .typed_modules import ModulesByName
 
@@ -21,6 +22,7 @@ class Decoding:
     encoders: ModulesByName[Encoder]
     decoders: ModulesByName[Decoder]
     codebooks: SharedSpecificCodebook
+    input_checks: Callable[[], Checks]
 
     def decode(self, shared: Tensor, specific: Tensor | None = None, *, modality: str) -> Tensor:
         """What a modality looks like whose shared and specific part are these; they may be of different items.
@@ -63,12 +65,17 @@ class Decoding:
 
     def _embedding_of(self, part: str, values: Tensor, encoder: str) -> Tensor:
         """Embeddings as they are given, or those of codes."""
+        if isinstance(values, Tensor):
+            check_storage(part, values)
         dim, segments = self.config.dim_of(part, encoder), self.config.num_segments_of(part, encoder)
-        is_codes = isinstance(values, Tensor) and not values.is_floating_point()
+        is_codes = isinstance(values, Tensor) and values.dtype in IDS
         size = segments if is_codes else dim
         if not isinstance(values, Tensor) or values.ndim != 2 or values.shape[1] != size:
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(f"{part}: got {got}; expected embeddings (batch, {dim}) or codes (batch, {segments}).")
+        if not is_codes:
+            check_floats(part, values)
+            check_numbers(part, values, self.input_checks())
         embeds = self.codebooks.embeds(part, encoder, values) if is_codes else values
         return normalize(embeds.float(), dim=-1)
 

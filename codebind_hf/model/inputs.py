@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .configuration_codebind import CodeBindConfig
 from .configuration_encoders import CodeBindEncoderConfig
@@ -13,6 +13,30 @@ from .modalities import Modality
 
 # What tokenizers, the Trainer and pipelines pass along and no encoder needs.
 IGNORED_KEYWORDS = frozenset({"token_type_ids", "num_items_in_batch", "return_dict"})
+# Squares of larger numbers are beyond float32, so that norms become infinite.
+_LARGEST = 1e18
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+IDS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_MASKS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class Checks(NamedTuple):
+    """How closely inputs are looked at.
+
+    Args:
+        values: look at the numbers themselves, where that does not mean waiting.
+        waits: wait for an accelerator to know its numbers.
+    """
+
+    values: bool = True
+    waits: bool = False
+
+    def looks_at(self, tensor: Tensor) -> bool:
+        """Whether the numbers of this tensor are looked at."""
+        return self.values and (self.waits or tensor.device.type == "cpu")
+
+
+_CHECKS = Checks()
 
 
 class ModalityInput(NamedTuple):
@@ -36,12 +60,16 @@ class ModalityInput(NamedTuple):
 
 
 def model_inputs(
-    config: CodeBindConfig, tensors: dict[str, Tensor | None], attention_mask: Tensor | None
+    config: CodeBindConfig,
+    tensors: dict[str, Tensor | None],
+    attention_mask: Tensor | None,
+    checks: Checks = _CHECKS,
 ) -> dict[str, ModalityInput]:
     """The given tensors by modality name, checked.
 
     Raises:
-        ValueError: an unknown keyword, a modality this checkpoint lacks, a wrong shape or dtype, or no input at all.
+        ValueError: an unknown keyword, a modality this checkpoint lacks, a wrong shape or dtype, a tensor that is not
+            dense or has no data, NaN, infinite or unusably large numbers, or no input at all.
     """
     by_tensor = {modality.tensor: modality for modality in config.modalities.values()}
     given = {name: tensor for name, tensor in tensors.items() if tensor is not None and name not in IGNORED_KEYWORDS}
@@ -58,20 +86,22 @@ def model_inputs(
     for name, tensor in given.items():
         modality = by_tensor[name]
         mask = attention_mask if modality.encoder == "text" else None
-        inputs[modality.name] = model_input(modality, encoders[modality.encoder], tensor, mask)
+        inputs[modality.name] = model_input(modality, encoders[modality.encoder], tensor, mask, checks)
     return inputs
 
 
 def model_input(
-    modality: Modality, config: CodeBindEncoderConfig, values: Tensor, attention_mask: Tensor | None = None
+    modality: Modality,
+    config: CodeBindEncoderConfig,
+    values: Tensor,
+    attention_mask: Tensor | None = None,
+    checks: Checks = _CHECKS,
 ) -> ModalityInput:
     """One modality's values, checked and with clips folded into the batch axis."""
-    if not isinstance(values, Tensor):
-        raise ValueError(f"{modality.tensor}: got {type(values).__name__}; expected a torch.Tensor.")
+    check_storage(modality.tensor, values)
     if config.stem == "tokens":
-        return _text_input(modality, config, values, attention_mask)
-    if not values.is_floating_point():
-        raise ValueError(f"{modality.tensor}: got dtype {values.dtype}; expected floating point, as processors give.")
+        return _text_input(modality, config, values, attention_mask, checks)
+    check_floats(modality.tensor, values)
     clips = 1
     if modality.name == "video":
         values, clips = _video_clips(modality, config, values)
@@ -82,19 +112,22 @@ def model_input(
         _check_shape(modality, values, _expected(config))
     if not clips or not values.shape[0]:
         raise ValueError(f"{modality.tensor}: got shape {tuple(values.shape)}; batch and clips must be 1 or more.")
+    check_numbers(modality.tensor, values, checks)
     return ModalityInput(modality, values, clips, None)
 
 
 def with_views(
-    config: CodeBindConfig, inputs: dict[str, ModalityInput], views: Mapping[str, Tensor]
+    config: CodeBindConfig, inputs: dict[str, ModalityInput], views: Mapping[str, Tensor] | None, checks: Checks
 ) -> dict[str, ModalityInput]:
     """`inputs` with the second views that `views` holds by name of the tensor, checked like the first.
 
     Raises:
         ValueError: a view of what was not given or has no specific part, or of another shape than the input.
     """
-    if not views:
+    if views is None:
         return inputs
+    if not isinstance(views, Mapping):
+        raise ValueError(f"views: got {type(views).__name__}; expected a dictionary of tensors by their keywords.")
     by_tensor = {
         value.modality.tensor: name for name, value in inputs.items() if config.specific_dim_of(value.modality.encoder)
     }
@@ -106,7 +139,7 @@ def with_views(
                 f"{', '.join(by_tensor) or 'none'}."
             )
         value = inputs[by_tensor[tensor]]
-        view = model_input(value.modality, config.encoder_configs[value.modality.encoder], values)
+        view = model_input(value.modality, config.encoder_configs[value.modality.encoder], values, None, checks)
         if view.values.shape != value.values.shape or view.clips != value.clips:
             raise ValueError(
                 f"views[{tensor!r}]: got shape {tuple(values.shape)}, and the input has another. Fix: give one view "
@@ -114,6 +147,45 @@ def with_views(
             )
         seen[value.modality.name] = value._replace(view=view.values)
     return seen
+
+
+def check_storage(name: str, values: object) -> None:
+    """Refuse what is no dense tensor with data; of some of them not even the shape may be asked for."""
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name}: got {type(values).__name__}; expected a torch.Tensor.")
+    odd = None
+    if values.is_nested:
+        odd, fix = "nested tensor", "`torch.nested.to_padded_tensor`, or one call for every length"
+    elif values.layout != torch.strided:
+        odd, fix = f"tensor of layout {values.layout}", "`.to_dense()`"
+    elif values.is_meta or (not torch.compiler.is_compiling() and nn.parameter.is_lazy(values)):
+        odd, fix = "tensor without data", "make it on the device of the model, or load it"
+    if odd is not None:
+        raise ValueError(f"{name}: got a {odd}; expected a dense tensor with data. Fix: {fix}.")
+
+
+def check_floats(name: str, values: Tensor) -> None:
+    """Refuse what is no floating point of 16 to 64 bits."""
+    if values.dtype not in _FLOATS:
+        raise ValueError(
+            f"{name}: got dtype {values.dtype}; expected floating point of 16 to 64 bits, as processors give."
+        )
+
+
+def check_numbers(name: str, values: Tensor, checks: Checks) -> None:
+    """Refuse NaN, infinities and what is too large to square: one of them would make every number of its row NaN."""
+    if not checks.looks_at(values):
+        return
+    values = values.detach()
+    # The largest of numbers among which is a NaN is NaN, which is not smaller than anything.
+    if bool(values.abs().amax() <= _LARGEST):
+        return
+    wrong = ~(values.abs() <= _LARGEST)
+    first = tuple(wrong.nonzero()[0].tolist())
+    raise ValueError(
+        f"{name}: got {int(wrong.sum())} numbers that are NaN, infinite or beyond {_LARGEST:g}, the first at index "
+        f"{first}; expected finite ones, as CodeBindProcessor gives. Fix: drop the sample, or find what made it so."
+    )
 
 
 def _expected(config: CodeBindEncoderConfig) -> torch.Size:
@@ -144,15 +216,14 @@ def _video_clips(modality: Modality, config: CodeBindEncoderConfig, values: Tens
 
 
 def _text_input(
-    modality: Modality, config: CodeBindEncoderConfig, ids: Tensor, attention_mask: Tensor | None
+    modality: Modality, config: CodeBindEncoderConfig, ids: Tensor, attention_mask: Tensor | None, checks: Checks
 ) -> ModalityInput:
     longest = config.max_position_embeddings
     if ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32) or not ids.shape[0]:
         raise ValueError(f"input_ids: got {ids.dtype} of shape {tuple(ids.shape)}; expected integers (batch, tokens).")
     if not 1 <= ids.shape[1] <= longest:
         raise ValueError(f"input_ids: got {ids.shape[1]} tokens; allowed are 1 to {longest}. Truncate the text.")
-    # On an accelerator this look at the values would wait for the device.
-    if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+    if checks.looks_at(ids):
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= config.vocab_size:
             raise ValueError(
@@ -165,12 +236,13 @@ def _text_input(
                 f"input_ids: row {int(has_end.int().argmin())} has no end token (id {config.eos_token_id}), where "
                 "text is read; CodeBindProcessor adds it."
             )
-    if attention_mask is not None and not isinstance(attention_mask, Tensor):
-        raise ValueError(f"attention_mask: got {type(attention_mask).__name__}; expected a torch.Tensor.")
-    if attention_mask is not None and attention_mask.shape != ids.shape:
-        raise ValueError(
-            f"attention_mask: got shape {tuple(attention_mask.shape)}; expected that of input_ids, {tuple(ids.shape)}."
-        )
+    if attention_mask is not None:
+        check_storage("attention_mask", attention_mask)
+        if attention_mask.shape != ids.shape:
+            got = tuple(attention_mask.shape)
+            raise ValueError(f"attention_mask: got shape {got}; expected that of input_ids, {tuple(ids.shape)}.")
+        if attention_mask.dtype not in (*_MASKS, *_FLOATS):
+            raise ValueError(f"attention_mask: got dtype {attention_mask.dtype}; expected ones and zeros.")
     return ModalityInput(modality, ids.long(), 1, attention_mask)
 
 
@@ -195,10 +267,13 @@ def paired_rows(sizes: dict[str, int], rows: dict[str, Tensor] | None, device: t
         raise ValueError(f"rows: got {type(rows).__name__}; expected a dictionary of positions by modality.")
     for name, size in sizes.items():
         positions = rows.get(name)
-        if positions is not None and not isinstance(positions, Tensor):
-            raise ValueError(f"rows[{name!r}]: got {type(positions).__name__}; expected a torch.Tensor of positions.")
+        if positions is not None:
+            check_storage(f"rows[{name!r}]", positions)
+            if positions.ndim != 1 or positions.dtype not in (torch.int32, torch.int64):
+                got = f"{positions.dtype} of shape {tuple(positions.shape)}"
+                raise ValueError(f"rows[{name!r}]: got {got}; expected integers (samples,), positions in the batch.")
         if positions is None or len(positions) != size:
-            got = "none" if positions is None else len(positions)
+            got = "none" if positions is None else str(len(positions))
             raise ValueError(f"rows: got {got} positions for {name}, which has {size} samples.")
         if len(positions.unique()) < size:
             raise ValueError(f"rows: {name} has two samples for one row of the batch; give every sample its own row.")

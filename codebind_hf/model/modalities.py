@@ -1,6 +1,10 @@
 """Which modalities exist, which tower reads each, and from which tensor."""
 
+import reprlib
 from dataclasses import dataclass
+
+
+_LONGEST = 120
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,26 @@ def added_modality(name: str) -> Modality:
     return Modality(name, name, f"{name}_values", ("channels", "..."))
 
 
+def shown(value: object) -> str:
+    """`value` as one would write it, for messages: short, on one line, and without an error whatever it is."""
+    try:
+        text = " ".join(reprlib.repr(value).split())
+    except Exception:  # Integers of many digits, and whatever an object's own method raises.
+        text = type(value).__name__
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
 def modality_named(name: str, added: tuple[str, ...] = ()) -> Modality:
     """The built-in or added modality called `name`.
 
     Raises:
         ValueError: no such modality; the message lists the known ones.
     """
-    if name in MODALITIES:
+    if isinstance(name, str) and name in MODALITIES:
         return MODALITIES[name]
-    if name in added:
+    if isinstance(name, str) and name in added:
         return added_modality(name)
     known = ", ".join([*MODALITIES, *added])
     raise ValueError(
-        f"modalities: unknown modality {name!r}; known: {known}. A new modality needs `model.add_modality`."
+        f"modalities: unknown modality {shown(name)}; known: {known}. A new modality needs `model.add_modality`."
     )

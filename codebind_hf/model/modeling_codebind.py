@@ -196,7 +196,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             added: `<name>_values` of modalities that `add_modality` added.
 
         Raises:
-            ValueError: no input, a modality that this checkpoint lacks, or a wrong shape or dtype.
+            ValueError: no input, a modality that this checkpoint lacks, a wrong shape or dtype, NaN (`check_inputs`).
         """
         tensors = {
             "input_ids": input_ids,
@@ -211,7 +211,9 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             "imu_values": imu_values,
             **added,
         }
-        inputs = with_views(self.config, model_inputs(self.config, tensors, attention_mask), views or {})
+        checks = self.input_checks()
+        inputs = model_inputs(self.config, tensors, attention_mask, checks)
+        inputs = with_views(self.config, inputs, views, checks)
         if rows is not None or return_loss:
             sizes = {name: len(value.values) // value.clips for name, value in inputs.items()}
             rows = paired_rows(sizes, rows, self.device)
@@ -333,7 +335,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         """
         chosen = self.config.modality(modality)
         config = self.encoders[chosen.encoder].config
-        value = model_input(chosen, config, values, attention_mask)
+        value = model_input(chosen, config, values, attention_mask, self.input_checks())
         encoded = self._encode(value, all_tokens=False, specific=False)
         shared = ("shared", chosen.encoder, encoded.shared[:, 0])
         pooled = self.codebooks.quantize(*shared).embedding if quantize else self.codebooks.continuous(*shared)

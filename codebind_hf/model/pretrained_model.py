@@ -16,6 +16,7 @@ from .codebooks import Codebook
 from .configuration_codebind import CodeBindConfig
 from .decoders import Decoder
 from .heads import TokenReadout
+from .inputs import Checks
 from .lenses import Lens
 from .stems import PatchStem
 from .towers import Tower
@@ -75,6 +76,15 @@ class CodeBindPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    # Whether inputs are looked at for NaN, infinities and token ids that there are not: on the CPU always, on an
+    # accelerator outside of training, where every step would wait for it. Never when compiling or exporting. Set it
+    # to `False` on a model for the last bit of speed, and for `torch.vmap`, in which no number can be looked at.
+    check_inputs: bool = True
+
+    def input_checks(self) -> Checks:
+        """How closely `forward` looks at its inputs now."""
+        return Checks(self.check_inputs and not torch.compiler.is_compiling(), not self.training)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

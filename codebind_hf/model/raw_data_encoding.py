@@ -11,11 +11,14 @@ from torch.nn.functional import normalize
 from transformers.utils import logging
 
 from .evaluating import evaluating
-from .inputs import model_input
+from .inputs import check_floats, check_storage, model_input
+from .modalities import shown
 
 
 OUTPUTS = ("numpy", "torch", "codes")
 POOLS = ("mean", "none")
+# In place of the row of an item that is left out.
+_LEFT_OUT = object()
 
 
 class ClipEmbeds(NamedTuple):
@@ -50,6 +53,7 @@ class RawDataEncoding:
         num_workers: int = 0,
         progress: bool = False,
         allow_urls: bool = False,
+        on_error: str = "raise",
     ) -> Any:
         """Embed raw data: `{"image": pictures, "text": texts}`, or one list or iterator of mixed items.
 
@@ -72,6 +76,9 @@ class RawDataEncoding:
             num_workers: threads that read and prepare the next batches meanwhile.
             progress: show a progress bar.
             allow_urls: fetch items that are http(s) URLs; otherwise they are refused.
+            on_error: what becomes of an item that cannot be used: "raise" stops; "skip" leaves it out; "null" gives it
+                a row of NaN, of codes a row of -1, with `pool="none"` a `None`, so that row i stays item i. The last
+                two warn of every such item by name.
 
         Returns:
             Unit embeddings as one `(items, shared_dim)` array in the order of the items, or a dictionary of such; with
@@ -82,13 +89,14 @@ class RawDataEncoding:
                 that the processor refuses, or a wrong option; the message names the item.
             OSError: a file that cannot be read, or a URL that cannot be fetched.
         """
-        rows = _Rows(self, quantize, output, pool, progress)
+        rows = _Rows(self, quantize, output, pool, progress, on_error)
         reading = {
             "batch_size": batch_size,
             "clips": clips,
             "hop_seconds": hop_seconds,
             "num_workers": num_workers,
             "allow_urls": allow_urls,
+            "on_error": on_error,
         }
         if not isinstance(items, Mapping):
             return rows.joined(rows.of(processor, items, **reading), "items")
@@ -121,7 +129,7 @@ class RawDataEncoding:
         Raises:
             ValueError, OSError: as for `encode`.
         """
-        rows = _Rows(self, quantize, output, pool, progress)
+        rows = _Rows(self, quantize, output, pool, progress, reading.get("on_error", "raise"))
         return rows.each(rows.of(processor, items, **reading))
 
     def similarity(self, first: Any, second: Any) -> Any:
@@ -131,13 +139,13 @@ class RawDataEncoding:
             A numpy array, or a tensor if `first` is one.
 
         Raises:
-            ValueError: embeddings of different sizes.
+            ValueError: embeddings of different sizes, no floating point numbers, or NaN or infinities among them.
         """
         rows, columns = _unit_rows(first, "first"), _unit_rows(second, "second")
         if rows.shape[1] != columns.shape[1]:
             raise ValueError(f"second: got embeddings of {columns.shape[1]} numbers; `first` has {rows.shape[1]}.")
         cosines = rows @ columns.to(rows.device).T
-        return cosines if isinstance(first, Tensor) else cosines.numpy()
+        return cosines if isinstance(first, Tensor) else cosines.detach().cpu().numpy()
 
     @torch.no_grad()
     def probabilities(self, query: Any, candidates: Any) -> Any:
@@ -156,14 +164,23 @@ class RawDataEncoding:
 class _Rows:
     """One call of `encode`: the batches of a processor in, a row for every item out."""
 
-    def __init__(self, model: Any, quantize: bool, output: str, pool: str, progress: bool) -> None:
-        for name, value, allowed in (("output", output, OUTPUTS), ("pool", pool, POOLS)):
-            if value not in allowed:
-                raise ValueError(f"{name}: got {value!r}; allowed: {', '.join(map(repr, allowed))}.")
+    def __init__(
+        self, model: Any, quantize: bool, output: str, pool: str, progress: bool, on_error: str = "raise"
+    ) -> None:
+        switches = (True, False)
+        arguments: dict[str, tuple[Any, tuple[Any, ...]]] = {
+            "output": (output, OUTPUTS),
+            "pool": (pool, POOLS),
+            "quantize": (quantize, switches),
+            "progress": (progress, switches),
+        }
+        for name, (value, allowed) in arguments.items():
+            if not isinstance(value, type(allowed[0])) or value not in allowed:
+                raise ValueError(f"{name}: got {shown(value)}; allowed: {', '.join(map(repr, allowed))}.")
         if output == "codes" and model.codebooks.shared is None:
             raise ValueError('output: got "codes", but this model has no shared codebook; choose "numpy" or "torch".')
         self._model, self._quantize, self._output, self._progress = model, quantize, output, progress
-        self._keeps_clips = pool == "none"
+        self._keeps_clips, self._skips = pool == "none", on_error == "skip"
 
     def of(self, processor: Any, items: Any, **reading: Any) -> Generator[Any, None, None]:
         """Rows in the order of `items`; arguments are checked at once, items when they are reached."""
@@ -183,13 +200,15 @@ class _Rows:
         """All rows as one array, or as a list of `ClipEmbeds`."""
         found = list(rows)
         if not found:
-            raise ValueError(f"{where}: got nothing; expected one value or more.")
-        if isinstance(found[0], ClipEmbeds):
+            raise ValueError(f"{where}: got nothing; expected one value or more that can be used.")
+        if self._keeps_clips:
             return [self.converted(row) for row in found]
         return self.converted(torch.stack(found))
 
     def converted(self, row: Any) -> Any:
-        """A row in the type asked for."""
+        """A row in the type asked for; `None` stays."""
+        if row is None:
+            return None
         if isinstance(row, ClipEmbeds):
             return row._replace(embeds=self.converted(row.embeds))
         # A copy is an ordinary tensor, of which gradients may be asked for; rows come from inference mode.
@@ -204,13 +223,19 @@ class _Rows:
                 waiting[position] = row
                 while following in waiting:
                     bar.update()
-                    yield waiting.pop(following)
+                    ready = waiting.pop(following)
                     following += 1
+                    if ready is not _LEFT_OUT:
+                        yield ready
 
     def _rows(self, batches: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         clips: list[Tensor] = []
         starts: list[float] = []
         for batch in batches:
+            if batch.failure is not None:
+                clips, starts = [], []
+                yield from ((position, self._nothing()) for position in batch.positions)
+                continue
             shared = self._shared(batch)
             encoder = self._model.config.modality(batch.modality).encoder
             if batch.starts is None:
@@ -230,13 +255,23 @@ class _Rows:
                     yield batch.positions[0], self._read(encoder, joint.sum(0, keepdim=True) / len(starts))[0]
                 clips, starts = [], []
 
+    def _nothing(self) -> Any:
+        """What an item that cannot be used has for a row."""
+        if self._skips or self._keeps_clips:
+            return _LEFT_OUT if self._skips else None
+        config = self._model.config
+        if self._output == "codes":
+            return torch.full((config.shared_dim // self._model.codebooks.shared.code_dim,), -1)
+        return torch.full((config.shared_dim,), torch.nan)
+
     @torch.inference_mode()
     def _shared(self, batch: Any) -> Tensor:
         """Shared parts before their norm, `(items, shared_dim)`; of clips as they enter the mean over clips."""
         modality = self._model.config.modality(batch.modality)
         config = self._model.encoders[modality.encoder].config
         tensors = {name: value.to(self._model.device) for name, value in batch.tensors.items()}
-        values = model_input(modality, config, tensors[modality.tensor], tensors.get("attention_mask"))
+        checks = self._model.input_checks()
+        values = model_input(modality, config, tensors[modality.tensor], tensors.get("attention_mask"), checks)
         # The specific head matters to a single clip by its share of the clip's norm.
         specific = batch.starts is not None and config.normalize_clips
         return self._model._encode(values, all_tokens=False, specific=specific).shared[:, 0].float()
@@ -251,9 +286,35 @@ class _Rows:
 
 
 def _unit_rows(embeds: Any, name: str) -> Tensor:
-    values = embeds if isinstance(embeds, Tensor) else torch.from_numpy(np.asarray(embeds))
-    if values.ndim not in (1, 2) or not values.is_floating_point():
+    values = _float_tensor(embeds, name)
+    if values.ndim not in (1, 2) or not values.is_floating_point() or not values.numel():
         raise ValueError(
             f"{name}: got {values.dtype} of shape {tuple(values.shape)}; expected embeddings (n, dim) or (dim,)."
         )
-    return normalize(torch.atleast_2d(values).float(), dim=-1)
+    rows = torch.atleast_2d(values).float()
+    lengths = rows.detach().norm(dim=-1)
+    if not bool(lengths.isfinite().all()):
+        row = int(lengths.isfinite().int().argmin())
+        fix = "`embeds[np.isfinite(embeds).all(-1)]` leaves out items that could not be encoded."
+        raise ValueError(f"{name}: got NaN, infinite or too large numbers, first in row {row}. Fix: {fix}")
+    return normalize(rows, dim=-1)
+
+
+def _float_tensor(embeds: Any, name: str) -> Tensor:
+    """Embeddings as a tensor, whose type and shape are still to be looked at."""
+    if isinstance(embeds, Tensor):
+        check_storage(name, embeds)
+        if embeds.is_floating_point():
+            check_floats(name, embeds)
+        return embeds.resolve_neg() if embeds.is_floating_point() else embeds
+    is_masked = isinstance(embeds, np.ma.MaskedArray) and embeds.dtype.kind == "f"
+    try:
+        array = np.asarray(np.ma.filled(embeds, np.nan) if is_masked else embeds)
+        # float32 is what cosines are computed in. Numbers in an array of objects are of any type.
+        array = array.astype(np.float32) if array.dtype.kind in "fO" else array
+        return torch.from_numpy(array)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error)[:80]}"
+        raise ValueError(
+            f"{name}: got {type(embeds).__name__}, which gives no numbers ({reason}); expected embeddings."
+        ) from error

@@ -1,15 +1,17 @@
 """How do arrays of a modality that a user added become tower input?"""
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from .arguments import tensor_of
+from .arrays import as_float_array
 from .image_resizing import resize_grid
-from .modality_processing import ModalityProcessing, check_choice, check_number
+from .modality_processing import ModalityProcessing
 from .signal_processing_codebind import interpolate_linearly
-from .values import as_float_array, refuse
+from .values import check_choice, check_number, refuse, shown
 
 
 class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
@@ -43,7 +45,7 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         """Refuse sizes and choices that make no array."""
         check_number("num_channels", self.num_channels, 1, whole=True)
         if not isinstance(self.input_size, list) or len(self.input_size) not in (1, 2):
-            refuse("input_size", f"got {self.input_size!r}", "[time] or [height, width]")
+            refuse("input_size", f"got {shown(self.input_size)}", "[time] or [height, width]")
         for length in self.input_size:
             check_number("input_size", length, 1, whole=True)
         check_choice("normalize", self.normalize, ("channel", "item", "none"))
@@ -51,6 +53,10 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         self.modality = self.argument = self.name
         self.model_input_names = [tensor_of(self.name)]
         self.item_ndim = len(self.input_size) + 1
+
+    def sizes(self) -> dict[str, float]:
+        """Numbers in one array."""
+        return {"values in an item": self.num_channels * math.prod(self.input_size)}
 
     def __call__(self, values: Any, return_tensors: str | None = None, **overrides: Any) -> BatchFeature:
         """Process one array or a list of arrays; `overrides` change parameters for this call only."""

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import Pipeline
 
 from .arguments import argument_of
-from .modality_processing import check_choice, naming
+from .modality_processing import naming
 from .pipeline_inputs import (
     ONE_ITEM,
     Numbered,
@@ -20,7 +20,7 @@ from .pipeline_inputs import (
     numbered,
     unit,
 )
-from .values import describe, refuse
+from .values import check_choice, describe, refuse
 
 
 # Options of `preprocess`, of the model call, and of `postprocess`, as the library splits them.

@@ -7,7 +7,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +21,14 @@ _SCHEMES = ("http", "https")
 
 
 class LocalItems:
-    """Items with their labels, whose URLs have become files; used once, as a context.
+    """Items whose URLs have become files, which are gone when this context ends.
 
     Args:
-        items: with labels.
         allow_urls: whether a URL is fetched.
-
-    Raises:
-        ValueError: while iterating, a URL without `allow_urls`, or one that is not http(s).
-        OSError: while iterating, it cannot be fetched, is cut short, larger than 2 GiB or slower than an hour.
     """
 
-    def __init__(self, items: Iterator[tuple[str, Item]], allow_urls: bool) -> None:
-        self._items, self._allow_urls = items, allow_urls
+    def __init__(self, allow_urls: bool) -> None:
+        self._allow_urls = allow_urls
         self._folder: tempfile.TemporaryDirectory | None = None
         self._files: dict[int, str] = {}
 
@@ -45,19 +39,23 @@ class LocalItems:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def __iter__(self) -> Iterator[tuple[str, Item]]:
-        for position, (label, item) in enumerate(self._items):
-            if isinstance(item, Text) or not is_url(item.value):
-                yield label, item
-            elif not self._allow_urls:
-                raise ValueError(
-                    f"{label}: got the URL {item.value!r}; allowed: local files. Fix: pass allow_urls=True, or "
-                    "download it first."
-                )
-            else:
-                self._folder = self._folder or tempfile.TemporaryDirectory()
-                self._files[position] = fetched(item.value, Path(self._folder.name), label)
-                yield label, replace(item, value=self._files[position])
+    def of(self, item: Item, position: int, label: str) -> Item:
+        """The item at a position, with a file in place of a URL.
+
+        Raises:
+            ValueError: a URL without `allow_urls`, or one that is not http(s).
+            OSError: it cannot be fetched, is cut short, larger than 2 GiB or slower than an hour.
+        """
+        if isinstance(item, Text) or not is_url(item.value):
+            return item
+        if not self._allow_urls:
+            raise ValueError(
+                f"{label}: got the URL {item.value!r}; allowed: local files. Fix: pass allow_urls=True, or download "
+                "it first."
+            )
+        self._folder = self._folder or tempfile.TemporaryDirectory()
+        self._files[position] = fetched(item.value, Path(self._folder.name), label)
+        return replace(item, value=self._files[position])
 
     def release(self, position: int) -> None:
         """Remove the file, if any, of the item at this position."""

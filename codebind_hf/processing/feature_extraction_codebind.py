@@ -6,11 +6,22 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import FeatureExtractionMixin
 
+from .arrays import as_array, as_float_array
 from .media import open_recording
-from .modality_processing import RatedProcessing, Windows, check_choice, check_number, naming, sliding_starts
+from .modality_processing import RatedProcessing, Windows, naming, sliding_starts
 from .recordings import ArrayRecording, Recording
 from .spectrogram import log_mel
-from .values import as_array, as_float_array, check_rate, is_path, refuse, split_rated
+from .values import (
+    HIGHEST_RATE,
+    LIMITS,
+    check_choice,
+    check_number,
+    check_rate,
+    check_size,
+    is_path,
+    refuse,
+    split_rated,
+)
 
 
 # A float waveform louder than this was not scaled to [-1, 1].
@@ -86,10 +97,12 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
 
     def check_parameters(self) -> None:
         """Refuse counts, lengths and choices that do not fit together."""
-        for name in ("sampling_rate", "num_clips", "num_mel_bins", "num_frames", "window_length", "fft_length"):
+        for name in ("num_mel_bins", "num_frames", "window_length", "fft_length"):
             check_number(name, getattr(self, name), 1, whole=True)
         if self.hop_length is not None:
             check_number("hop_length", self.hop_length, 1, whole=True)
+        check_number("sampling_rate", self.sampling_rate, 1, whole=True, most=HIGHEST_RATE)
+        check_number("num_clips", self.num_clips, 1, whole=True, most=LIMITS.clips)
         check_number("clip_seconds", self.clip_seconds, self.window_length / self.sampling_rate)
         check_number("fft_length", self.fft_length, self.window_length, whole=True)
         check_number("std", self.std, 1e-12)
@@ -97,6 +110,15 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         check_choice("short_audio", self.short_audio, ("silence", "repeat", "frames"))
         check_choice("channels", self.channels, ("mean", "first"))
         check_choice("window", self.window, ("hann", "hamming", "povey", "boxcar"))
+
+    def sizes(self) -> dict[str, float]:
+        """Numbers in one sound, in a clip of it, in its windows before and in the filters after the transform."""
+        return {
+            "values in an item": self.num_clips * self.num_mel_bins * self.num_frames,
+            "samples in a clip": self.clip_seconds * self.sampling_rate,
+            "samples in the windows of a clip": self.clip_seconds * self.sampling_rate / self._hop * self.fft_length,
+            "values in the mel filters": self.num_mel_bins * self.fft_length,
+        }
 
     def load(self, value: Any, label: str) -> Any:
         """`value`, or the file it names, of which only the clips will be read."""
@@ -135,7 +157,7 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         length = recording.length_at(self.sampling_rate)
         hop = self.clip_length if hop_seconds is None else max(1, round(hop_seconds * self.sampling_rate))
         if clips == "sliding":
-            starts = sliding_starts(length, self.clip_length, hop)
+            starts = sliding_starts(length, self.clip_length, hop, label)
         else:
             starts = (self if clips == "uniform" else self.with_parameters(num_clips=clips)).clip_starts(length)
         seconds = [start / self.sampling_rate for start in starts]
@@ -194,6 +216,14 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         return np.pad(mono, (0, missing)) if missing and self.short_audio == "silence" else mono
 
 
+def _scaling(dtype: np.dtype) -> str:
+    """How samples of an integer type become numbers in [-1, 1]; those without a sign have silence in the middle."""
+    half = 2 ** (8 * dtype.itemsize - 1)
+    if dtype.kind == "b":
+        return "booleans are no sound; were samples compared with something?"
+    return f"`samples / {half}`." if dtype.kind == "i" else f"`(samples.astype(np.float32) - {half}) / {half}`."
+
+
 def _waveform(value: Any, label: str) -> np.ndarray:
     """Float32 `(channels, samples)` of a checked waveform."""
     array = as_array(value, label)
@@ -202,10 +232,11 @@ def _waveform(value: Any, label: str) -> np.ndarray:
     if array.ndim != 2 or array.shape[0] > _MOST_CHANNELS:
         fix = "put the channels first with `array.T`." if array.ndim == 2 else ""
         refuse(label, f"got shape {array.shape}", "(samples,) or (channels, samples) with few channels", fix)
+    check_size(array.size, label, "samples", fix="pass a part of the sound,")
     if array.dtype == np.int16:
         return array.astype(np.float32) / np.float32(32768)
     if array.dtype.kind != "f":
-        fix = "scale to float32 in [-1, 1]: divide by the largest value of the integer type."
+        fix = "scale to [-1, 1]: " + _scaling(array.dtype)
         refuse(label, f"got samples of dtype {array.dtype}", "float32 in [-1, 1] or int16", fix)
     array = as_float_array(array, label).astype(np.float32)
     peak = float(np.abs(array).max())

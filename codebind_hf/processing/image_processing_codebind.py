@@ -1,5 +1,6 @@
 """How do pictures and maps become tower input? Image, tactile, depth and thermal, with every number a parameter."""
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,10 +9,11 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
+from .arrays import as_float_array
 from .image_resizing import PIL_FILTERS, TENSOR_FILTERS, crop_grid, resize_grid, resize_picture, resized_shape
-from .modality_processing import ModalityProcessing, check_choice, check_number, check_pair
+from .modality_processing import ModalityProcessing
 from .pictures import grey_grid, picture_or_grid
-from .values import as_float_array, describe, refuse
+from .values import check_choice, check_number, check_pair, check_size, describe, refuse, shown
 
 
 logger = logging.get_logger(__name__)
@@ -75,7 +77,7 @@ class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
     def check_parameters(self) -> None:
         """Refuse sizes, choices and statistics that do not fit together."""
         if not isinstance(self.size, list) or len(self.size) != 2:
-            refuse("size", f"got {self.size!r}", "[height, width]")
+            refuse("size", f"got {shown(self.size)}", "[height, width]")
         for side in self.size:
             check_number("size", side, 1, whole=True)
         check_choice("num_channels", self.num_channels, (1, 3))
@@ -88,9 +90,13 @@ class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, list) or len(values) not in (1, self.num_channels):
-                refuse(name, f"got {values!r}", f"a list of 1 or {self.num_channels} numbers")
+                refuse(name, f"got {shown(values)}", f"a list of 1 or {self.num_channels} numbers")
         for value in self.std:
             check_number("std", value, 1e-12)
+
+    def sizes(self) -> dict[str, float]:
+        """Numbers in one picture."""
+        return {"values in an item": self.num_channels * math.prod(self.size)}
 
     def __call__(  # type: ignore[override]
         self, images: Any, return_tensors: str | None = None, **overrides: Any
@@ -103,12 +109,16 @@ class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
         """The same as calling the processor; the name that older code of Hugging Face uses."""
         return self(images, return_tensors=return_tensors, **overrides)
 
-    def fit(self, value: Image.Image | np.ndarray) -> np.ndarray:
-        """An 8-bit picture or a float `(channels, height, width)` grid in [0, 1], resized, cropped, normalized."""
+    def fit(self, value: Image.Image | np.ndarray, label: str) -> np.ndarray:
+        """An 8-bit picture or a float `(channels, height, width)` grid in [0, 1], resized, cropped, normalized.
+
+        Raises:
+            ValueError: resized and not yet cropped it would have more pixels than `LIMITS.resized_pixels`.
+        """
         if isinstance(value, Image.Image):
-            value = self._fit_picture(value)
+            value = self._fit_picture(value, label)
         else:
-            shape = resized_shape((value.shape[1], value.shape[2]), self.size, self.resize_mode, self.resize_edge)
+            shape = self._target((value.shape[1], value.shape[2]), label)
             value = crop_grid(resize_grid(value, shape, self._tensor_filter, self.antialias), self.size)
             value = value.clip(0.0, 1.0) if self.clip else value
         return self._normalize(value)
@@ -117,15 +127,19 @@ class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
     def _tensor_filter(self) -> str:
         return self.interpolation if self.interpolation in TENSOR_FILTERS else "bicubic"
 
-    def _fit_picture(self, picture: Image.Image) -> np.ndarray:
+    def _target(self, shape: tuple[int, int], label: str) -> tuple[int, int]:
+        """Height and width between resizing and cropping."""
+        target = resized_shape(shape, self.size, self.resize_mode, self.resize_edge)
+        check_resized(shape, target, label)
+        return target
+
+    def _fit_picture(self, picture: Image.Image, label: str) -> np.ndarray:
         picture = picture if picture.mode == self._mode else picture.convert(self._mode)
-        shape = (picture.height, picture.width)
+        target = self._target((picture.height, picture.width), label)
         if self.resize_on == "tensor":
             grid = _channels_first(np.asarray(picture)).astype(np.float32) / np.float32(255)
-            target = resized_shape(shape, self.size, self.resize_mode, self.resize_edge)
             grid = crop_grid(resize_grid(grid, target, self.interpolation, self.antialias), self.size)
             return grid.clip(0.0, 1.0) if self.clip else grid
-        target = resized_shape(shape, self.size, self.resize_mode, self.resize_edge)
         pixels = _channels_first(np.asarray(resize_picture(picture, target, self.interpolation)))
         return crop_grid(pixels, self.size).astype(np.float32) / np.float32(255)
 
@@ -138,6 +152,13 @@ class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
         std = np.asarray(self.std, dtype=np.float32)[:, None, None]
         grid = np.broadcast_to(grid, (self.num_channels, *grid.shape[1:]))
         return np.ascontiguousarray((grid - mean) / std, dtype=np.float32)
+
+
+def check_resized(shape: tuple[int, int], target: tuple[int, int], label: str) -> None:
+    """Refuse a picture that is so long and narrow that resizing it before it is cropped would fill the memory."""
+    fix = "crop it to its middle, or set resize_mode='stretch'; else"
+    what = f"pixels after resizing {shape[0]}x{shape[1]} to {target[0]}x{target[1]}"
+    check_size(target[0] * target[1], label, what, "resized_pixels", fix)
 
 
 def _channels_first(pixels: np.ndarray) -> np.ndarray:
@@ -154,7 +175,7 @@ class CodeBindImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One picture as `(channels, height, width)`."""
-        return self.fit(picture_or_grid(value, label, self.num_channels))
+        return self.fit(picture_or_grid(value, label, self.num_channels), label)
 
 
 class CodeBindTactileImageProcessor(CodeBindImageProcessor):
@@ -222,7 +243,7 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         """One depth map as `(channels, height, width)`."""
         grid = self._encoded(grey_grid(value, label), label)
         low, high = self.value_range
-        return self.fit((grid.clip(low, high) / np.float32(high)).astype(np.float32))
+        return self.fit((grid.clip(low, high) / np.float32(high)).astype(np.float32), label)
 
     def _encoded(self, grid: np.ndarray, label: str) -> np.ndarray:
         if self.depth_unit == "disparity":
@@ -316,8 +337,8 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
         grid = grey_grid(value, label, colour=True)
         unit = self._unit_interval(grid, label)
         if self.resize_on == "pil" and grid.dtype == np.uint8 and self.thermal_range is None:
-            return self.fit(Image.fromarray(grid[0]))
-        return self.fit(unit)
+            return self.fit(Image.fromarray(grid[0]), label)
+        return self.fit(unit, label)
 
     def _unit_interval(self, grid: np.ndarray, label: str) -> np.ndarray:
         if self.thermal_range is not None:

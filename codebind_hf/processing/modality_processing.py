@@ -3,14 +3,16 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import get_annotations
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from transformers import BatchFeature
 
+from .arrays import split_items
 from .foreign_files import LIMITS, FileLimits
 from .media import read_media
-from .values import check_rate, is_path, refuse, split_items, split_rated
+from .values import check_rate, check_size, check_types, is_path, refuse, refuse_unknown, shortened, shown, split_rated
 
 
 class Windows(NamedTuple):
@@ -27,8 +29,13 @@ class Windows(NamedTuple):
     values: Callable[[int], np.ndarray]
 
 
-def sliding_starts(length: int, window: int, hop: int) -> list[int]:
-    """First samples of windows that cover all of `length` samples, the last of them ending with it."""
+def sliding_starts(length: int, window: int, hop: int, label: str = "hop_seconds") -> list[int]:
+    """First samples of windows that cover all of `length` samples, the last of them ending with it.
+
+    Raises:
+        ValueError: more of them than `LIMITS.clips`.
+    """
+    check_size(1 + max(length - window, 0) // hop, label, "sliding clips", "clips", "choose larger hop_seconds,")
     starts = list(range(0, max(length - window, 0) + 1, hop))
     return starts if starts[-1] + window >= length else [*starts, length - window]
 
@@ -40,29 +47,8 @@ _BOOKKEEPING = ("image_processor_type", "feature_extractor_type", "processor_cla
 
 def check_tensor_type(return_tensors: Any) -> None:
     """Refuse a `return_tensors` other than "pt", "np" or `None`."""
-    if return_tensors not in TENSOR_TYPES:
-        refuse("return_tensors", f"got {return_tensors!r}", "'pt', 'np' or None")
-
-
-def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """Refuse a parameter that is none of the `allowed` values."""
-    if value not in allowed:
-        refuse(name, f"got {value!r}", ", ".join(repr(one) for one in allowed))
-
-
-def check_number(name: str, value: Any, least: float, whole: bool = False) -> None:
-    """Refuse a parameter that is not a number (or whole number) of at least `least`."""
-    kinds: tuple[type, ...] = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not float(value) >= least:  # type: ignore[arg-type]
-        refuse(name, f"got {value!r}", f"a {'whole ' if whole else ''}number of at least {least}")
-
-
-def check_pair(name: str, value: Any) -> None:
-    """Refuse a parameter that is not `[low, high]` with low < high."""
-    if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(isinstance(v, (int, float)) for v in value):
-        refuse(name, f"got {value!r}", "a pair of numbers [low, high]")
-    if not value[0] < value[1]:
-        refuse(name, f"got {value!r}", "low < high")
+    if not isinstance(return_tensors, (str, type(None))) or return_tensors not in TENSOR_TYPES:
+        refuse("return_tensors", f"got {shown(return_tensors)}", "'pt', 'np' or None")
 
 
 @contextmanager
@@ -71,9 +57,9 @@ def naming(label: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(f"{label}: {error}") from error
+        raise OSError(f"{label}: {shortened(str(error))}") from error
     except ValueError as error:
-        raise ValueError(f"{label}: {error}") from error
+        raise ValueError(f"{label}: {shortened(str(error))}") from error
 
 
 class ModalityProcessing:
@@ -98,15 +84,21 @@ class ModalityProcessing:
         super().__init__()
         for key in _BOOKKEEPING:
             parameters.pop(key, None)
-        unknown = sorted(set(parameters) - set(self.defaults))
-        if unknown:
-            refuse(type(self).__name__, f"got unknown parameter {unknown[0]!r}", ", ".join(sorted(self.defaults)))
+        refuse_unknown(type(self).__name__, parameters, self.defaults)
         for name, value in {**copy.deepcopy(self.defaults), **parameters}.items():
             setattr(self, name, list(value) if isinstance(value, tuple) else value)
         self.check_parameters()
+        hints = {name: hint for cls in reversed(type(self).__mro__) for name, hint in get_annotations(cls).items()}
+        check_types({name: getattr(self, name) for name in self.defaults}, hints)
+        for what, count in self.sizes().items():
+            check_size(count, type(self).__name__, what, fix="choose smaller parameters,")
 
     def check_parameters(self) -> None:
-        """Refuse values that a subclass cannot work with."""
+        """Refuse values that a subclass cannot work with; types are checked when it has."""
+
+    def sizes(self) -> dict[str, float]:
+        """Numbers that the parameters ask for, by what they are, such as those of one processed item."""
+        return {}
 
     def parameters(self) -> dict[str, Any]:
         """All parameters by name."""

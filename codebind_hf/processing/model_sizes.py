@@ -3,8 +3,7 @@
 from typing import Any
 
 from .arguments import ARGUMENTS, CONFIG_FIELDS
-from .modality_processing import check_choice
-from .values import refuse
+from .values import check_choice, refuse
 
 
 def checked_modalities(modalities: list[str] | None, has_tokenizer: bool) -> list[str]:

@@ -1,12 +1,15 @@
 """What picture is in this value? Pictures, arrays and tensors with channel axis found and values checked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from .values import as_array, as_float_array, describe, refuse
+from .arrays import as_array, as_float_array
+from .values import check_size, describe, refuse
 
 
 # Floats that were computed from bytes may miss [0, 1] by rounding.
@@ -55,8 +58,7 @@ def picture_or_grid(value: Any, label: str, num_channels: int) -> Image.Image | 
     if array.dtype == np.uint8:
         return Image.fromarray(np.ascontiguousarray(array))
     if array.dtype.kind != "f":
-        fix = "convert to uint8 levels with `.astype(np.uint8)`, or divide to floats in [0, 1]."
-        refuse(label, f"got {describe(array)}", "uint8 or floats in [0, 1]", fix)
+        refuse(label, f"got {describe(array)}", "uint8 or floats in [0, 1]", _level_fix(array))
     array = as_float_array(array, label)
     if array.min() < -_ROUNDING or array.max() > 1 + _ROUNDING:
         got = f"got floats from {array.min():g} to {array.max():g}"
@@ -65,19 +67,49 @@ def picture_or_grid(value: Any, label: str, num_channels: int) -> Image.Image | 
     return _float_grid(array, num_channels)
 
 
+def _level_fix(array: np.ndarray) -> str:
+    """How integers become what a picture may have, without wrapping around or losing their scale."""
+    low, high = int(array.min()), int(array.max())
+    if array.dtype.kind == "b":
+        return "`values * np.uint8(255)` makes black and white of them."
+    if low < 0:
+        return "shift and divide them to floats in [0, 1]: levels of light are not negative."
+    if high < 2**8:
+        return "`values.astype(np.uint8)` keeps levels from 0 to 255; floats in [0, 1] are these divided by 255."
+    return "divide by the largest level that the camera can give: 12 bits `values / 4095`, 16 bits `values / 65535`."
+
+
 def _checked_picture(picture: Image.Image, label: str) -> Image.Image:
     if _is_deep(picture):
-        fix = "scale to 8 bits first; a depth or thermal map belongs to `depth=` or `thermal=`."
-        refuse(label, f"got a picture of mode {picture.mode}", "8-bit pictures", fix)
+        fix = (
+            "`np.asarray(picture) / 65535`, or by the largest level that the camera can give; a depth or thermal map "
+            "belongs to `depth=` or `thermal=`."
+        )
+        refuse(label, f"got a picture of mode {picture.mode}", "8-bit pictures, or arrays of floats in [0, 1]", fix)
     _check_picture(picture, label)
-    return picture.convert("RGBA") if picture.mode == "P" else picture
+    with _pillow(label):
+        return picture.convert("RGBA") if picture.mode == "P" else picture
 
 
-def _check_picture(picture: Image.Image, label: str) -> None:
+@contextmanager
+def _pillow(label: str) -> Iterator[None]:
+    """Put the item's name before what Pillow raises: anything, for a picture that is read only when it is used."""
+    try:
+        yield
+    except Exception as error:
+        fix = "open it again, and close it only when it is processed."
+        text = f"{label}: got a picture that cannot be read ({str(error)[:80]}). Fix: {fix}"
+        raise (OSError if isinstance(error, OSError) else ValueError)(text) from error
+
+
+def _check_picture(picture: Image.Image, label: str, modes: tuple[str, ...] = _PICTURE_MODES) -> None:
     if picture.width < 1 or picture.height < 1:
         refuse(label, f"got a picture of size {picture.size}", "at least one pixel")
-    if picture.mode not in _PICTURE_MODES:
-        refuse(label, f"got a picture of mode {picture.mode}", ", ".join(_PICTURE_MODES))
+    if picture.mode not in modes:
+        refuse(label, f"got a picture of mode {picture.mode}", ", ".join(modes))
+    check_size(picture.width * picture.height, label, "pixels", "pixels", "shrink it, or crop it,")
+    with _pillow(label):
+        picture.getpixel((0, 0))
 
 
 def _float_grid(array: np.ndarray, num_channels: int) -> np.ndarray:
@@ -99,6 +131,7 @@ def grey_grid(value: Any, label: str, colour: bool = False) -> np.ndarray:
     array = as_array(value, label)
     if array.dtype.kind == "b":
         refuse(label, "got an array of booleans", "numbers")
+    check_size(array.size, label, "values", fix="crop it,")
     if colour and array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:
         array = np.asarray(Image.fromarray(np.ascontiguousarray(array[..., :3])).convert("L"))
     array = channels_last(array, label, (1,), first=isinstance(value, torch.Tensor))
@@ -107,9 +140,12 @@ def grey_grid(value: Any, label: str, colour: bool = False) -> np.ndarray:
 
 def _grey_picture(picture: Image.Image, label: str, colour: bool) -> np.ndarray:
     if picture.mode == "L" or _is_deep(picture):
-        return np.asarray(picture)
+        _check_picture(picture, label, (picture.mode,))
+        with _pillow(label):
+            return np.asarray(picture)
     if not colour:
         fix = "a depth map drawn in colours has lost its distances; use the original map."
         refuse(label, f"got a picture of mode {picture.mode}", "one channel (modes L, I;16, I, F)", fix)
     _check_picture(picture, label)
-    return np.asarray(picture.convert("L"))
+    with _pillow(label):
+        return np.asarray(picture.convert("L"))

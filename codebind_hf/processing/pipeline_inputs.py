@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .arrays import as_float_array
 from .items import Item, item_named, item_of
-from .modality_processing import check_choice
-from .values import check_finite, describe, refuse
+from .values import check_choice, check_types, describe, refuse, shown
 
 
 # What is one item although it has a length or can be iterated over.
@@ -66,6 +66,7 @@ class Gallery:
         Raises:
             ValueError: the gallery has no item of one of them.
         """
+        check_types({"modalities": modalities}, {"modalities": str | Sequence[str]})
         wanted = [modalities] if isinstance(modalities, str) else list(modalities)
         present = sorted({modality for modality in self.modalities if modality is not None})
         if not wanted:
@@ -92,7 +93,7 @@ def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> Item:
         modalities = [name for name in item if name in known and item[name] is not None]
         strange = [name for name in item if name not in known and name not in _ROW_KEYS]
         if strange or not modalities:
-            got = f"got a dictionary with keys {', '.join(map(repr, item)) or '(none)'}"
+            got = f"got a dictionary with keys {', '.join(map(shown, item)) or '(none)'}"
             refuse("item", got, f"one modality among {', '.join(known)}", fix)
         if len(modalities) > 1:
             refuse(
@@ -135,23 +136,23 @@ def checked_labels(labels: Any) -> tuple[str, ...]:
 
 def checked_templates(templates: Any) -> tuple[str, ...]:
     """One or more texts with `{}` where a label belongs."""
-    found = (templates,) if isinstance(templates, str) else tuple(templates or ())
+    is_list = isinstance(templates, Iterable) and not isinstance(templates, (bytes, Mapping))
+    found = (templates,) if isinstance(templates, str) else tuple(templates) if is_list else ()
     if not found:
-        refuse("hypothesis_template", f"got {templates!r}", "a text or a list of texts with {} for the label")
+        refuse("hypothesis_template", f"got {shown(templates)}", "a text or a list of texts with {} for the label")
     for template in found:
         if not isinstance(template, str) or "{}" not in template:
             fix = 'write {} where the label belongs, or "{}" for labels that are whole texts.'
-            refuse("hypothesis_template", f"got {template!r}", "a text that holds {}", fix)
+            refuse("hypothesis_template", f"got {shown(template)}", "a text that holds {}", fix)
     return found
 
 
 def checked_embeds(values: np.ndarray | Tensor, dim: int, label: str) -> Tensor:
     """Embeddings `(items, dim)` as float32 unit vectors."""
-    array = torch.as_tensor(values).detach().float().cpu()
+    array = torch.from_numpy(as_float_array(values, label).astype(np.float32))
     if array.ndim != 2 or array.shape[1] != dim or not len(array):
         fix = "for raw data pass a list of items."
         refuse(label, f"got {describe(values)}", f"embeddings (items, {dim}), one item or more", fix)
-    check_finite(array.numpy(), label)
     nonzero = array.any(dim=1)
     if not nonzero.all():
         refuse(label, f"got a zero vector in row {int(nonzero.int().argmin())}", "vectors with a direction")

@@ -20,7 +20,6 @@ from transformers import AutoModel
 from transformers.dynamic_module_utils import custom_object_save
 
 from .base_pipeline import DEFAULT_BATCH_SIZE, ModalityPipeline, Options
-from .modality_processing import check_choice, check_number
 from .pipeline_inputs import (
     ONE_ITEM,
     Gallery,
@@ -28,7 +27,7 @@ from .pipeline_inputs import (
     checked_labels,
     checked_templates,
 )
-from .values import describe, refuse
+from .values import check_choice, check_number, describe, refuse
 
 
 _OUTPUTS: dict[str, Callable[[Tensor], Any]] = {

@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from .arrays import as_float_array
 from .media import COLORED_POINTS
-from .modality_processing import ModalityProcessing, check_choice, check_number
+from .modality_processing import ModalityProcessing
 from .point_files import MESH_SAMPLES
-from .values import as_float_array, is_path, refuse
+from .values import check_choice, check_number, is_path, refuse
 
 
 class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
@@ -67,9 +68,11 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         check_number("color_scale", self.color_scale, 1e-12)
         check_number("mesh_samples", self.mesh_samples, 0, whole=True)
         if self.missing_color is not None:
-            check_number("missing_color", self.missing_color, 0)
-            if self.missing_color > 1:
-                refuse("missing_color", f"got {self.missing_color!r}", "a number in [0, 1]")
+            check_number("missing_color", self.missing_color, 0, most=1)
+
+    def sizes(self) -> dict[str, float]:
+        """Numbers in one cloud."""
+        return {"values in an item": self.num_points * self.num_channels}
 
     @property
     def media(self) -> str:

@@ -1,6 +1,5 @@
 """One processor for all modalities: which sub-processor reads which argument, and what a whole call gives."""
 
-import difflib
 import os
 import re
 from collections.abc import Generator
@@ -17,13 +16,13 @@ from .image_processing_codebind import (
     CodeBindTactileImageProcessor,
     CodeBindThermalImageProcessor,
 )
-from .modality_processing import ModalityProcessing, check_choice, check_number, check_tensor_type
+from .modality_processing import ModalityProcessing, check_tensor_type
 from .model_sizes import added_sizes, checked_modalities, configured_modalities, size_parameters
 from .point_processing_codebind import CodeBindPointFeatureExtractor
 from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
 from .streams import Batch, Stream, StreamOptions, labelled_items
 from .text_cleaning import CLEANINGS, encode_texts, split_texts
-from .values import describe, refuse
+from .values import LIMITS, check_choice, check_number, check_types, fits, nearest, refuse, refuse_unknown, shown
 from .video_processing_codebind import CodeBindVideoImageProcessor
 
 
@@ -49,6 +48,8 @@ _OPTIONS = {
     **dict.fromkeys(("padding", "truncation", "max_length"), "text"),
 }
 _PADDING = ("max_length", "longest")
+# What the processor itself hands to every sub-processor.
+_OF_THE_CALL = {"return_tensors", "values", "images", "point_clouds", "text"}
 
 
 class CodeBindProcessor(ProcessorMixin):
@@ -105,7 +106,7 @@ class CodeBindProcessor(ProcessorMixin):
         if max_text_length is None:
             # A tokenizer without a limit of its own says 10^30; CLIP's 77 is the width everyone else uses.
             max_text_length = tokenizer.model_max_length if tokenizer.model_max_length < 10**6 else 77
-        check_number("max_text_length", max_text_length, 3, whole=True)
+        check_number("max_text_length", max_text_length, 3, whole=True, most=LIMITS.tokens)
         check_choice("text_padding", text_padding, _PADDING)
         check_choice("text_cleaning", text_cleaning, CLEANINGS)
         self.max_text_length = max_text_length
@@ -131,9 +132,9 @@ class CodeBindProcessor(ProcessorMixin):
         if "text" in modalities and tokenizer is None:
             fix = "`build_tokenizer(texts)` trains one, `CLIPTokenizer.from_pretrained(...)` loads one."
             refuse("tokenizer", "got None, but the checkpoint has a text encoder", "a tokenizer", fix)
-        unknown = sorted(set(overrides) - set(_MODALITY_OF))
-        if unknown:
+        if unknown := sorted(set(overrides) - set(_MODALITY_OF)):
             refuse("overrides", f"got unknown argument {unknown[0]!r}", ", ".join(_MODALITY_OF))
+        check_types(overrides, dict.fromkeys(overrides, dict[str, Any]))
         parts = {}
         for name, (attribute, part) in _PARTS.items():
             sizes = size_parameters(name, getattr(config, CONFIG_FIELDS[name], None))
@@ -225,12 +226,12 @@ class CodeBindProcessor(ProcessorMixin):
         present = {argument: value for argument, value in values.items() if value is not None}
         if not present:
             refuse("processor", "got no input", f"at least one of {', '.join(values)}")
-        result: dict[str, Any] = {}
+        result = BatchFeature({})
         for argument, value in present.items():
             self._check_present(argument)
             call = self._text if argument == "text" else self.part(argument)
             result.update(call(value, return_tensors=return_tensors, **options.get(argument, {})))
-        return BatchFeature(result)
+        return result
 
     def _options(self, kwargs: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Keywords of the call by the argument that they belong to."""
@@ -239,13 +240,13 @@ class CodeBindProcessor(ProcessorMixin):
         for key, value in kwargs.items():
             argument = key.removesuffix("_kwargs")
             if key in _OPTIONS:
-                if key in (kwargs.get(f"{_OPTIONS[key]}_kwargs") or {}):
-                    fix = "pass it once."
-                    refuse(key, f"got it twice, also in {_OPTIONS[key]}_kwargs", "one value", fix)
+                own = kwargs.get(f"{_OPTIONS[key]}_kwargs")
+                if isinstance(own, dict) and key in own:
+                    refuse(key, f"got it twice, also in {_OPTIONS[key]}_kwargs", "one value", "pass it once.")
                 options.setdefault(_OPTIONS[key], {})[key] = value
             elif key.endswith("_kwargs") and argument in arguments:
-                if not isinstance(value, dict):
-                    refuse(key, f"got {describe(value)}", "a dictionary of parameters")
+                if not fits(value, dict[str, Any]) or _OF_THE_CALL & set(value):
+                    refuse(key, f"got {shown(value)}", "a dictionary of the sub-processor's parameters")
                 options.setdefault(argument, {}).update(value)
             else:
                 self._refuse_keyword(key, arguments)
@@ -253,9 +254,7 @@ class CodeBindProcessor(ProcessorMixin):
 
     def _refuse_keyword(self, key: str, arguments: list[str]) -> None:
         allowed = [*arguments, *_OPTIONS, "return_tensors", *(f"{argument}_kwargs" for argument in arguments)]
-        meant = ARGUMENTS.get(key)
-        close = [meant] if meant else difflib.get_close_matches(key, allowed, n=1, cutoff=0.6)
-        fix = f"did you mean `{close[0]}=`?" if close else "a new modality needs `processor.add_modality`."
+        fix = nearest(ARGUMENTS.get(key, key), allowed, "`{}=`") or "a new modality needs `processor.add_modality`."
         refuse(key, "unknown keyword of the processor", ", ".join(allowed), fix)
 
     def _check_present(self, argument: str) -> None:
@@ -291,8 +290,8 @@ class CodeBindProcessor(ProcessorMixin):
             items: one list or iterator of mixed items, as for `encode`; with `modality`, of its values.
             known: modalities of the model; `None` is those of this processor.
             modality: of all items.
-            options: `batch_size`, `clips`, `hop_seconds`, `num_workers` and `allow_urls` as for `encode`; `each_clip`,
-                whether the clips of a recording are samples by themselves.
+            options: `batch_size`, `clips`, `hop_seconds`, `num_workers`, `allow_urls` and `on_error` as for `encode`;
+                `each_clip`, whether the clips of a recording are samples by themselves.
 
         Returns:
             A generator of `Batch`; options are checked at once, items when they are reached.
@@ -302,6 +301,7 @@ class CodeBindProcessor(ProcessorMixin):
                 value that cannot be used; the message names the item.
             OSError: a file that cannot be read, or a URL that cannot be fetched.
         """
+        refuse_unknown("encode", options, StreamOptions.__dataclass_fields__)
         chosen = StreamOptions(**options)
         names = (*self.modalities, *self.added_modalities) if known is None else known
         return Stream(self, names, chosen).batches(labelled_items(items, names, modality, chosen.allow_urls))
@@ -315,12 +315,12 @@ class CodeBindProcessor(ProcessorMixin):
         truncation: bool = True,
         **unknown: Any,
     ) -> dict[str, Any]:
-        if unknown:
-            refuse("text_kwargs", f"got unknown parameter {min(unknown)!r}", "max_length, padding")
+        refuse_unknown("text_kwargs", unknown, ("max_length", "padding", "truncation"))
         if max_length is not None:
-            check_number("max_length", max_length, 3, whole=True)
+            check_number("max_length", max_length, 3, whole=True, most=LIMITS.tokens)
         # Callers of other processors write `padding=True, truncation=True`.
-        padding = "longest" if padding is True else padding or self.text_padding
+        if padding is None or isinstance(padding, bool):
+            padding = "longest" if padding else self.text_padding
         check_choice("padding", padding, _PADDING)
         check_choice("truncation", truncation, (True,))
         items, labels = split_texts(text)

@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import FeatureExtractionMixin
 
-from .modality_processing import RatedProcessing, check_choice, check_number
+from .arrays import as_float_array
+from .modality_processing import RatedProcessing
 from .resampling import resample
-from .values import as_float_array, is_path, refuse
+from .values import HIGHEST_RATE, check_choice, check_number, check_size, is_path, refuse
 
 
 class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
@@ -50,15 +51,20 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         check_number("num_channels", self.num_channels, 1, whole=True)
         check_number("num_samples", self.num_samples, 1, whole=True)
         if self.sampling_rate is not None:
-            check_number("sampling_rate", self.sampling_rate, 1, whole=True)
+            check_number("sampling_rate", self.sampling_rate, 1, whole=True, most=HIGHEST_RATE)
         if self.time_crop is not None:
-            start, stop = self.time_crop if len(self.time_crop) == 2 else (0, 0)
+            is_pair = isinstance(self.time_crop, list) and len(self.time_crop) == 2
+            start, stop = self.time_crop if is_pair else (0, 0)
             check_number("time_crop", start, 0, whole=True)
             check_number("time_crop", stop, start + 1, whole=True)
         check_choice("fit", self.fit, ("interpolate", "pad"))
         check_choice("remove_mean", self.remove_mean, ("channel", "recording", "none"))
         check_choice("normalize", self.normalize, ("channel", "recording", "none"))
         check_number("scale", self.scale, 1e-30)
+
+    def sizes(self) -> dict[str, float]:
+        """Numbers in one recording."""
+        return {"values in an item": self.num_channels * self.num_samples}
 
     def load(self, value: Any, label: str) -> Any:
         """As for every modality; also the file that samples with a rate are in, if it has no rate of its own."""
@@ -77,6 +83,7 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             if rate is None:
                 fix = "pass {'array': values, 'sampling_rate': Hz}."
                 refuse(label, "got a recording without a sampling rate", "recordings with their rate", fix)
+            check_size(signal.size / rate * self.sampling_rate, label, "resampled values", fix="pass a part of it,")
             signal = resample(signal, rate, self.sampling_rate)
         if self.time_crop is not None:
             signal = self._cropped(signal, label)

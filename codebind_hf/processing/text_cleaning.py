@@ -9,7 +9,8 @@ from typing import Any
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from .values import describe, refuse, split_items
+from .arrays import split_items
+from .values import describe, refuse
 
 
 CLEANINGS = (None, "clip", "open_clip", "vitlens")
@@ -20,18 +21,24 @@ _ENTITY = re.compile(r"&[^;]*;")
 _OPEN_CLIP_TOKENS = ("<start_of_text>", "<end_of_text>")
 _CAPTION_SIGNS = re.compile(r"[.!\"()*#:;~]")
 _CAPTION_WORDS = 70
+# Surrogates, which only in pairs and only in UTF-16 are a character; tokenizers refuse them in words of their own.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def split_texts(texts: Any) -> tuple[list[str], list[str]]:
     """Texts and a label for each; a single one becomes a list.
 
     Raises:
-        ValueError: no text, or something that is none.
+        ValueError: no text, something that is none, or half a character in one.
     """
     items, labels = split_items(texts, "text", None)
     for item, label in zip(items, labels, strict=True):
         if not isinstance(item, str):
             refuse(label, f"got {describe(item)}", "str", "convert with `str(...)`; token ids go to the model.")
+        if not item.isascii() and (half := _HALF_CHARACTER.search(item)):
+            fix = '`text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")` joins what belongs together.'
+            got = f"got half a character, {half.group()!a}, at place {half.start()}"
+            refuse(label, got, "text of whole Unicode characters", fix)
     return items, labels
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .arrays import as_array, plain_tensor
 from .frames import Frames
-from .image_processing_codebind import GridImageProcessor
+from .image_processing_codebind import GridImageProcessor, check_resized
 from .image_resizing import resized_shape
-from .modality_processing import Windows, check_choice, check_number, sliding_starts
+from .modality_processing import Windows, sliding_starts
 from .pictures import picture_or_grid
-from .values import as_array, describe, is_path, refuse
+from .values import HIGHEST_RATE, LIMITS, check_choice, check_number, describe, fits, is_path, refuse, shown
 
 
 # Of a sliding window where the processor has no length of clips.
@@ -51,7 +52,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
     def check_parameters(self) -> None:
         """As for pictures; also the counts, and that there is something to crop."""
         super().check_parameters()
-        check_number("num_clips", self.num_clips, 1, whole=True)
+        check_number("num_clips", self.num_clips, 1, whole=True, most=LIMITS.clips)
         check_number("frames_per_clip", self.frames_per_clip, 1, whole=True)
         if self.clip_seconds is not None:
             check_number("clip_seconds", self.clip_seconds, 1e-3)
@@ -59,6 +60,11 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         if self.num_crops == 3 and self.resize_mode == "stretch":
             fix = "set resize_mode='shortest_edge', which leaves something to crop."
             refuse("num_crops", "got 3 with resize_mode='stretch'", "1 for stretched frames", fix)
+
+    def sizes(self) -> dict[str, float]:
+        """Numbers in one video, and its clips."""
+        clips = self.num_clips * self.num_crops
+        return {"values in an item": clips * self.frames_per_clip * self.num_channels * math.prod(self.size)}
 
     def items(self, values: Any) -> tuple[list[Any], list[str]]:
         """As for every modality, but a list of pictures is one video."""
@@ -74,7 +80,9 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
     def _clips(self, frames: Any, picks: list[list[int]], label: str) -> np.ndarray:
         """The clips with these frames, `(clips * crops, frames, channels, height, width)`."""
         fitted = {
-            index: self._crops(picture_or_grid(frames[index], f"{label} frame {index}", self.num_channels))
+            index: self._crops(
+                picture_or_grid(frames[index], f"{label} frame {index}", self.num_channels), f"{label} frame {index}"
+            )
             for index in sorted({index for clip in picks for index in clip})
         }
         return np.concatenate([np.stack([fitted[index] for index in clip], axis=1) for clip in picks])
@@ -100,7 +108,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         if clips == "sliding":
             seconds = self.clip_seconds or _WINDOW_SECONDS
             window, hop = max(1, round(seconds * fps)), max(1, round((hop_seconds or seconds) * fps))
-            bounds = [(s, min(s + window, len(frames))) for s in sliding_starts(len(frames), window, hop)]
+            bounds = [(s, min(s + window, len(frames))) for s in sliding_starts(len(frames), window, hop, label)]
         else:
             part = self if clips == "uniform" else self.with_parameters(num_clips=clips)
             bounds = part._clip_bounds(len(frames), fps, label)
@@ -109,14 +117,15 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         starts = [start / fps for start, _ in bounds]
         return Windows(starts, seconds, lambda i: self._clips(frames, [picks[i]], label))
 
-    def _crops(self, value: Image.Image | np.ndarray) -> np.ndarray:
+    def _crops(self, value: Image.Image | np.ndarray, label: str) -> np.ndarray:
         """One frame as `(crops, channels, height, width)`."""
         if self.num_crops == 1:
-            return self.fit(value)[None]
+            return self.fit(value, label)[None]
         height, width = (value.height, value.width) if isinstance(value, Image.Image) else value.shape[1:]
         shape = self._scaled_shape(height, width)
+        check_resized((height, width), shape, label)
         whole = self.with_parameters(size=list(shape), resize_mode="stretch", resize_edge=None, num_crops=1)
-        grid = whole.fit(value)
+        grid = whole.fit(value, label)
         return np.stack(
             [grid[:, top : top + self.size[0], left : left + self.size[1]] for top, left in self._corners(shape)]
         )
@@ -180,10 +189,11 @@ def _split_fps(value: Any, label: str) -> tuple[Any, float | None]:
     if not isinstance(value, dict):
         return value, None
     if "array" not in value or set(value) - {"array", "fps"}:
-        refuse(label, f"got a dictionary with keys {sorted(value)}", "the keys 'array' and 'fps'")
+        keys = shown(sorted(value, key=str))
+        refuse(label, f"got a dictionary with keys {keys}", "the keys 'array' and 'fps'")
     fps = value.get("fps")
-    if fps is not None and (not isinstance(fps, (int, float)) or not 0 < fps < math.inf):
-        refuse(label, f"got fps={fps!r}", "a number of frames per second above 0")
+    if fps is not None and (not fits(fps, float) or not 0 < fps <= HIGHEST_RATE):
+        refuse(label, f"got fps={shown(fps)}", "a number of frames per second above 0")
     return value["array"], None if fps is None else float(fps)
 
 
@@ -194,7 +204,8 @@ def _frames(value: Any, label: str) -> Any:
             refuse(label, "got a video without frames", "at least one frame")
         if all(_is_frame(frame) for frame in value):
             return value
-    array = value if isinstance(value, torch.Tensor) else as_array(value, label)
+    # Frames become arrays one by one: a tensor of them may be much larger than those that are seen.
+    array = plain_tensor(value, label) if isinstance(value, torch.Tensor) else as_array(value, label)
     if array.ndim != 4:
         fix = "a single picture belongs to `images=`; add a frame axis with `frames[None]`." if array.ndim == 3 else ""
         refuse(label, f"got {describe(array)}", "(frames, height, width, channels), one frame or more", fix)

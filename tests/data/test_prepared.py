@@ -62,5 +62,6 @@ def test_class_names_come_in_order_of_appearance(processor: CodeBindProcessor) -
 
 
 def test_on_error_is_checked_before_any_work() -> None:
-    with pytest.raises(ValueError, match="on_error: got 'ignore'; allowed: raise, skip"):
-        PreparedDataset([], None, on_error="ignore")
+    for choice in ("ignore", "null", None):
+        with pytest.raises(ValueError, match=f"on_error: got {choice!r}; allowed: 'raise', 'skip'"):
+            PreparedDataset([], None, on_error=choice)

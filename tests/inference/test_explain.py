@@ -73,7 +73,7 @@ def test_no_more_examples_than_asked_for_and_the_first_of_equals_first() -> None
 
 
 BAD: dict[str, tuple[Callable[[], object], str]] = {
-    "negative code": (lambda: explain_code(make_set(), -1), "code, examples: got -1"),
+    "negative code": (lambda: explain_code(make_set(), -1), "code: got -1"),
     "code outside the book": (lambda: explain_code(make_index(), 4), "code: got 4; .* 0 to 3"),
     "segment": (lambda: explain_code(make_set(), 1, segment=3), "segment: got 3; .* 0 to 2"),
     "no codes": (lambda: explain_code(EmbeddedSet({}, [], [], []), 1), "reference: holds no shared codes"),

@@ -57,7 +57,7 @@ def test_clips_come_with_their_times_as_samples_of_their_own(processor: CodeBind
 
 
 def test_options_are_checked_at_once_and_items_when_they_are_reached(processor: CodeBindProcessor) -> None:
-    with pytest.raises(ValueError, match="batch_size: got 0; it must be 1 or more"):
+    with pytest.raises(ValueError, match="batch_size: got 0; allowed: a whole number of at least 1"):
         processor.stream(["a bell"], batch_size=0)
     with pytest.raises(ValueError, match="items: 'smell' is not in this checkpoint, which has text, image"):
         processor.stream(["a bell"], modality="smell")

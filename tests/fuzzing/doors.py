@@ -1,0 +1,183 @@
+"""Every public door that takes foreign values, as strategies of calls: its name, the call, and what it must give."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from common import CodeBindConfig, CodeBindModel, tiny_inputs
+from fuzzing.strategies import arrays, json_values, scalars, tensors, texts, values
+from hypothesis import strategies as st
+
+from codebind_hf import CodeBindProcessor
+from codebind_hf.data import Manifest, PreparedDataset
+from codebind_hf.inference import CodeIndex, explain_code
+
+
+class Call(NamedTuple):
+    """A call of a door, and whether what it gives is right."""
+
+    door: str
+    make: Callable[[], Any]
+    holds: Callable[[Any], bool] = lambda result: True
+
+
+# About what the sub-processors read; only the number of axes and channels matters.
+SHAPES: dict[str, tuple[int, ...]] = {
+    "images": (20, 30, 3),
+    "videos": (4, 20, 30, 3),
+    "audio": (3000,),
+    "depth": (20, 30),
+    "thermal": (20, 30),
+    "tactile": (20, 30, 3),
+    "point_clouds": (30, 3),
+    "eeg": (5, 40),
+    "imu": (6, 30),
+}
+_OPTIONS = ["sampling_rate", "depth_unit", "thermal_range", "padding", "max_length", "truncation", "x"]
+_ENCODING = ["batch_size", "quantize", "output", "clips", "pool", "hop_seconds", "num_workers", "on_error"]
+_COLUMNS = st.sampled_from(["text", "eeg", "id", "label", "attributes", "x"])
+_FIELDS = [name for name in CodeBindConfig.__annotations__ if name in CodeBindConfig.__dataclass_fields__]
+
+
+def _rarely(draw: st.DrawFn) -> bool:
+    return draw(st.integers(0, 7)) == 0
+
+
+@st.composite
+def processor_calls(draw: st.DrawFn, processor: CodeBindProcessor) -> Call:
+    """`processor(...)` with one modality and perhaps a strange option."""
+    name = draw(st.sampled_from(["text", *SHAPES]))
+    if name == "text":
+        value = draw(st.one_of(texts, st.lists(st.one_of(texts, texts, scalars), max_size=3), scalars))
+    else:
+        value = draw(values(SHAPES[name]))
+    keywords = {name: value}
+    if name == "audio" and not _rarely(draw):
+        keywords["sampling_rate"] = draw(st.sampled_from([16000] * 8 + [1, 8000, 10**6, 44.1]))
+    if _rarely(draw):
+        keywords[draw(st.sampled_from(_OPTIONS))] = draw(scalars)
+    if _rarely(draw):
+        known = ["max_length", "padding"] if name == "text" else sorted(processor.part(name).defaults)
+        odd = st.dictionaries(st.sampled_from([*known, "y", "return_tensors"]), scalars, max_size=2)
+        keywords[f"{name}_kwargs"] = draw(st.one_of(odd, odd, scalars))
+    return Call(f"processor {name}", lambda: processor(**keywords), _is_finite)
+
+
+def _is_finite(batch: Any) -> bool:
+    return all(np.isfinite(np.asarray(row)).all() for rows in batch.values() for row in rows)
+
+
+@st.composite
+def forward_calls(draw: st.DrawFn, model: CodeBindModel) -> Call:
+    """`model(...)` with one modality, perhaps with rows and views."""
+    inputs = tiny_inputs(model.config)
+    name = draw(st.sampled_from([name for name in inputs if name != "attention_mask"]))
+    shape = tuple(inputs[name].shape)
+    keywords: dict[str, Any] = {name: draw(st.one_of(*[tensors(shape)] * 6, arrays(shape), scalars))}
+    if name == "input_ids":
+        keywords[name] = inputs[name] if draw(st.booleans()) else keywords[name]
+        keywords["attention_mask"] = draw(st.one_of(tensors(shape), st.none()))
+    if _rarely(draw):
+        keywords |= {"eeg_values": inputs["eeg_values"]}
+        rows = st.fixed_dictionaries({"eeg": st.one_of(tensors((3,)), scalars)})
+        keywords["rows"] = draw(st.one_of(rows, scalars))
+    if _rarely(draw):
+        keywords |= {"eeg_values": inputs["eeg_values"]}
+        views = st.fixed_dictionaries({draw(st.sampled_from(["eeg_values", name, "x"])): tensors(shape)})
+        keywords["views"] = draw(st.one_of(views, scalars))
+    return Call("forward", lambda: model(**keywords), _has_finite_embeds)
+
+
+def _has_finite_embeds(output: Any) -> bool:
+    return all(bool(torch.isfinite(embeds).all()) for embeds in output.embeds.values())
+
+
+@st.composite
+def embedding_calls(draw: st.DrawFn, model: CodeBindModel, processor: CodeBindProcessor) -> Call:
+    """What takes embeddings or codes of a model, and `encode`."""
+    dim, segments = model.config.shared_dim, model.config.shared_dim // model.config.code_dim
+    embeds = st.one_of(arrays((4, dim)), tensors((4, dim)), arrays((dim,)), scalars)
+    name = st.one_of(*[st.sampled_from(["text", "eeg"])] * 3, scalars)
+    door = draw(st.sampled_from(["encode", "encode", "similarity", "probabilities", "decode", "codes_to_embeds"]))
+    if door == "encode":
+        items, options = draw(_items()), draw(st.dictionaries(st.sampled_from(_ENCODING), scalars, max_size=1))
+        options |= draw(st.fixed_dictionaries({}, optional={"on_error": st.sampled_from(["skip", "null"])}))
+        options |= draw(st.fixed_dictionaries({}, optional={"pool": st.just("none")}))
+        return Call(door, lambda: model.encode(items, processor, **options))
+    first, second, modality = draw(embeds), draw(embeds), draw(name)
+    if door == "decode":
+        return Call(door, lambda: model.decode(first, second, modality=modality))
+    if door == "codes_to_embeds":
+        ids, part = draw(st.one_of(tensors((4, segments)), scalars)), draw(st.one_of(st.just("shared"), scalars))
+        return Call(door, lambda: model.codes_to_embeds(ids, modality, part))
+    method = getattr(model, door)
+    return Call(door, lambda: method(first, second), lambda cosines: bool(np.isfinite(np.asarray(cosines)).all()))
+
+
+def _items() -> st.SearchStrategy[Any]:
+    """What `encode` may be given."""
+    named = st.builds(lambda name, value: {name: value}, st.sampled_from(["depth", "eeg", "x"]), values((5, 40)))
+    sound = st.builds(lambda value: {"array": value, "sampling_rate": 16000}, arrays((3000,)))
+    one = st.one_of(texts, scalars, named, named, sound)
+    by_name = st.dictionaries(st.sampled_from(["text", "eeg", "x"]), st.one_of(scalars, st.lists(one, max_size=2)))
+    return st.one_of(*[st.lists(one, max_size=3)] * 3, scalars, st.just(["a", "b"]), by_name)
+
+
+@st.composite
+def index_calls(draw: st.DrawFn) -> Call:
+    """`CodeIndex` and `explain_code`."""
+    index = CodeIndex(torch.nn.functional.normalize(torch.arange(64.0).view(16, 4).cos(), dim=-1), 6, "numpy")
+    index.add(torch.zeros(3, 6, dtype=torch.long), "image", [1, 2, 3])
+    door = draw(st.sampled_from(["made", "add", "search", "reconstruct", "merge", "save", "load", "explain_code"]))
+    odd = draw(scalars)
+    if door == "made":
+        codes = draw(st.one_of(arrays((16, 4)), tensors((16, 4)), scalars))
+        segments = draw(st.one_of(st.just(6), scalars))
+        return Call("index", lambda: CodeIndex(codes, segments, odd if segments == 6 else "numpy"))
+    if door == "add":
+        ids = draw(st.one_of(arrays((3, 6)), tensors((3, 6)), st.just(torch.ones(3, 6, dtype=torch.long)), scalars))
+        keys = draw(st.one_of(st.none(), st.just(["a", "b", "c"]), arrays((3,)), scalars))
+        return Call("index", lambda: index.add(ids, "eeg" if _is_text(odd) else odd, keys))
+    if door == "search":
+        queries = draw(st.one_of(arrays((4, 24)), tensors((4, 24)), arrays((24,)), scalars))
+        places = draw(st.one_of(st.none(), st.just(["image"]), scalars))
+        return Call("index", lambda: index.search(queries, odd, places))
+    if door == "reconstruct":
+        keys = draw(st.one_of(st.just([1, 2, 3]), arrays((3,)), scalars))
+        return Call("index", lambda: index.reconstruct(keys, odd))
+    if door == "explain_code":
+        code = draw(st.one_of(st.just(0), scalars))
+        return Call("index", lambda: explain_code(index, code, odd))
+    calls = {"merge": index.merge, "load": CodeIndex.load, "save": index.save}
+    return Call("index", lambda: calls[door](3 if _is_text(odd) else odd))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+@st.composite
+def row_calls(draw: st.DrawFn, processor: CodeBindProcessor, folder: Path) -> Call:
+    """`Manifest` and `PreparedDataset`."""
+    value = st.one_of(texts, scalars, values((5, 40)))
+    if draw(st.booleans()):
+        rows = draw(st.one_of(st.lists(st.dictionaries(_COLUMNS, value, max_size=3), max_size=3), scalars))
+        on_error = draw(st.one_of(st.just("skip"), scalars))
+        return Call("prepared rows", lambda: PreparedDataset(rows, processor, on_error))
+    lines = draw(st.lists(st.dictionaries(_COLUMNS, json_values)))
+    file = folder / "rows.jsonl"
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    path = draw(st.one_of(*[st.just(file)] * 4, scalars))
+    names = st.dictionaries(st.sampled_from(["x", "text", "y", 3]), scalars, max_size=2)
+    columns, modalities = draw(st.one_of(st.none(), names, scalars)), draw(st.one_of(st.just(()), scalars))
+    return Call("manifest", lambda: Manifest(path, columns, modalities))
+
+
+@st.composite
+def configuration_calls(draw: st.DrawFn) -> Call:
+    """`CodeBindConfig` with fields as a JSON file may have them."""
+    fields = draw(st.dictionaries(st.sampled_from([*_FIELDS, "y"]), json_values, max_size=2))
+    return Call("configuration", lambda: CodeBindConfig(**fields))
