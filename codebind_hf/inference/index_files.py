@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from codebind_hf.inference.code_storage import CodeStorage, Columns, kind_of
 from codebind_hf.inference.packed_codes import packed_size, unpack_codes
+from codebind_hf.processing.values import fits, shown
 
 
 DESCRIPTION, BOOK = "index.json", "codebook.safetensors"
@@ -28,7 +28,10 @@ FORMAT, VERSION = "codebind_hf.CodeIndex", 2
 # Version 1 called a modality a sense.
 _OF_VERSION_1 = {"senses": "modalities"}
 _FILES = frozenset({DESCRIPTION, BOOK, "codes.npy", "modalities.npy", "senses.npy", "keys.npy"})
-_FIELDS = frozenset({"items", "segments", "num_codes", "code_dim", "modalities", "keys"})
+_FIELDS: dict[str, Any] = {
+    **{"items": int, "segments": int, "num_codes": int, "code_dim": int},
+    **{"modalities": list[str], "keys": str},
+}
 # Items whose ids are checked at a time.
 _CHECKED = 2**16
 
@@ -75,10 +78,8 @@ def read_index(folder: str | os.PathLike, mmap: bool) -> StoredIndex:
     path = Path(folder)
     about = _read_description(path)
     count, segments = about["items"], about["segments"]
-    try:
+    with _reading(path / BOOK, "codebook"):
         codes = load_file(path / BOOK)["codes"]
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path / BOOK}: is no codebook ({error}). Fix: copy the whole folder again.") from error
     if codes.shape != (about["num_codes"], about["code_dim"]):
         raise ValueError(f"{path / BOOK}: holds codes of shape {tuple(codes.shape)}; {DESCRIPTION} says otherwise.")
     columns = Columns(
@@ -167,11 +168,21 @@ def _write_column(file: Path, parts: list[NDArray[Any]], dtype: np.dtype, width:
                 opened.write(np.ascontiguousarray(part[start : start + 2**16], dtype=dtype).tobytes())
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+@contextmanager
+def _reading(file: Path, kind: str) -> Iterator[None]:
+    """Meanwhile, whatever a library raises of a file names it: what is damaged may raise anything."""
+    fix = "Fix: copy the whole folder again."
     try:
+        yield
+    except OSError as error:
+        raise OSError(f"{file}: cannot be read ({error.strerror or error}). {fix}") from error
+    except Exception as error:
+        raise ValueError(f"{file}: is no {kind} ({error}). {fix}") from error
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    with _reading(path / DESCRIPTION, "JSON"):
         about = json.loads((path / DESCRIPTION).read_text())
-    except ValueError as error:
-        raise ValueError(f"{path / DESCRIPTION}: is no JSON ({error}).") from error
     kind = (about.get("format"), about.get("version")) if isinstance(about, dict) else None
     if kind not in [(FORMAT, version) for version in range(1, VERSION + 1)]:
         raise ValueError(
@@ -180,8 +191,12 @@ def _read_description(path: Path) -> dict[str, Any]:
         )
     if about["version"] == 1:
         about = {_OF_VERSION_1.get(key, key): value for key, value in about.items()}
-    if missing := sorted(_FIELDS - about.keys()):
+    if missing := sorted(_FIELDS.keys() - about.keys()):
         raise ValueError(f"{path / DESCRIPTION}: has no {missing[0]!r}. Fix: copy the whole folder again.")
+    for name, kind in _FIELDS.items():
+        value = about[name]
+        if not fits(value, kind) or (kind is int and value < (name != "items")):
+            raise ValueError(f"{path / DESCRIPTION}: {name} is {shown(value)}. Fix: copy the whole folder again.")
     return about
 
 
@@ -190,11 +205,9 @@ def _modality_file(about: dict[str, Any]) -> str:
 
 
 def _read_column(file: Path, shape: tuple[int, ...], mmap: bool) -> NDArray[Any]:
-    try:
+    with _reading(file, "array or cut short"):
         # An empty file cannot be mapped.
         column = np.load(file, mmap_mode="r" if mmap and shape[0] else None, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{file}: is no array or cut short ({error}). Fix: copy the whole folder again.") from error
     if column.shape != shape:
         raise ValueError(f"{file}: has shape {column.shape} where the index has {shape}. Fix: copy the folder again.")
     return column

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,20 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             init.normal_(module.get_parameter("weight"), std=getattr(module, "init_std", std))
             if getattr(module, "bias", None) is not None:
                 init.zeros_(module.get_parameter("bias"))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """The library's; damaged files of weights or of the configuration are an `OSError` that says where."""
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        except Exception as error:
+            # The library that reads weights is not imported by what lies beside a checkpoint.
+            is_damage = isinstance(error, (UnicodeError, JSONDecodeError)) or type(error).__name__ == "SafetensorError"
+            if not is_damage:
+                raise
+            raise OSError(
+                f"{pretrained_model_name_or_path}: a file of the model is damaged ({error}). Fix: copy it again."
+            ) from error
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """The library's; the code beside the weights also serves the library's zero-shot pipeline of images."""

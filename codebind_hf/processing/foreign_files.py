@@ -2,17 +2,21 @@
 
 import importlib
 import math
+import os
 import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, features
+
+from .values import describe
 
 
 @dataclass
@@ -91,6 +95,31 @@ def reading(modality: str, file: Path) -> Iterator[None]:
         raise OSError(
             f"{label}: damaged or not what its suffix says ({str(error) or type(error).__name__})."
         ) from error
+
+
+@contextmanager
+def loading(source: Any) -> Iterator[None]:
+    """Meanwhile, what libraries raise of damaged files of a processor becomes an `OSError` that names their folder."""
+    try:
+        yield
+    except (OSError, ImportError):
+        raise
+    except Exception as error:
+        is_ours = isinstance(error, (ValueError, TypeError)) and not isinstance(error, (UnicodeError, JSONDecodeError))
+        if is_ours:
+            raise
+        found = f"{describe(error)}: {str(error)[:200]}"
+        raise OSError(f"{source}: a file of the processor is damaged ({found}). Fix: copy it again.") from error
+
+
+def nothing_saved(source: str, attribute: str, saved: dict[str, Any]) -> str:
+    """Why `source` gives no sub-processor: its processor_config.json is missing, or lacks it."""
+    file = os.path.join(source, "processor_config.json")
+    is_missing = not os.path.exists(file) if os.path.isdir(source) else not saved
+    if is_missing:
+        fix = f"`processor.save_pretrained({source!r})`, or make one with `CodeBindProcessor.from_model_config`."
+        return f"{file}: no such file, so there is no processor to load. Fix: {fix}"
+    return f"{file}: holds no parameters for {attribute!r}. Fix: save the processor again."
 
 
 def optional(module: str, extra: str | None, purpose: str) -> ModuleType:

@@ -1,6 +1,5 @@
 """One processor for all modalities: which sub-processor reads which argument, and what a whole call gives."""
 
-import os
 import re
 from collections.abc import Generator
 from typing import Any, Self
@@ -10,6 +9,7 @@ from transformers import BatchFeature, CLIPTokenizer, PreTrainedTokenizerBase, P
 from .arguments import ARGUMENTS, CONFIG_FIELDS, tensor_of
 from .array_processing_codebind import CodeBindArrayFeatureExtractor
 from .feature_extraction_codebind import CodeBindAudioFeatureExtractor
+from .foreign_files import loading, nothing_saved
 from .image_processing_codebind import (
     CodeBindDepthImageProcessor,
     CodeBindImageProcessor,
@@ -353,6 +353,12 @@ class CodeBindProcessor(ProcessorMixin):
         return written
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """The library's; a damaged file is an `OSError` that names where it is."""
+        with loading(pretrained_model_name_or_path):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
     def _get_arguments_from_pretrained(
         cls, pretrained_model_name_or_path: Any, processor_dict: dict[str, Any] | None = None, **kwargs: Any
     ) -> list[Any]:
@@ -375,7 +381,7 @@ class CodeBindProcessor(ProcessorMixin):
                 class_name = fields.get("image_processor_type") or fields.get("feature_extractor_type")
                 parts.append(cls.get_possibly_dynamic_module(class_name).from_dict(fields))
             else:
-                raise OSError(_nothing_saved(str(pretrained_model_name_or_path), attribute, saved))
+                raise OSError(nothing_saved(str(pretrained_model_name_or_path), attribute, saved))
         return parts
 
     @staticmethod
@@ -388,13 +394,3 @@ CodeBindProcessor.register_for_auto_class()
 # Of the sub-processors, only these have Auto classes of their own that look for them; the stock pipelines do.
 CodeBindImageProcessor.register_for_auto_class()
 CodeBindAudioFeatureExtractor.register_for_auto_class()
-
-
-def _nothing_saved(source: str, attribute: str, saved: dict[str, Any]) -> str:
-    """Why `source` gives no sub-processor: its processor_config.json is missing, or lacks it."""
-    file = os.path.join(source, "processor_config.json")
-    is_missing = not os.path.exists(file) if os.path.isdir(source) else not saved
-    if is_missing:
-        fix = f"`processor.save_pretrained({source!r})`, or make one with `CodeBindProcessor.from_model_config`."
-        return f"{file}: no such file, so there is no processor to load. Fix: {fix}"
-    return f"{file}: holds no parameters for {attribute!r}. Fix: save the processor again."

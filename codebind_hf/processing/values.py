@@ -7,7 +7,7 @@ import reprlib
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import numpy as np
 import torch
@@ -137,11 +137,11 @@ def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], fix: str = 
 
     Args:
         hints: by name, annotations of `bool`, `int`, `float` (finite), `str`, `None`, other classes, `list[...]`,
-            `Sequence[...]`, `dict[...]`, `Mapping[...]` and unions of these.
+            `Sequence[...]`, `dict[...]`, `Mapping[...]`, `Literal[...]` and unions of these.
     """
     for name, value in values.items():
         if not fits(value, hints[name]):
-            refuse(name, f"got {shown(value)}", _words_for(hints[name]), fix)
+            refuse(name, f"got {shown(value)}", words_for(hints[name]), fix)
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -151,6 +151,8 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     if origin in (Union, types.UnionType):
         return any(fits(value, one) for one in inner)
+    if origin is Literal:
+        return any(value is one or (isinstance(value, str) and value == one) for one in inner)
     if hint in (None, type(None)):
         return value is None
     if hint is bool:
@@ -177,14 +179,17 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def _words_for(hint: Any) -> str:
+def words_for(hint: Any) -> str:
+    """The type that an annotation names, in words."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return " or ".join(map(_words_for, inner))
+        return " or ".join(map(words_for, inner))
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"a dictionary from {_words_for(inner[0])} to {_words_for(inner[1])}"
+        return f"a dictionary from {words_for(inner[0])} to {words_for(inner[1])}"
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        return f"a list with each {_words_for(inner[0])}"
+        return f"a list with each {words_for(inner[0])}"
     return "anything" if hint is Any else _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from peft import PeftConfig, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -201,13 +202,16 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     if not file.is_file():
         raise OSError(f"{file}: missing; this folder holds no adapter. Fix: give the folder `save_adapter` wrote.")
     ignored = re.compile("|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"]))
-    saved = {name.removeprefix(_PREFIX): value for name, value in load_file(file).items()}
+    try:
+        saved = {name.removeprefix(_PREFIX): value for name, value in load_file(file).items()}
+        config = PeftConfig.from_pretrained(str(folder))
+    except (SafetensorError, TypeError, KeyError, UnicodeError, JSONDecodeError) as error:
+        raise OSError(f"{folder}: a file of the adapter is damaged ({error}). Fix: copy it again.") from error
     state = {name: value for name, value in saved.items() if not ignored.match(name)}
     # Of a model that was loaded without the adapted modalities, only what lies beside the adapter is left.
     is_new = not has_lora(model) and any(LORA_PART in name for name in state)
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if is_new:
-        config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = False
         model.add_adapter(config, adapter_name=ADAPTER)
     own = adapter_state(model)

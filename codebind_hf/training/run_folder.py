@@ -12,6 +12,7 @@ from codebind_hf.evaluation.provenance import checkpoint_digest
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.values import shown
 from codebind_hf.training.adapters import merge_lora, save_adapter
 from codebind_hf.training.checkpoints import (
     STAGING_FOLDER,
@@ -22,7 +23,6 @@ from codebind_hf.training.checkpoints import (
 )
 from codebind_hf.training.running import LOG_FILE, save
 from codebind_hf.training.settings import RunSettings
-from codebind_hf.training.typed_fields import shown
 
 
 RECORD_FILE = "run.json"

@@ -89,11 +89,18 @@ class Outcomes:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     unclear: list[str] = field(default_factory=list)
 
-    def of(self, door: str, call: Callable[[], Any], holds: Callable[[Any], bool] = lambda result: True) -> Any:
+    def of(
+        self,
+        door: str,
+        call: Callable[[], Any],
+        holds: Callable[[Any], bool] = lambda result: True,
+        folder: Path | None = None,
+    ) -> Any:
         """The result of a call, or the error it was refused with; unclear ones are noted, and raised if wanted.
 
         Args:
             holds: what is true of every result; one of which it is not is unclear too.
+            folder: an `OSError` of any library that names something in it is clear as well.
 
         Raises:
             AssertionError: with `stop`, an error that is not clear, or a call that hangs.
@@ -105,7 +112,9 @@ class Outcomes:
                 raise AssertionError("the result is not what it should be")
         except (Exception, Hang) as error:
             result = error
-        outcome = TAKEN if not isinstance(result, BaseException) else REFUSED if is_clear(result) else UNCLEAR
+        is_named = folder is not None and isinstance(result, OSError) and str(folder) in str(result)
+        is_refused = isinstance(result, BaseException) and (is_named or is_clear(result))
+        outcome = TAKEN if not isinstance(result, BaseException) else REFUSED if is_refused else UNCLEAR
         self.counts[door, outcome] += 1
         if outcome == UNCLEAR:
             frames = traceback.extract_tb(result.__traceback__)

@@ -123,7 +123,7 @@ class Doors:
             return CodeIndex.load(folder).search(np.ones((1, self.model.config.shared_dim), np.float32), top_k=3)
 
         for _, folder in damaged_folders(whole, self.folder, self.chance, cases):
-            self.outcomes.of("index files", lambda folder=folder: search(folder))
+            self.outcomes.of("index files", lambda folder=folder: search(folder), folder=folder)
 
     def weights(self, name: str, cases: int) -> None:
         """Damaged folders of a checkpoint or an adapter, loaded and used."""
@@ -147,7 +147,7 @@ class Doors:
             return model(**inputs)
 
         for file, folder in damaged_folders(whole, self.folder, self.chance, cases):
-            self.outcomes.of(f"{name}: {Path(file).suffix}", lambda folder=folder: use(folder))
+            self.outcomes.of(f"{name}: {Path(file).suffix}", lambda folder=folder: use(folder), folder=folder)
 
 
 def main() -> None:
