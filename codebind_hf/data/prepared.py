@@ -71,7 +71,8 @@ class PreparedDataset(Sequence[dict[str, Any]], Dataset):
         name = f"row {index}"
         try:
             row = rows[index]
-            check_types({name: row}, {name: Mapping[str, Any]})
+            check_types({"row": row}, {"row": Mapping[str, Any]})
+            check_types({"id": row.get("id")}, {"id": str | int | None})
             name = str(row.get("id") or name)
             self.items.append(prepare_row(row, processor, default_id=name))
         except (ValueError, OSError) as error:
@@ -92,16 +93,19 @@ def prepare_row(row: Mapping[str, Any], processor: Any, default_id: str = "") ->
     """One raw row as tensors without a batch axis.
 
     Raises:
-        ValueError: the row has no modality, or the processor refuses a value.
+        ValueError: the row has no modality, an id, a label or attributes of another type, or a value that the
+            processor refuses.
         OSError: a file cannot be read.
     """
+    extras = {"id": str | int | None, "label": str | int | None, "attributes": Mapping[str, Any] | None}
+    check_types({name: row.get(name) for name in extras}, extras)
     modalities = modality_names(row)
     if not modalities:
         raise ValueError("the row has no modality; allowed: one or more.")
     batch = processor(**{argument_of(modality): [row[modality]] for modality in modalities}, return_tensors="pt")
     tensors: dict[str, Tensor] = {name: torch.as_tensor(value)[0] for name, value in batch.items()}
-    extras = {"id": row.get("id") or default_id, "label": row.get("label"), "attributes": row.get("attributes") or {}}
-    return {"tensors": tensors, **extras}
+    row_id, attributes = row.get("id") or default_id, row.get("attributes") or {}
+    return {"tensors": tensors, "id": row_id, "label": row.get("label"), "attributes": attributes}
 
 
 def _report(skipped: Mapping[str, str], total: int) -> str:

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from codebind_hf.processing.arrays import as_array
+
 
 TIE_TOLERANCE = 1e-6
 _QUERY_BLOCK = 512
@@ -199,8 +201,7 @@ def _blocks(length: int, size: int) -> Iterator[slice]:
 
 def _unit_rows(name: str, values: ArrayLike) -> Tensor:
     """`values` as float64 rows of unit norm; a row of zeros stays zero, and so ties with everything."""
-    rows = torch.as_tensor(np.asarray(values, dtype=np.float64) if not isinstance(values, Tensor) else values)
-    rows = rows.detach().to("cpu", torch.float64)
+    rows = torch.from_numpy(as_array(values, name, may_be_empty=True).astype(np.float64))
     if rows.ndim != 2 or rows.numel() == 0:
         raise ValueError(f"{name}: got shape {tuple(rows.shape)}; it must be (items, dim) with at least one of each.")
     if not bool(torch.isfinite(rows).all()):
@@ -209,7 +210,7 @@ def _unit_rows(name: str, values: ArrayLike) -> Tensor:
 
 
 def _integers(name: str, values: ArrayLike) -> Tensor:
-    integers = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).cpu()
+    integers = torch.from_numpy(np.array(as_array(values, name, may_be_empty=True)))
     if integers.ndim != 1 or integers.is_floating_point() or integers.dtype == torch.bool:
         raise ValueError(
             f"{name}: got {integers.dtype} of shape {tuple(integers.shape)}; it must be a list of integers."

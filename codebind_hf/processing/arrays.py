@@ -161,9 +161,10 @@ def _own_array(convert: Callable[[], Any], value: Any, label: str) -> np.ndarray
 def _of_tensor(tensor: torch.Tensor, label: str) -> np.ndarray:
     plain = plain_tensor(tensor, label)
     try:
-        return (plain if plain.dtype in _OF_NUMPY else plain.float()).numpy()
+        # Of a complex type that numpy lacks, the other half would be lost.
+        return (plain.float() if plain.is_floating_point() and plain.dtype not in _OF_NUMPY else plain).numpy()
     except (TypeError, RuntimeError):
-        refuse(label, f"got values of dtype {plain.dtype}", "real numbers", "convert with `.float()`, if they are.")
+        refuse(label, f"got values of dtype {plain.dtype}", "real numbers of a common type")
 
 
 def plain_tensor(tensor: torch.Tensor, label: str, to_split: bool = False) -> torch.Tensor:

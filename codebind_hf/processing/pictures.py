@@ -76,7 +76,8 @@ def _level_fix(array: np.ndarray) -> str:
         return "shift and divide them to floats in [0, 1]: levels of light are not negative."
     if high < 2**8:
         return "`values.astype(np.uint8)` keeps levels from 0 to 255; floats in [0, 1] are these divided by 255."
-    return "divide by the largest level that the camera can give: 12 bits `values / 4095`, 16 bits `values / 65535`."
+    level = next((most for most in (2**12 - 1, 2**16 - 1) if high <= most), high)
+    return f"divide by the largest level that the camera can give, such as `values / {level}`."
 
 
 def _checked_picture(picture: Image.Image, label: str) -> Image.Image:

@@ -1,10 +1,16 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
+from fuzzing.doors import configuration_calls, row_calls
+from fuzzing.outcomes import REFUSED, TAKEN, Outcomes
+from hypothesis import strategies as st
 
+from codebind_hf import CodeBindProcessor
 from codebind_hf.data import Manifest
+from codebind_hf.training.tokenization import build_tokenizer
 
 
 def write(folder: Path, rows: list[dict], suffix: str = ".jsonl") -> Path:
@@ -142,6 +148,11 @@ def test_unreadable_tables_raise_os_errors(tmp_path: Path, name: str, content: b
     [
         pytest.param({"columns": {"img": "image"}}, "has no column 'img'; its columns: text, id", id="no-such-column"),
         pytest.param({"columns": {"id": "text"}}, "'text' and 'id' of .* would both be 'text'", id="two-for-one"),
+        pytest.param({"columns": ["text"]}, r"columns: got \['text'\]; allowed: a dictionary", id="list"),
+        pytest.param({"columns": {"text": 3}}, "columns: got .*: a dictionary from a text to a text", id="number"),
+        pytest.param({"columns": {"txt": "image"}}, "no column 'txt'.*Did you mean `text`", id="misspelled"),
+        pytest.param({"modalities": 3}, "modalities: got 3; allowed: a list", id="modalities-number"),
+        pytest.param({"modalities": [3]}, r"modalities: got \[3\]; allowed: a list", id="modalities-of-numbers"),
         pytest.param({"modalities": "radar"}, "modalities: got the string 'radar'", id="modalities-string"),
         pytest.param({"modalities": ["label"]}, "modalities: got 'label'", id="taken-name"),
     ],
@@ -150,3 +161,23 @@ def test_wrong_arguments_name_the_fix(tmp_path: Path, arguments: dict, message: 
     path = write(tmp_path, [{"text": "a", "id": "x"}])
     with pytest.raises(ValueError, match=message):
         Manifest(path, **arguments)
+
+
+@pytest.mark.parametrize("path", [3, None, b"rows.jsonl", ["rows.jsonl"]])
+def test_a_path_is_a_path(path: Any) -> None:
+    with pytest.raises(ValueError, match="path: got .*; allowed: a text or a path"):
+        Manifest(path)
+
+
+def test_an_unknown_column_is_told_the_nearest_known_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown column 'imge'.*did you mean `image`.*columns="):
+        Manifest(write(tmp_path, [{"imge": "a.png"}]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_manifests_rows_and_configurations_are_taken_or_clearly_refused(tmp_path: Path) -> None:
+    processor = CodeBindProcessor(tokenizer=build_tokenizer(["a"] * 3, 600))
+    outcomes = Outcomes()
+    outcomes.try_all(st.one_of(row_calls(processor, tmp_path), configuration_calls()), 350)
+    for door in ("manifest", "prepared rows", "configuration"):
+        assert min(outcomes.counts[door, TAKEN], outcomes.counts[door, REFUSED]) > 0, outcomes.table()

@@ -126,53 +126,56 @@ def _items() -> st.SearchStrategy[Any]:
     return st.one_of(*[st.lists(one, max_size=3)] * 3, scalars, st.just(["a", "b"]), by_name)
 
 
+def _often(usual: Any, *strange: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A value that is right, two times in three."""
+    return st.one_of(*[st.just(usual)] * 2 * len(strange), *strange)
+
+
 @st.composite
 def index_calls(draw: st.DrawFn) -> Call:
     """`CodeIndex` and `explain_code`."""
-    index = CodeIndex(torch.nn.functional.normalize(torch.arange(64.0).view(16, 4).cos(), dim=-1), 6, "numpy")
-    index.add(torch.zeros(3, 6, dtype=torch.long), "image", [1, 2, 3])
+    index = CodeIndex(torch.arange(64.0).view(16, 4).cos(), 6, "numpy")
+    ids = torch.zeros(3, 6, dtype=torch.long)
+    index.add(ids, "image", [1, 2, 3])
     door = draw(st.sampled_from(["made", "add", "search", "reconstruct", "merge", "save", "load", "explain_code"]))
-    odd = draw(scalars)
     if door == "made":
-        codes = draw(st.one_of(arrays((16, 4)), tensors((16, 4)), scalars))
-        segments = draw(st.one_of(st.just(6), scalars))
-        return Call("index", lambda: CodeIndex(codes, segments, odd if segments == 6 else "numpy"))
+        codes = draw(_often(index.codes, arrays((16, 4)), tensors((16, 4)), scalars))
+        segments, backend = draw(_often(6, scalars)), draw(_often("numpy", scalars))
+        return Call("index", lambda: CodeIndex(codes, segments, backend))
     if door == "add":
-        ids = draw(st.one_of(arrays((3, 6)), tensors((3, 6)), st.just(torch.ones(3, 6, dtype=torch.long)), scalars))
-        keys = draw(st.one_of(st.none(), st.just(["a", "b", "c"]), arrays((3,)), scalars))
-        return Call("index", lambda: index.add(ids, "eeg" if _is_text(odd) else odd, keys))
+        given = draw(_often(ids, arrays((3, 6)), tensors((3, 6)), scalars))
+        name, keys = draw(_often("eeg", scalars)), draw(_often([4, 5, 6], arrays((3,)), scalars))
+        return Call("index", lambda: index.add(given, name, keys))
     if door == "search":
-        queries = draw(st.one_of(arrays((4, 24)), tensors((4, 24)), arrays((24,)), scalars))
-        places = draw(st.one_of(st.none(), st.just(["image"]), scalars))
-        return Call("index", lambda: index.search(queries, odd, places))
+        queries = draw(_often(index.codes[:6].view(1, 24), arrays((4, 24)), tensors((4, 24)), scalars))
+        count, places = draw(_often(2, scalars)), draw(_often(["image"], scalars))
+        return Call("index", lambda: index.search(queries, count, places))
     if door == "reconstruct":
-        keys = draw(st.one_of(st.just([1, 2, 3]), arrays((3,)), scalars))
-        return Call("index", lambda: index.reconstruct(keys, odd))
+        keys, name = draw(_often([1, 2, 3], arrays((3,)), scalars)), draw(_often("image", scalars))
+        return Call("index", lambda: index.reconstruct(keys, name))
     if door == "explain_code":
-        code = draw(st.one_of(st.just(0), scalars))
-        return Call("index", lambda: explain_code(index, code, odd))
-    calls = {"merge": index.merge, "load": CodeIndex.load, "save": index.save}
-    return Call("index", lambda: calls[door](3 if _is_text(odd) else odd))
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+        code, segment, examples = draw(_often(0, scalars)), draw(_often(None, scalars)), draw(_often(2, scalars))
+        return Call("index", lambda: explain_code(index, code, segment, examples))
+    # Texts would be names of folders, here or elsewhere.
+    odd = draw(scalars)
+    odd = 3 if isinstance(odd, (str, bytes)) else odd
+    return Call("index", lambda: {"merge": index.merge, "load": CodeIndex.load, "save": index.save}[door](odd))
 
 
 @st.composite
 def row_calls(draw: st.DrawFn, processor: CodeBindProcessor, folder: Path) -> Call:
     """`Manifest` and `PreparedDataset`."""
-    value = st.one_of(texts, scalars, values((5, 40)))
     if draw(st.booleans()):
+        value = st.one_of(texts, scalars, values((5, 40)))
         rows = draw(st.one_of(st.lists(st.dictionaries(_COLUMNS, value, max_size=3), max_size=3), scalars))
-        on_error = draw(st.one_of(st.just("skip"), scalars))
+        on_error = draw(_often("skip", scalars))
         return Call("prepared rows", lambda: PreparedDataset(rows, processor, on_error))
-    lines = draw(st.lists(st.dictionaries(_COLUMNS, json_values)))
+    line = _often({"text": "a", "label": "b"}, st.dictionaries(_COLUMNS, json_values, max_size=3))
     file = folder / "rows.jsonl"
-    file.write_text("\n".join(json.dumps(line) for line in lines))
-    path = draw(st.one_of(*[st.just(file)] * 4, scalars))
+    file.write_text("\n".join(json.dumps(one) for one in draw(st.lists(line, min_size=1, max_size=3))))
+    path = draw(_often(file, scalars))
     names = st.dictionaries(st.sampled_from(["x", "text", "y", 3]), scalars, max_size=2)
-    columns, modalities = draw(st.one_of(st.none(), names, scalars)), draw(st.one_of(st.just(()), scalars))
+    columns, modalities = draw(_often(None, names, scalars)), draw(_often((), scalars))
     return Call("manifest", lambda: Manifest(path, columns, modalities))
 
 

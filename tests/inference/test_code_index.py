@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from common import small_config, tiny_model, unit
+from fuzzing.doors import index_calls
+from fuzzing.outcomes import REFUSED, TAKEN, Outcomes
 from memory import peak_memory
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -379,6 +381,32 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "nothing to search": (search_of_nothing, "modalities: got None; this index has no items"),
     "an unknown key": (lambda: make_index(image=2).reconstruct([1, 2]), r"keys: no item has \[2\]"),
     "a key of another type": (lambda: make_index(image=2).reconstruct(["a"]), r"keys: no item has \['a'\]"),
+    "ids without data": (
+        lambda: make_index().add(torch.zeros(2, 6, device="meta"), "image"),
+        "ids: got .*without data",
+    ),
+    "keys that are no list": (lambda: make_index().add(random_ids(2), "image", 3), "keys: got 3; allowed: a list"),
+    "keys that are one text": (lambda: make_index().add(random_ids(2), "image", "ab"), "keys: got 'ab'; allowed"),
+    "half a character": (lambda: make_index().add(random_ids(1), "image", ["\ud800"]), "without .* surrogates"),
+    "a modality that is a number": (lambda: make_index().add(random_ids(2), 3), "modality: got 3; give the name"),
+    "a word for top_k": (lambda: make_index(image=2).search(unit(1, 24), top_k="x"), "top_k: got 'x'; give"),
+    "a number for modalities": (
+        lambda: make_index(image=2).search(unit(1, 24), modalities=3),
+        "modalities: got 3; this index has image",
+    ),
+    "queries by modality": (
+        lambda: make_index(image=2).search({"image": unit(1, 24)}),
+        "queries: got dict.*Fix: encode first, and take one modality of the dictionary",
+    ),
+    "a key that is no list": (lambda: make_index(image=2).reconstruct(3), "keys: got 3; allowed: a list"),
+    "keys of an empty index": (lambda: make_index().reconstruct([1]), "keys: got .*expected keys of the 0 items"),
+    "codes that are a list of words": (lambda: CodeIndex([["a"]], 6), "codes: got str .*a numpy array"),
+    "half a segment": (lambda: CodeIndex(make_codes(), 1.5), "segments: got 1.5; allowed: a whole number"),
+    "a word for segments": (lambda: CodeIndex(make_codes(), "6"), "segments: got '6'; allowed: a whole number"),
+    "something else to merge": (lambda: make_index().merge([]), "other: got .*; allowed: CodeIndex"),
+    "a number for a folder": (lambda: make_index().save(3), "folder: got 3; allowed: a text or a path"),
+    "a number to load from": (lambda: CodeIndex.load(3), "folder: got 3; allowed: a text or a path"),
+    "a backend that is a list": (lambda: make_index(["numpy"]), "backend: got .'numpy'.; allowed: 'auto'"),
     "another codebook": (lambda: make_index().merge(CodeIndex(make_codes(spread=0.1), 6)), "other: has 6 segments"),
     "other segments": (lambda: make_index().merge(CodeIndex(make_codes(), 5)), "other: has 5 segments"),
     "an unknown backend": (lambda: make_index("gpu"), "backend: got 'gpu'; allowed: 'auto', 'faiss', 'numpy'"),
@@ -526,3 +554,25 @@ def test_a_search_never_holds_the_embeddings(tmp_path: Path) -> None:
     imports = "import torch\ntorch.set_num_threads(1)\nfrom codebind_hf.inference import CodeIndex"
     work = f"index = CodeIndex.load({str(tmp_path / 'index')!r})\nindex.search(torch.randn(100, 128), top_k=100)"
     assert peak_memory(imports, work) < 70e6
+
+
+def test_an_index_takes_codes_ids_and_queries_however_they_are_stored() -> None:
+    codes, ids, queries = make_codes(), random_ids(4), unit(2, 24)
+    plain = CodeIndex(codes, 6, "numpy")
+    plain.add(ids, "image", torch.arange(4))
+    stored = CodeIndex(codes.numpy().astype(">f4"), np.int64(6), "numpy")
+    stored.add(ids.astype(">i4"), "image", [0, 1, 2, 3])
+    expected = plain.search(queries)
+    for other in (queries.numpy().astype(">f8"), queries.to_sparse(), queries.tolist(), queries.requires_grad_()):
+        found = stored.search(other)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+        np.testing.assert_array_equal(found.keys, expected.keys)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_index_takes_or_clearly_refuses_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A name that is drawn is a folder that is written.
+    monkeypatch.chdir(tmp_path)
+    outcomes = Outcomes()
+    outcomes.try_all(index_calls(), 250)
+    assert min(outcomes.counts["index", TAKEN], outcomes.counts["index", REFUSED]) > 5, outcomes.table()

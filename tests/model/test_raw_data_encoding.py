@@ -2,6 +2,7 @@
 
 import http.server
 import io
+import re
 import tempfile
 import threading
 import wave
@@ -400,6 +401,116 @@ def test_a_bad_item_has_its_place_in_the_whole_list(
         model.encode({"depth": [one["depth"] for one in depths]}, processor, **options)
 
 
+# Bad items that are skipped, or leave an empty row
+
+
+def mixed_items(tmp_path: Path) -> tuple[list[Any], list[int]]:
+    """Items of several modalities and the places of those that cannot be used, each for another reason."""
+    nan, ones = np.full((4, 4), np.nan, np.float32), np.ones((4, 4), np.float32)
+    items: list[Any] = ["a bell", {"depth": nan}, picture(), {"depth": ones}]
+    items += [3, str(wav(tmp_path / "a.wav", 2)), Path("gone.png"), "https://example.org/a.png", "a red ball"]
+    items += [Sensor(np.zeros(3), "radar"), {"audio": {"array": [1.0], "sampling_rate": 0}}, "half \ud800"]
+    return items, [1, 4, 6, 7, 9, 10, 11]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_bad_items_leave_a_row_of_nan_or_none_at_all(
+    model: CodeBindModel,
+    processor: CodeBindProcessor,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    batch_size: int,
+    num_workers: int,
+) -> None:
+    items, bad = mixed_items(tmp_path)
+    good = [place for place in range(len(items)) if place not in bad]
+    options = {"batch_size": batch_size, "num_workers": num_workers}
+    expected = model.encode([items[place] for place in good], processor)
+    found = model.encode(items, processor, on_error="null", **options)
+    assert found.shape == (len(items), 24)
+    assert np.isnan(found[bad]).all()
+    np.testing.assert_allclose(found[good], expected, atol=1e-5)
+    named = [re.match(r"items\[(\d+)\]", record.getMessage()) for record in caplog.records]
+    assert sorted(int(match[1]) for match in named if match) == bad
+    skipped = model.encode(items, processor, on_error="skip", **options)
+    np.testing.assert_array_equal(skipped, found[good])
+    streamed = list(model.encode_stream(items, processor, on_error="null", **options))
+    np.testing.assert_array_equal(np.stack(streamed), found)
+
+
+def test_bad_items_have_codes_of_minus_one_and_no_clips(
+    model: CodeBindModel, processor: CodeBindProcessor, tmp_path: Path
+) -> None:
+    items, bad = mixed_items(tmp_path)
+    codes = model.encode(items, processor, output="codes", on_error="null")
+    assert [place for place, row in enumerate(codes) if (row == -1).all()] == bad
+    assert codes.shape == (len(items), 6)
+    clips = model.encode(items, processor, pool="none", on_error="null")
+    assert [place for place, row in enumerate(clips) if row is None] == bad
+    assert len(model.encode(items, processor, pool="none", on_error="skip")) == len(items) - len(bad)
+
+
+@pytest.mark.parametrize("on_error", ["skip", "null"])
+def test_a_recording_that_breaks_off_is_lost_as_a_whole(
+    model: CodeBindModel, processor: CodeBindProcessor, caplog: pytest.LogCaptureFixture, on_error: str
+) -> None:
+    """Its first clips were embedded before the broken one was reached: they must not count for the next item."""
+    frames = np.zeros((64, 8, 8, 3), np.float32)
+    frames[48:] = np.nan
+    items = [Video(frames, fps=8.0), Audio(sound()["array"], 16_000), "a bell"]
+    options = {"clips": "sliding", "batch_size": 2, "on_error": on_error}
+    found = model.encode(items, processor, **options)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["items[0] frame 48"]
+    alone = model.encode(items[1:], processor, **options)
+    np.testing.assert_allclose(found[-2:], alone, atol=1e-6)
+    assert np.isnan(found[:-2]).all()
+    assert len(found) == (2 if on_error == "skip" else 3)
+
+
+def test_items_that_are_all_bad_are_an_error_only_where_nothing_is_left(
+    model: CodeBindModel, processor: CodeBindProcessor
+) -> None:
+    with pytest.raises(ValueError, match="items: got nothing; expected one value or more that can be used"):
+        model.encode([3, 4], processor, on_error="skip")
+    assert np.isnan(model.encode([3, 4], processor, on_error="null")).all()
+    with pytest.raises(ValueError, match="on_error: got 'ignore'; allowed: 'raise', 'skip', 'null'"):
+        model.encode(["a"], processor, on_error="ignore")
+
+
+def test_an_error_of_the_callers_iterator_is_never_skipped(model: CodeBindModel, processor: CodeBindProcessor) -> None:
+    def items() -> Iterator[str]:
+        yield "a bell"
+        raise ValueError("of the caller")
+
+    with pytest.raises(ValueError, match="of the caller"):
+        model.encode(items(), processor, on_error="skip")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": "x"}, "batch_size: got 'x'; allowed: a whole number"),
+        ({"batch_size": True}, "batch_size: got True; allowed: a whole number"),
+        ({"batch_size": 1.5}, "batch_size: got 1.5; allowed: a whole number"),
+        ({"num_workers": None}, "num_workers: got None; allowed: a whole number"),
+        ({"clips": 2.0}, "clips: got 2.0; allowed: a text or a whole number"),
+        ({"clips": "sliding", "hop_seconds": float("nan")}, "hop_seconds: got nan; allowed: a finite number or None"),
+        ({"clips": "sliding", "hop_seconds": "1"}, "hop_seconds: got '1'; allowed: a finite number or None"),
+        ({"allow_urls": "yes"}, "allow_urls: got 'yes'; allowed: True or False"),
+        ({"quantize": 1}, "quantize: got 1; allowed: True, False"),
+        ({"progress": "no"}, "progress: got 'no'; allowed: True, False"),
+        ({"output": np.zeros(3)}, "output: got array.*; allowed: 'numpy', 'torch', 'codes'"),
+        ({"batchsize": 3}, "encode: got unknown parameter 'batchsize'.*did you mean `batch_size`"),
+    ],
+)
+def test_options_of_a_wrong_type_are_named(
+    model: CodeBindModel, processor: CodeBindProcessor, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.encode_stream(["a"], processor, **options)
+
+
 @contextmanager
 def answering(respond: Callable[[http.server.BaseHTTPRequestHandler], None]) -> Iterator[str]:
     """The address of a server that answers every request so."""
@@ -485,3 +596,28 @@ def test_similarity_is_the_cosine_and_probabilities_apply_the_scale(model: CodeB
         model.similarity(first, second[:, :4])
     with pytest.raises(ValueError, match=r"first: got torch.int64 of shape \(3,\)"):
         model.similarity(torch.arange(3), second)
+
+
+def test_similarity_reads_embeddings_however_they_are_stored(model: CodeBindModel) -> None:
+    first, second = rng(1).normal(size=(3, 24)).astype(np.float32), rng(2).normal(size=(5, 24)).astype(np.float32)
+    expected = model.similarity(first, second)
+    stored = (first.tolist(), first.astype(">f4"), first.astype(object), first.astype(np.longdouble), list(first))
+    for other in (*stored, np.ma.MaskedArray(first), torch.from_numpy(first).requires_grad_()):
+        np.testing.assert_allclose(torch.as_tensor(model.similarity(other, second)).detach(), expected, atol=1e-6)
+    # A tensor that learns, as the second, has no part in the type of the answer.
+    assert isinstance(model.similarity(first, torch.from_numpy(second).requires_grad_()), np.ndarray)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_similarity_and_probabilities_refuse_what_has_no_cosine(model: CodeBindModel, value: float) -> None:
+    good, bad = np.ones((4, 24)), np.ones((4, 24))
+    bad[2, 5] = value
+    for call in (model.similarity, model.probabilities):
+        with pytest.raises(ValueError, match=r"first: got NaN, infinite or too large numbers, first in row 2. Fix: "):
+            call(bad, good)
+        with pytest.raises(ValueError, match="second: got NaN, infinite or too large"):
+            call(good, torch.from_numpy(bad))
+    # What the message advises.
+    kept = bad[np.isfinite(bad).all(-1)]
+    if not np.isfinite(value):
+        assert model.similarity(kept, good).shape == (3, 4)

@@ -29,6 +29,13 @@ SOUND = np.zeros(100, dtype=np.float32)
 DEEP = Image.fromarray(np.zeros((8, 8), np.uint16))
 HALF_NAN = np.array([[0.0, 1.0, 2.0], [0.0, np.nan, np.inf]])
 
+
+def closed(mode: str = "RGB") -> Image.Image:
+    picture = Image.new(mode, (8, 8))
+    picture.close()
+    return picture
+
+
 # name: (keywords of the call, pattern of the message: argument, what came, what is allowed or the fix)
 VALUE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, "processor: got no input.*at least one of text, images"),
@@ -38,6 +45,18 @@ VALUE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "text: token ids": ({"text": [[1, 2]]}, r"text\[0\]: got list.*str.*token ids go to the model"),
     "text: None in a list": ({"text": ["a", None]}, r"text\[1\]: got None.*drop the row"),
     "text: empty list": ({"text": []}, "text: got an empty list.*leave `text=` out"),
+    "text: half a character": (
+        {"text": ["a", "b\ud83d"]},
+        r"text\[1\]: got half a character, '\\ud83d', at place 1.*surrogatepass",
+    ),
+    "text: padding": ({"text": "a", "padding": PICTURE}, "padding: got ndarray of shape.*'max_length', 'longest'"),
+    "images: closed": (
+        {"images": [PICTURE, closed()]},
+        r"images\[1\]: got a picture that cannot be read.*open it again",
+    ),
+    "thermal: closed": ({"thermal": closed("I;16")}, "thermal: got a picture that cannot be read"),
+    "images: masked": ({"images": np.ma.masked_less(PICTURE, 1)}, "images: got 192 masked values.*neighbours"),
+    "images: without data": ({"images": torch.zeros(8, 8, 3, device="meta")}, "images: got Tensor.*without data"),
     "images: empty list": ({"images": []}, "images: got an empty list.*leave `images=` out"),
     "images: None in a list": ({"images": [PICTURE, None]}, r"images\[1\]: got None.*lengths may differ"),
     "images: dictionary": ({"images": {"a": 1}}, "images: got dict.*numpy array"),
@@ -140,6 +159,23 @@ VALUE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "parameter: unknown": (
         {"images": PICTURE, "images_kwargs": {"resample": 3}},
         "CodeBindImageProcessor: got unknown parameter 'resample'.*interpolation",
+    ),
+    "parameter: of the call": (
+        {"images": PICTURE, "images_kwargs": {"return_tensors": "np"}},
+        "images_kwargs: got .*; allowed: a dictionary of the sub-processor's parameters",
+    ),
+    "parameter: number for a name": ({"images": PICTURE, "images_kwargs": {3: 3}}, "images_kwargs: got {3: 3}"),
+    "parameter: text for a truth": (
+        {"images": PICTURE, "images_kwargs": {"antialias": "no"}},
+        "antialias: got 'no'; allowed: True or False",
+    ),
+    "parameter: NaN": (
+        {"eeg": PICTURE[0, :, :2], "eeg_kwargs": {"scale": np.nan}},
+        "scale: got nan; allowed: a number",
+    ),
+    "parameter: misspelled": (
+        {"images": PICTURE, "images_kwargs": {"interpolate": "box"}},
+        "got unknown parameter 'interpolate'.*did you mean `interpolation`",
     ),
     "parameter: of text": (
         {"text": "a", "text_kwargs": {"lower": 1}},
@@ -291,3 +327,22 @@ def test_a_folder_without_sub_processors_is_an_os_error(processor: CodeBindProce
     (tmp_path / "processor_config.json").write_text('{"processor_class": "CodeBindProcessor"}')
     with pytest.raises(OSError, match=r"processor_config.json: holds no parameters for 'image_processor'"):
         CodeBindProcessor.from_pretrained(tmp_path)
+
+
+def test_the_advice_for_half_characters_keeps_whole_ones(processor: CodeBindProcessor) -> None:
+    halves = "a \ud83d\ude00 b\ud83d"
+    with pytest.raises(ValueError, match="surrogatepass"):
+        processor(text=halves)
+    whole = halves.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert whole == "a \U0001f600 b\ufffd"
+    assert processor(text=whole)["input_ids"].shape[0] == 1
+
+
+def test_a_picture_that_is_cut_short_is_named_when_it_is_read(processor: CodeBindProcessor, tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:5000])
+    with (
+        Image.open(tmp_path / "b.png") as picture,
+        pytest.raises(OSError, match=r"images\[1\]: got a picture that can"),
+    ):
+        processor(images=[PICTURE, picture])
