@@ -23,7 +23,7 @@ from .values import describe
 class FileLimits:
     """What a file may declare; more is refused before anything of it is allocated.
 
-    There is one for all reading, `LIMITS`, which every sub-processor calls `file_limits`; set its fields.
+    There is one for all reading, `FILE_LIMITS`, which every sub-processor calls `file_limits`; set its fields.
 
     Args:
         pixels: of one picture or frame. Pillow has a limit of its own beyond it, `PIL.Image.MAX_IMAGE_PIXELS`.
@@ -46,7 +46,7 @@ class FileLimits:
     allow_truncated: bool = False
 
 
-LIMITS = FileLimits()
+FILE_LIMITS = FileLimits()
 TRUNCATED = "it is cut short. Fix: get the whole file, or pass allow_truncated=True to read what is there"
 # Raster formats that Pillow reads by itself: never PostScript, for which it starts another program.
 _PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -58,8 +58,8 @@ _tolerance = threading.Lock()
 
 
 def check_limit(name: str, declared: float, what: str) -> None:
-    """Raise an OSError that names the limit if a file declares more than the field `name` of `LIMITS` allows."""
-    largest = getattr(LIMITS, name)
+    """Raise an OSError that names the limit if a file declares more than the field `name` of `FILE_LIMITS` allows."""
+    largest = getattr(FILE_LIMITS, name)
     if not declared <= largest:
         fix = f"if you trust the file, raise `file_limits.{name}` of the sub-processor"
         raise OSError(f"declares {declared:,} {what}; allowed: up to {largest:,}. Fix: {fix}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .foreign_files import LIMITS, TRUNCATED, check_frame, check_limit, optional, reading
+from .foreign_files import FILE_LIMITS, TRUNCATED, check_frame, check_limit, optional, reading
 
 
 # Containers that hold their data themselves: a play list names other files and addresses.
@@ -91,7 +91,7 @@ class FilmFrames(Frames):
         count = 0
         with opened_film(self._av, self.file) as container:
             try:
-                for _ in islice(container.decode(video=0), LIMITS.frames + 1):
+                for _ in islice(container.decode(video=0), FILE_LIMITS.frames + 1):
                     count += 1
             except self._av.error.FFmpegError:
                 if not allow_truncated:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .foreign_files import LIMITS, check_limit, load_archived, load_array, open_picture, reading
+from .foreign_files import FILE_LIMITS, check_limit, load_archived, load_array, open_picture, reading
 from .frames import FilmFrames, FolderFrames, Frames
 from .point_files import MESH_SAMPLES, POINT_FILES, read_points
 from .recordings import ELECTRODE_FILES, Recording, SoundFileRecording, film_sound, open_electrodes
@@ -61,18 +61,18 @@ def read_media(
 
     Args:
         allow_truncated: read what is there of a file that ends early instead of refusing it; `None` is
-            `LIMITS.allow_truncated`.
+            `FILE_LIMITS.allow_truncated`.
         channels: names of the channels of a recording of electrodes, in the order wanted; `None` is all of them.
         mesh_samples: points drawn from the surface of a mesh; 0 gives its vertices.
 
     Raises:
         ValueError: a URL, an unsupported kind of file, text (which is not read from files), or a channel that the
             file lacks.
-        OSError: the file is missing, unreadable, damaged, cut short or larger than `LIMITS` allow; the message names
+        OSError: the file is missing, unreadable, damaged, cut short or larger than `FILE_LIMITS` allow; the message names
             it and the reason.
     """
     file = _checked_file(modality, path)
-    truncated = LIMITS.allow_truncated if allow_truncated is None else allow_truncated
+    truncated = FILE_LIMITS.allow_truncated if allow_truncated is None else allow_truncated
     if modality == "eeg" and file.suffix.lower() in ELECTRODE_FILES:
         return _read_electrodes(file, channels, truncated)
     if channels is not None:
@@ -188,7 +188,7 @@ def open_recording(path: str | os.PathLike, allow_truncated: bool | None = None)
     """
     file = _checked_file("audio", path)
     with reading("audio", file):
-        return _recording(file, LIMITS.allow_truncated if allow_truncated is None else allow_truncated)
+        return _recording(file, FILE_LIMITS.allow_truncated if allow_truncated is None else allow_truncated)
 
 
 def _recording(file: Path, allow_truncated: bool) -> Recording:

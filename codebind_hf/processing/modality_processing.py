@@ -10,7 +10,7 @@ import numpy as np
 from transformers import BatchFeature
 
 from .arrays import split_items
-from .foreign_files import LIMITS, FileLimits
+from .foreign_files import FILE_LIMITS, FileLimits
 from .media import read_media
 from .values import check_rate, check_size, check_types, is_path, refuse, refuse_unknown, shortened, shown, split_rated
 
@@ -78,7 +78,7 @@ class ModalityProcessing:
     # Parameters that earlier versions do not know: left out of files while they have their defaults.
     later: ClassVar[tuple[str, ...]] = ()
     # Of all files that are read, whichever processor reads them.
-    file_limits: ClassVar[FileLimits] = LIMITS
+    file_limits: ClassVar[FileLimits] = FILE_LIMITS
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ import pytest
 from fuzzing.files import damaged, read_all, whole_files, write_film, write_with_extras
 from PIL import Image, ImageFile, features
 
-from codebind_hf.processing.foreign_files import LIMITS, load_array, reading
+from codebind_hf.processing.foreign_files import FILE_LIMITS, load_array, reading
 from codebind_hf.processing.media import read_media
 
 
@@ -60,7 +60,7 @@ def test_heic_is_read_within_its_limits(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "b.heic").write_bytes(base64.b64decode(HEIC)[:200])
     with pytest.raises(OSError, match=r"b\.heic': damaged"):
         read_media("image", tmp_path / "b.heic")
-    monkeypatch.setattr(LIMITS, "pixels", 4000)
+    monkeypatch.setattr(FILE_LIMITS, "pixels", 4000)
     with pytest.raises(OSError, match=r"a\.heic': declares 4,096 pixels"):
         read_media("image", tmp_path / "a.heic")
 
@@ -198,7 +198,7 @@ def test_an_archive_is_not_unpacked_beyond_what_is_allowed(tmp_path: Path, monke
     np.savez_compressed(tmp_path / "a.npz", frames=np.zeros((100, 100, 100, 3), np.uint8))
     assert (tmp_path / "a.npz").stat().st_size < 10_000
     assert read_media("video", tmp_path / "a.npz").shape == (100, 100, 100, 3)
-    monkeypatch.setattr(LIMITS, "bytes", 1_000_000)
+    monkeypatch.setattr(FILE_LIMITS, "bytes", 1_000_000)
     with pytest.raises(OSError, match=r"a\.npz': declares 3,000,128 bytes; allowed: up to 1,000,000"):
         read_media("video", tmp_path / "a.npz")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
@@ -210,7 +210,7 @@ def test_an_archive_is_not_unpacked_beyond_what_is_allowed(tmp_path: Path, monke
 def test_a_file_that_is_too_large_for_memory_is_refused_by_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LIMITS, "bytes", 1000)
+    monkeypatch.setattr(FILE_LIMITS, "bytes", 1000)
     np.save(tmp_path / "a.npy", np.zeros(200))
     for modality in ("eeg", "depth", "point_cloud"):
         with pytest.raises(OSError, match=r"declares 1,728 bytes; allowed: up to 1,000"):
@@ -268,7 +268,7 @@ def test_films_beyond_a_limit_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
         ("frames", 9, "12 frames"),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(LIMITS, name, limit)
+            patch.setattr(FILE_LIMITS, name, limit)
             with pytest.raises(OSError, match=rf"a\.mp4': declares {reason}"):
                 read_media("video", tmp_path / "a.mp4")
 

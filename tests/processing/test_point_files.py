@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codebind_hf.processing.foreign_files import LIMITS
+from codebind_hf.processing.foreign_files import FILE_LIMITS
 from codebind_hf.processing.media import COLORED_POINTS, read_media
 from codebind_hf.processing.point_files import unpack_lzf
 from codebind_hf.processing.point_processing_codebind import CodeBindPointFeatureExtractor
@@ -185,7 +185,7 @@ def test_a_limit_is_raised_where_the_message_says(tmp_path: Path, monkeypatch: p
         OSError, match=r"declares 3 points; allowed: up to 2.*`file_limits.points` of the sub-processor"
     ):
         points_of(tmp_path / "a.pcd", data)
-    LIMITS.points = 3
+    FILE_LIMITS.points = 3
     assert len(points_of(tmp_path / "a.pcd", data)) == 3
 
 

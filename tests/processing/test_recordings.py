@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codebind_hf.processing.feature_extraction_codebind import CodeBindAudioFeatureExtractor
-from codebind_hf.processing.foreign_files import LIMITS
+from codebind_hf.processing.foreign_files import FILE_LIMITS
 from codebind_hf.processing.media import open_recording, read_media
 from codebind_hf.processing.modality_processing import sliding_starts
 from codebind_hf.processing.recordings import ArrayRecording, SoundFileRecording
@@ -188,11 +188,11 @@ def test_sounds_beyond_a_limit_or_of_another_kind_are_refused(tmp_path: Path, mo
     import soundfile
 
     soundfile.write(tmp_path / "a.flac", tone(), 8000)
-    monkeypatch.setattr(LIMITS, "seconds", 4)
+    monkeypatch.setattr(FILE_LIMITS, "seconds", 4)
     with pytest.raises(OSError, match=r"a\.flac': declares 5.0 seconds; allowed: up to 4"):
         open_recording(tmp_path / "a.flac")
-    monkeypatch.setattr(LIMITS, "seconds", 5)
-    monkeypatch.setattr(LIMITS, "bytes", 100_000)
+    monkeypatch.setattr(FILE_LIMITS, "seconds", 5)
+    monkeypatch.setattr(FILE_LIMITS, "bytes", 100_000)
     with pytest.raises(OSError, match="declares 160,000 bytes of samples"):
         read_media("audio", tmp_path / "a.flac")
     soundfile.write(tmp_path / "voc.wav", tone(), 8000, format="VOC")
