@@ -21,7 +21,7 @@ WHEEL_VENV := build/wheel
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: env demo test test-all test-hf dist test-wheel soak quality style clean
+.PHONY: env demo test test-all test-hf dist test-wheel fuzz soak quality style clean
 
 env: $(READY)
 
@@ -44,6 +44,10 @@ test: $(READY)
 # Everything: what `make test` runs, then what it leaves out.
 test-all: test
 	$(PYTEST) -m slow
+
+# Strange values and damaged files at every door, 100,000 of them.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/scripts/fuzz.py --output runs/fuzz.json
 
 # Runs that are killed, starved and damaged, callers in eight threads, memory over many calls: about ten minutes.
 soak: $(READY)

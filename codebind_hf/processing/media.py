@@ -68,8 +68,8 @@ def read_media(
     Raises:
         ValueError: a URL, an unsupported kind of file, text (which is not read from files), or a channel that the
             file lacks.
-        OSError: the file is missing, unreadable, damaged, cut short or larger than `FILE_LIMITS` allow; the message names
-            it and the reason.
+        OSError: the file is missing, unreadable, damaged, cut short or larger than `FILE_LIMITS` allow; the message
+            names it and the reason.
     """
     file = _checked_file(modality, path)
     truncated = FILE_LIMITS.allow_truncated if allow_truncated is None else allow_truncated
