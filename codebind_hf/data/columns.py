@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from codebind_hf.model.modalities import MODALITIES
-from codebind_hf.processing.values import check_types, nearest, shown
+from codebind_hf.processing.values import check_types, nearest, shortened, shown
 
 
 EXTRA_COLUMNS = ("id", "label", "attributes")
@@ -71,4 +71,6 @@ def check_columns(keys: Iterable[str], modalities: Sequence[str], source: str) -
         meant = nearest(unknown[0], [*modalities, *EXTRA_COLUMNS])
         fix = "rename it with `columns={...}`, name an added modality with `modalities=[...]`, or drop it."
         fix = f"{meant} Else {fix}" if meant else fix
-        raise ValueError(f"{source}: unknown column {unknown[0]!r}; allowed: {allowed}. Fix: {fix}")
+        raise ValueError(
+            f"{source}: unknown column {shortened(str(unknown[0]), 100)!r}; allowed: {allowed}. Fix: {fix}"
+        )

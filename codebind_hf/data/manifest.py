@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codebind_hf.data.columns import check_columns, modality_columns, present_modalities, renamed_columns
-from codebind_hf.processing.values import check_types
+from codebind_hf.processing.values import check_types, shortened
 from codebind_hf.renamed import renamed_attribute
 
 
@@ -45,11 +45,11 @@ class Manifest(Sequence):
         self.modalities = modality_columns(modalities)
         table = read_table(self.path)
         if not table:
-            raise ValueError(f"manifest {str(self.path)!r}: got no rows; allowed: one row or more.")
+            raise ValueError(f"{_called(self.path)}: got no rows; allowed: one row or more.")
         names = list(dict.fromkeys(name for row in table for name in row))
-        keys = renamed_columns(names, columns, f"manifest {str(self.path)!r}")
+        keys = renamed_columns(names, columns, _called(self.path))
         own = [key for key in keys.values() if not key.startswith("attributes.")]
-        check_columns(own, self.modalities, f"manifest {str(self.path)!r}")
+        check_columns(own, self.modalities, _called(self.path))
         self.rows = [self._row(number, row, keys) for number, row in enumerate(table)]
         self._check_ids()
 
@@ -77,14 +77,12 @@ class Manifest(Sequence):
                     missing.append(f"  {row['id']}, {modality}: {row[modality]}")
         if missing:
             rest = [f"  and {len(missing) - _MAX_NAMED} more"] if len(missing) > _MAX_NAMED else []
-            head = (
-                f"manifest {str(self.path)!r}: {len(missing)} files are missing; relative paths start at its folder."
-            )
+            head = f"{_called(self.path)}: {len(missing)} files are missing; relative paths start at its folder."
             raise OSError("\n".join([head, *missing[:_MAX_NAMED], *rest]))
         return self
 
     def _row(self, number: int, cells: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
-        where = f"manifest {str(self.path)!r}, row {number + 1}"
+        where = f"{_called(self.path)}, row {number + 1}"
         row: dict[str, Any] = {"id": f"{self.path.stem}-{number:05d}"}
         attributes: dict[str, Any] = {}
         for name, value in cells.items():
@@ -119,7 +117,7 @@ class Manifest(Sequence):
         for number, row in enumerate(self.rows, 1):
             first = seen.setdefault(row["id"], number)
             if first != number:
-                where = f"manifest {str(self.path)!r}"
+                where = _called(self.path)
                 raise ValueError(f"{where}: id {row['id']!r} occurs in rows {first} and {number}; ids are unique.")
 
 
@@ -139,6 +137,11 @@ def _attributes(value: Any, where: str) -> dict[str, Any]:
     return {str(name): own for name, own in value.items() if not _is_empty(own)}
 
 
+def _called(path: Path) -> str:
+    """What messages call a manifest, however long its name is."""
+    return f"manifest {shortened(str(path), 500)!r}"
+
+
 def read_table(path: Path) -> list[dict[str, Any]]:
     """Rows of a `.jsonl`, `.csv` or `.parquet` file as dictionaries.
 
@@ -149,13 +152,13 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         known = ", ".join(readers)
-        raise ValueError(f"manifest {str(path)!r}: unsupported suffix {path.suffix!r}; allowed: {known}.")
+        raise ValueError(f"{_called(path)}: unsupported suffix {shortened(path.suffix, 40)!r}; allowed: {known}.")
     if not os.path.isfile(path):
-        raise OSError(f"manifest {str(path)!r}: no such file. Fix: check the path and the working directory.")
+        raise OSError(f"{_called(path)}: no such file. Fix: check the path and the working directory.")
     try:
         return readers[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
-        raise OSError(f"manifest {str(path)!r}: not UTF-8 text ({error}).") from error
+        raise OSError(f"{_called(path)}: not UTF-8 text ({error}).") from error
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -167,10 +170,10 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise ValueError(f"manifest {str(path)!r}, line {number}: not JSON ({error}).") from error
+                raise ValueError(f"{_called(path)}, line {number}: not JSON ({error}).") from error
             if not isinstance(row, dict):
                 kind = type(row).__name__
-                raise ValueError(f"manifest {str(path)!r}, line {number}: got a {kind}; allowed: a JSON object.")
+                raise ValueError(f"{_called(path)}, line {number}: got a {kind}; allowed: a JSON object.")
             rows.append(row)
     return rows
 
@@ -181,11 +184,11 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
         try:
             rows = list(reader)
         except csv.Error as error:
-            raise ValueError(f"manifest {str(path)!r}, line {reader.line_num}: not CSV ({error}).") from error
+            raise ValueError(f"{_called(path)}, line {reader.line_num}: not CSV ({error}).") from error
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
             columns = len(reader.fieldnames or ())
-            raise ValueError(f"manifest {str(path)!r}, row {number}: does not have the header's {columns} cells.")
+            raise ValueError(f"{_called(path)}, row {number}: does not have the header's {columns} cells.")
     return rows
 
 
@@ -196,4 +199,4 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         return pyarrow.parquet.read_table(path).to_pylist()
     except pyarrow.ArrowException as error:
-        raise OSError(f"manifest {str(path)!r}: not a readable Parquet file ({error}).") from error
+        raise OSError(f"{_called(path)}: not a readable Parquet file ({error}).") from error

@@ -174,13 +174,14 @@ def check_floats(name: str, values: Tensor) -> None:
 
 def check_numbers(name: str, values: Tensor, checks: Checks) -> None:
     """Refuse NaN, infinities and what is too large to square: one of them would make every number of its row NaN."""
-    if not checks.looks_at(values):
+    if not checks.looks_at(values) or not values.numel():
         return
     values = values.detach()
-    # The largest of numbers among which is a NaN is NaN, which is not smaller than anything.
-    if bool(values.abs().amax() <= _LARGEST):
+    # The largest of numbers among which is a NaN is NaN, which is not smaller than anything. In float16 itself, the
+    # bound would be infinite.
+    if float(values.abs().amax()) <= _LARGEST:
         return
-    wrong = ~(values.abs() <= _LARGEST)
+    wrong = ~(values.abs().double() <= _LARGEST)
     first = tuple(wrong.nonzero()[0].tolist())
     raise ValueError(
         f"{name}: got {int(wrong.sum())} numbers that are NaN, infinite or beyond {_LARGEST:g}, the first at index "

@@ -114,7 +114,7 @@ def embedding_calls(draw: st.DrawFn, model: CodeBindModel, processor: CodeBindPr
         ids, part = draw(st.one_of(tensors((4, segments)), scalars)), draw(st.one_of(st.just("shared"), scalars))
         return Call(door, lambda: model.codes_to_embeds(ids, modality, part))
     method = getattr(model, door)
-    return Call(door, lambda: method(first, second), lambda cosines: bool(np.isfinite(np.asarray(cosines)).all()))
+    return Call(door, lambda: method(first, second), lambda cosines: bool(torch.as_tensor(cosines).isfinite().all()))
 
 
 def _items() -> st.SearchStrategy[Any]:

@@ -148,3 +148,11 @@ def test_every_modality_refuses_nan_by_its_keyword(model: CodeBindModel) -> None
         if values.is_floating_point():
             with pytest.raises(ValueError, match=f"^{name}: got {values.numel()} numbers that are NaN"):
                 model(**{name: torch.full_like(values, math.nan)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_infinities_of_every_width_are_refused(model: CodeBindModel, dtype: torch.dtype) -> None:
+    values = tiny_inputs(model.config)["eeg_values"].to(dtype)
+    values[0, 0, 0] = math.inf
+    with pytest.raises(ValueError, match=r"eeg_values: got 1 numbers that are NaN, infinite or beyond"):
+        model(eeg_values=values)
