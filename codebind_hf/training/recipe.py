@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -96,6 +97,11 @@ class Recipe:
         return CodeBindTrainingArguments(output_dir=str(output_dir / stage.name), seed=self.seed, **chosen)
 
 
+@cache
+def _argument_hints() -> dict[str, Any]:
+    return get_type_hints(CodeBindTrainingArguments)
+
+
 def _check_arguments(options: Mapping[str, Any], where: str) -> None:
     """Refuse unknown, mistyped and wrong training arguments before any row is prepared."""
     for name in _OF_THE_RUN:
@@ -103,7 +109,7 @@ def _check_arguments(options: Mapping[str, Any], where: str) -> None:
             raise ValueError(f"{where}: {name} belongs to the whole run, not to its training arguments. Fix: move it.")
     known = [entry.name for entry in fields(CodeBindTrainingArguments) if entry.init]
     check_names(options, [name for name in known if name not in _OF_THE_RUN], where)
-    check_types(options, get_type_hints(CodeBindTrainingArguments), where)
+    check_types(options, _argument_hints(), where)
     if options.get("train_mode", MODES[0]) not in MODES:
         allowed = ", ".join(map(repr, MODES))
         raise ValueError(f"{where}: train_mode is {options['train_mode']!r}; allowed: {allowed}.")

@@ -105,6 +105,9 @@ class Doors:
         whole = self.folder / "media"
         whole.mkdir()
         files = {**whole_files(whole), **write_with_extras(whole)}
+        for name, modality in files.items():
+            # Whole files are read; and what libraries import when they are first used is no hang.
+            read_all(modality, whole / name)
         for case in range(cases):
             name, modality = list(files.items())[case % len(files)]
             file = self.folder / name
