@@ -387,6 +387,14 @@ def test_a_modality_of_ones_own_binds_from_the_command_line(mine: SimpleNamespac
     files = [str(path) for path in sorted((eeg.parent / "eeg").glob("*.npy"))[:2]]
     signals = [np.load(file) for file in files]
     assert model.encode({"radar": signals}, processor=processor)["radar"].shape == (2, 64)
+    rows, report = eeg.with_name("radar.jsonl"), mine.folder / "radar.json"
+    own = ("--checkpoint", output / "checkpoint")
+    done = run_example("evaluate", *own, "--manifest", rows, "--output", report)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(report.read_text())["zero_shot"]["radar"]["n"] == 6
+    done = run_example("search", *own, "--query", files[0], "--modality", "radar", "--gallery", rows, "--top_k", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"query: {files[0]} (radar)")
     assert "Fix: describe its encoder" in refusal("train", *command, "--output_dir", mine.folder / "none")
     encoder.write_text("- 1")
     said = refusal("train", *command, "--encoder", encoder, "--output_dir", mine.folder / "none")
