@@ -55,7 +55,10 @@ def main() -> None:
     lines.append(["all", *(sum(line[column] for line in lines) for column in range(1, 5))])
     outcomes = ("same", "refused", "different", "lost", "unclear")
     trials = [
-        [name, sum(counts.values()), *(counts.get(outcome, 0) for outcome in outcomes)]
+        [
+            name.replace("SIGKILL", f"{soak['kills']} SIGKILLs"),
+            *(sum(counts.values()), *(counts.get(outcome, 0) for outcome in outcomes)),
+        ]
         for name, counts in soak["trials"].items()
     ]
     about = environment()
