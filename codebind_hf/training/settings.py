@@ -1,6 +1,7 @@
 """What a run is started with: a recipe, its data, how to bind; read, checked, kept beside the run, and read again."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -182,4 +183,4 @@ def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _absolute(path: Any) -> Any:
     """A path that exists, from anywhere; a name on the Hub as it is, and what is missing for its error."""
-    return str(Path(path).resolve()) if isinstance(path, str) and Path(path).exists() else path
+    return str(Path(path).resolve()) if isinstance(path, str) and os.path.exists(path) else path

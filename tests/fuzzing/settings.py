@@ -43,11 +43,13 @@ def recipe_calls(draw: st.DrawFn, folder: Path) -> Call:
             parent = parent[key]
         kind = draw(st.sampled_from(["value", "value", "key", "argument"]))
         if kind == "value" or not isinstance(parent, dict):
-            parent[place[-1]] = draw(json_values)
+            parent[place[-1]] = copy.deepcopy(draw(json_values))
         elif kind == "key":
-            parent[draw(st.sampled_from(["", "x", "seed", "lerning_rate", "output_dir"]))] = draw(json_values)
+            parent[draw(st.sampled_from(["", "x", "seed", "lerning_rate", "output_dir"]))] = copy.deepcopy(
+                draw(json_values)
+            )
         elif isinstance(given.get("recipe"), dict):
-            given["recipe"]["training"] = {draw(st.sampled_from(ARGUMENTS)): draw(json_values)}
+            given["recipe"]["training"] = {draw(st.sampled_from(ARGUMENTS)): copy.deepcopy(draw(json_values))}
     door = draw(st.sampled_from(["file", "recipe", "settings"]))
     if door == "file":
         file = folder / "run.yaml"
