@@ -2,11 +2,14 @@
 
 import math
 import struct
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from .foreign_files import TRUNCATED, check_limit, load_array, optional
+from .foreign_files import FILE_LIMITS, TRUNCATED, check_limit, load_array, optional
 from .ply import Bytes, Element, Words, near_origin, read_ply
 
 
@@ -20,6 +23,22 @@ _PCD_KINDS = {"I": "i", "U": "u", "F": "f"}
 _AXES = ("x", "y", "z")
 _COLORS = ("red", "green", "blue")
 _PIECE = 1 << 16
+# Another process unpacks with these lines, within a limit of memory where the system has one.
+_UNPACK = """
+import sys
+import laspy
+source, target, points, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+if sys.platform == "linux":
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+with laspy.open(source, laz_backend=laspy.LazBackend.Lazrs) as reader:
+    if reader.header.point_count > points:
+        sys.exit(f"declares {reader.header.point_count} points; the limit is {points}")
+    with laspy.open(target, mode="w", header=reader.header, do_compress=False) as writer:
+        for piece in reader.chunk_iterator(1 << 16):
+            writer.write_points(piece)
+"""
+_LEAST_SECONDS, _BYTES_PER_SECOND = 60.0, 1e6
 
 
 def read_points(
@@ -42,8 +61,10 @@ def read_points(
         points, shades = _read_pcd(file.read_bytes(), allow_truncated)
     elif suffix in TABLES:
         points, shades = _read_table(file)
-    elif suffix in (".las", ".laz"):
+    elif suffix == ".las":
         points, shades = _read_las(file, allow_truncated)
+    elif suffix == ".laz":
+        points, shades = _read_laz(file, allow_truncated)
     else:
         points, shades = _read_mesh(file, suffix, mesh_samples), None
     if not len(points):
@@ -200,6 +221,30 @@ def _scaled_colors(shades: np.ndarray | None) -> np.ndarray | None:
     return shades / 255 if (shades == np.round(shades)).all() else None
 
 
+def _read_laz(file: Path, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """As of the LAS file that another process makes of it.
+
+    What unpacks it ends its process where a damaged file asks for more memory than there is.
+    """
+    for name in ("laspy", "lazrs"):
+        optional(name, "points", "compressed LAS files")
+    _check_las(file)
+    with tempfile.TemporaryDirectory() as folder:
+        unpacked = Path(folder) / "points.las"
+        arguments = [str(file.resolve()), str(unpacked), str(FILE_LIMITS.points), str(FILE_LIMITS.bytes)]
+        seconds = _LEAST_SECONDS + file.stat().st_size / _BYTES_PER_SECOND
+        command = [sys.executable, "-c", _UNPACK, *arguments]
+        try:
+            # This interpreter and our own lines, with names of files as arguments and no shell.
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds)  # noqa: S603
+        except subprocess.TimeoutExpired as error:
+            raise OSError(f"is not unpacked after {seconds:.0f} seconds") from error
+        if done.returncode or not unpacked.is_file():
+            said = done.stderr.strip().splitlines() or ["the process that unpacks it ended"]
+            raise OSError(f"damaged or too large to unpack ({said[-1][:200]})")
+        return _read_las(unpacked, allow_truncated)
+
+
 def _read_las(file: Path, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Places, and colours of 16 bits, or of the 8 bits that many programs write there."""
     laspy = optional("laspy", "points", f"{file.suffix} files")
@@ -207,15 +252,12 @@ def _read_las(file: Path, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray
     with laspy.open(file) as reader:
         header = reader.header
         check_limit("points", header.point_count, "points")
-        count = header.point_count
+        there = max(0, file.stat().st_size - header.offset_to_point_data) // header.point_format.size
         if header.are_points_compressed:
-            optional("lazrs", "points", "compressed LAS files")
-        else:
-            there = max(0, file.stat().st_size - header.offset_to_point_data) // header.point_format.size
-            if there < count and not allow_truncated:
-                raise OSError(f"{there} of {count} points are there: {TRUNCATED}")
-            count = min(count, there)
-        # In pieces, because laspy makes room for all points that a header of compressed ones declares.
+            raise OSError("holds compressed points, as a file with the suffix .laz has them; rename it")
+        if there < header.point_count and not allow_truncated:
+            raise OSError(f"{there} of {header.point_count} points are there: {TRUNCATED}")
+        count = min(header.point_count, there)
         pieces = [reader.read_points(min(_PIECE, count - start)) for start in range(0, count, _PIECE)]
     points = np.concatenate([np.empty((0, 3)), *(np.stack([piece.x, piece.y, piece.z], axis=1) for piece in pieces)])
     if not pieces or not set(_COLORS) <= set(header.point_format.dimension_names):
