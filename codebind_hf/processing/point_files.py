@@ -24,20 +24,21 @@ _AXES = ("x", "y", "z")
 _COLORS = ("red", "green", "blue")
 _PIECE = 1 << 16
 # Another process unpacks with these lines, within a limit of memory where the system has one.
-_UNPACK = """
-import sys
-import laspy
-source, target, points, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-if sys.platform == "linux":
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-with laspy.open(source, laz_backend=laspy.LazBackend.Lazrs) as reader:
-    if reader.header.point_count > points:
-        sys.exit(f"declares {reader.header.point_count} points; the limit is {points}")
-    with laspy.open(target, mode="w", header=reader.header, do_compress=False) as writer:
-        for piece in reader.chunk_iterator(1 << 16):
-            writer.write_points(piece)
-"""
+_UNPACK = "\n".join(
+    [
+        "import sys, laspy",
+        "source, target, points, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])",
+        "if sys.platform == 'linux':",
+        "    import resource",
+        "    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))",
+        "with laspy.open(source, laz_backend=laspy.LazBackend.Lazrs) as reader:",
+        "    if reader.header.point_count > points:",
+        "        sys.exit(f'declares {reader.header.point_count} points; the limit is {points}')",
+        "    with laspy.open(target, mode='w', header=reader.header, do_compress=False) as writer:",
+        "        for piece in reader.chunk_iterator(1 << 16):",
+        "            writer.write_points(piece)",
+    ]
+)
 _LEAST_SECONDS, _BYTES_PER_SECOND = 60.0, 1e6
 
 

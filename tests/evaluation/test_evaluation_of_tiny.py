@@ -130,7 +130,7 @@ def test_the_search_example_takes_words(tiny: SimpleNamespace) -> None:
     ("arguments", "message"),
     [
         pytest.param(("--query", "x.png"), r"image.*--modality", id="ambiguous suffix"),
-        pytest.param(("--query", "x.xyz"), r"\.xyz.*--modality", id="unknown suffix"),
+        pytest.param(("--query", "x.blend"), r"\.blend.*--modality", id="unknown suffix"),
         pytest.param(("--text", "a ring", "--modalities", "radar"), r"--modalities.*radar", id="unknown modality"),
         pytest.param(("--query", "missing.wav"), r"missing\.wav", id="missing file"),
         pytest.param(("--query", "x.wav", "--modality", "smell"), "smell", id="unknown modality"),

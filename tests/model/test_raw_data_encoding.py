@@ -323,7 +323,7 @@ def test_a_stream_of_20_000_sounds_needs_no_more_memory_than_one_of_2_000() -> N
         (["https://example.org/a.png"], {}, r"items\[0\]: got the URL 'https://example.org/a.png'.*allow_urls=True"),
         ({"image": ["https://example.org/a.png"]}, {}, r"items\['image'\]\[0\]: got the URL .*allow_urls=True"),
         (["s3://bucket/a.png"], {"allow_urls": True}, r"items\[0\]: got a URL with s3://; allowed: http://"),
-        (["https://example.org/a"], {"allow_urls": True}, r"items\[0\]: got 'https://example.org/a', which may be of"),
+        (["https://example.org/a"], {"allow_urls": True}, r"items\[0\]: got 'https://example.org/a', a file with the"),
         (["a"], {"clips": 0}, "clips: got 0; allowed: 'uniform', 'sliding', or a number"),
         (["a"], {"clips": "all"}, "clips: got 'all'"),
         (["a"], {"pool": "max"}, "pool: got 'max'; allowed: 'mean', 'none'"),

@@ -286,7 +286,8 @@ def test_damaged_files_are_read_or_refused_by_name(tmp_path: Path, writer: Calla
         read_all(modality, tmp_path / name)
         folder = tmp_path / "damaged"
         folder.mkdir(exist_ok=True)
-        for _ in range(30):
+        # Another process unpacks the last.
+        for _ in range(4 if name.endswith(".laz") else 30):
             (folder / name).write_bytes(damaged(data, chance))
             try:
                 read_all(modality, folder / name)

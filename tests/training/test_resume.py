@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor
 from transformers.trainer_utils import IntervalStrategy
 
-from codebind_hf.training import CodeBindTrainer, LossBalancer
+from codebind_hf.data import CodeBindCollator
+from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, LossBalancer
 from codebind_hf.training import trainer as trainer_module
 from codebind_hf.training.checkpoints import (
     CONTENTS_FILE,
@@ -259,13 +261,30 @@ def test_the_best_checkpoint_is_known_by_its_own_place(
 # What is refused
 
 
+@pytest.fixture(scope="module")
+def finished(tiny: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of four steps with two checkpoints, for copies."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    settled = {"per_device_train_batch_size": 4, "report_to": "none", "disable_tqdm": True, "use_cpu": True}
+    settled |= {**FIELDS, "max_steps": 4, "save_total_limit": 2, "seed": 5}
+    arguments = CodeBindTrainingArguments(str(folder), remove_unused_columns=False, **settled)
+    balancer = LossBalancer(min_interval=2, max_interval=2)
+    options = {"data_collator": CodeBindCollator(), "balancer": balancer}
+    CodeBindTrainer(model=tiny.model(), args=arguments, train_dataset=tiny.items(), **options).train()
+    return folder
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "rng_state.pth", "loss_balancer.json"])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
 def test_a_damaged_checkpoint_is_refused_by_name_and_skipped_by_true(
-    trainer_for: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: str
+    trainer_for: MakeTrainer,
+    finished: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    damage: str,
 ) -> None:
-    folder = tmp_path / "run"
-    trainer_for(folder, max_steps=4, save_total_limit=2).train()
+    folder = shutil.copytree(finished, tmp_path / "run")
     file = folder / "checkpoint-4" / name
     size = file.stat().st_size
     expected = f"{file}: missing"
@@ -301,9 +320,11 @@ class Hostile:
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
-def test_code_in_a_checkpoint_is_never_run(trainer_for: MakeTrainer, tmp_path: Path, name: str) -> None:
+def test_code_in_a_checkpoint_is_never_run(
+    trainer_for: MakeTrainer, finished: Path, tmp_path: Path, name: str
+) -> None:
     folder, trace = tmp_path / "run", tmp_path / "trace"
-    trainer_for(folder, max_steps=2).train()
+    shutil.copytree(finished / "checkpoint-2", folder / "checkpoint-2")
     file = folder / "checkpoint-2" / name
     torch.save(Hostile(trace), file)
     contents = folder / "checkpoint-2" / CONTENTS_FILE
