@@ -47,7 +47,10 @@ class FileLimits:
 
 
 FILE_LIMITS = FileLimits()
-TRUNCATED = "it is cut short. Fix: get the whole file, or pass allow_truncated=True to read what is there"
+TRUNCATED = (
+    "it is cut short. Fix: get the whole file, or set codebind_hf.processing.foreign_files.FILE_LIMITS."
+    "allow_truncated=True to read what is there"
+)
 # Raster formats that Pillow reads by itself: never PostScript, for which it starts another program.
 _PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
 _HEIF = (".heic", ".heif")

@@ -159,7 +159,8 @@ class Stream:
                 if batch.positions == [lost]:
                     continue
                 if batch.failure is not None:
-                    logger.warning("%s", batch.failure)
+                    instead = "left out" if self._options.on_error == "skip" else "there is nothing in its place"
+                    logger.warning("%s (on_error=%r: %s)", batch.failure, self._options.on_error, instead)
                     lost = batch.positions[0]
                 yield batch
 

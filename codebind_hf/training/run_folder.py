@@ -106,7 +106,7 @@ class RunFolder:
                 raise ValueError(
                     f"--output_dir: {self.path} holds {found}, and no record of a run. Fix: name a new folder{fix}."
                 )
-        if record is None or overwrite or not self._has_results(record):
+        if record is None or overwrite or not self.has_results():
             if settings is not None:
                 return settings
             if record is None:
@@ -132,7 +132,7 @@ class RunFolder:
             ValueError: the run that is to go on had other rows.
         """
         record = self.record()
-        if record is None or overwrite or not self._has_results(record):
+        if record is None or overwrite or not self.has_results():
             self.clear()
             record = RunRecord(settings.as_json(), _digest(settings.as_json()), data_digest, environment())
             self.write(record)
@@ -147,11 +147,11 @@ class RunFolder:
             self.write(record)
         return record
 
-    def _has_results(self, record: RunRecord) -> bool:
-        """Whether a run left anything to go on with."""
-        return (
-            record.status != "training" or self.checkpoint.is_dir() or any(map(complete_checkpoints, self._stages()))
-        )
+    def has_results(self) -> bool:
+        """Whether a run left anything here to go on with."""
+        record = self.record()
+        has_checkpoints = self.checkpoint.is_dir() or any(map(complete_checkpoints, self._stages()))
+        return record is not None and (record.status != "training" or has_checkpoints)
 
     def _stages(self) -> list[Path]:
         return [folder for pattern in _STAGES for folder in self.path.glob(pattern) if folder.is_dir()]

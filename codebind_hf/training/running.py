@@ -157,6 +157,8 @@ def _run(trainer: CodeBindTrainer, resume: bool) -> None:
         # Shards are loaded into a model that is being trained; so something must be left to train.
         checkpoints = [each for each in checkpoints if not _is_last_step(each)]
     checkpoint = decided_by_main(lambda: first_sound(checkpoints))
+    if checkpoint:
+        logger.info("%s: going on from %s.", folder.name, checkpoint.name)
     if checkpoint and _is_last_step(checkpoint):
         trainer.load_finished(str(checkpoint))
     else:

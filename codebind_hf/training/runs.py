@@ -56,6 +56,8 @@ def run(
         raise ValueError("--resume and --overwrite: got both; one goes on with a run, the other removes it.")
     folder = RunFolder(output_dir)
     settings = decided_by_main(lambda: folder.open(settings, resume, overwrite))
+    if resume and not folder.has_results():
+        logger.info("%s: nothing was saved there, so the run starts from the beginning.", output_dir)
     record = decided_by_main(folder.record)
     if record is not None and record.status == "finished" and not overwrite:
         logger.info("%s is finished: checkpoint %s. --overwrite trains anew.", output_dir, record.checkpoint)
