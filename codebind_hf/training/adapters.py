@@ -14,7 +14,7 @@ import torch
 from peft import PeftConfig, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -199,8 +199,10 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
             was.
     """
     file = Path(folder) / SAFETENSORS_WEIGHTS_NAME
-    if not file.is_file():
-        raise OSError(f"{file}: missing; this folder holds no adapter. Fix: give the folder `save_adapter` wrote.")
+    for needed in (file, file.with_name(CONFIG_NAME)):
+        if not needed.is_file():
+            fix = "Fix: give the folder `save_adapter` wrote."
+            raise OSError(f"{needed}: missing; this folder holds no adapter. {fix}")
     ignored = re.compile("|".join(model._keys_to_ignore_on_load_unexpected or ["(?!)"]))
     try:
         saved = {name.removeprefix(_PREFIX): value for name, value in load_file(file).items()}
