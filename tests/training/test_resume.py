@@ -158,7 +158,7 @@ def test_a_process_killed_while_it_saves_goes_on_from_the_checkpoint_before(
 # Every place where it can stop
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("owner", "name", "left", "newest"),
     [
