@@ -63,8 +63,7 @@ class TimedCheckpoints(TrainerCallback):
         if wanted:
             self._asked_at = time.monotonic()
             control.should_save = True
-        # At the last step there is nothing left to go on with.
-        if wanted > _DUE and state.global_step < state.max_steps:
+        if wanted > _DUE:
             self.stopped_by = wanted
             control.should_training_stop = True
 
@@ -80,6 +79,9 @@ class TimedCheckpoints(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.restore()
+        if self._received and self.stopped_by is None:
+            # It came after the last step was judged.
+            signal.raise_signal(self._received)
 
     def restore(self) -> None:
         """Give the signals back to whom they belonged; an error ends training without `on_train_end`."""

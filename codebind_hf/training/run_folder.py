@@ -79,9 +79,7 @@ class RunFolder:
         try:
             record = RunRecord(**json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise OSError(
-                f"{file}: is no record of a run ({error}). Fix: name a new folder, or --overwrite."
-            ) from error
+            raise OSError(f"{file}: is no record of a run ({error}). Fix: name a new folder.") from error
         if record.status not in STATUSES:
             raise OSError(f"{file}: status is {shown(record.status)}; known: {', '.join(STATUSES)}.")
         return record

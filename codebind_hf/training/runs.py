@@ -70,7 +70,8 @@ def run(
 def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
     recipe, rows = settings.make_recipe(), load_rows(settings.data)
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
-    if record.status == "training":
+    was_trained = record.status != "training"
+    if not was_trained:
         model, processor = build(recipe, rows.modalities, rows.texts)
         items = PreparedDataset(rows.training, processor, on_error=settings.on_error)
         train(recipe, model, processor, items, folder.path, resume=True)
@@ -83,8 +84,9 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
         model = CodeBindModel.from_pretrained(folder.checkpoint)
         processor = CodeBindProcessor.from_pretrained(folder.checkpoint)
         write_card(model, recipe, folder.path, record)
-        items = PreparedDataset(rows.training, processor, on_error=settings.on_error)
     if rows.test is not None:
+        if was_trained:
+            items = PreparedDataset(rows.training, processor, on_error=settings.on_error)
         model.to(PartialState().device)
         prepared = PreparedDataset(rows.test, processor, on_error=settings.on_error)
         templates = settings.templates or rows.templates

@@ -236,7 +236,8 @@ class CodeBindTrainer(Trainer):
         factors = self._warmup_factors(output.loss_terms) if training else {}
         if training:
             self._factors = factors
-            self._guard.watch(output.loss_terms, output.continuous_embeds)
+            if self._is_guarded:
+                self._guard.watch(output.loss_terms, output.continuous_embeds)
         if self.args.balance == "adaptive":
             output.loss = self.balancer.weighted(output.loss_terms, training, factors)
         elif factors:
@@ -248,10 +249,14 @@ class CodeBindTrainer(Trainer):
                 self._sums[name].append(value.detach())
         return (output.loss, output) if return_outputs else output.loss
 
+    @property
+    def _is_guarded(self) -> bool:
+        """Not with a scaler of float16, which leaves out steps by itself and lowers its scale."""
+        return self.accelerator.scaler is None
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
-        # A scaler of float16 leaves out steps by itself, and lowers its scale.
-        if self.accelerator.scaler is None and self._guard.refuses(norm, self.state.global_step + 1):
+        if self._is_guarded and self._guard.refuses(norm, self.state.global_step + 1):
             return 0.0
         return norm
 

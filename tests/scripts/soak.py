@@ -141,7 +141,6 @@ def full_disk(bench: Bench) -> Iterator[Outcome]:
     expected = bench.straight(1)
     for size in (1_000, 10_000, 100_000, 300_000, 400_000):
         output = bench.folder / f"full-{size}"
-        log = output.parent / f"{output.name}.log"
 
         def limit(size: int = size) -> None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -159,7 +158,6 @@ def full_disk(bench: Bench) -> Iterator[Outcome]:
             continue
         status, said = bench.finish(output, 1, "--resume")
         yield ("same" if not status and digest(output) == expected else "lost"), f"{size} bytes: {said[-300:]}"
-        log.unlink()
 
 
 def read_only(bench: Bench) -> Iterator[Outcome]:

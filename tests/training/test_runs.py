@@ -145,18 +145,31 @@ def test_a_run_that_dies_while_it_publishes_goes_on(
     assert (tmp_path / "run" / "checkpoint" / "README.md").is_file()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("number", "stage", "step"),
+    [
+        pytest.param(signal.SIGTERM, "bind", 3, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "bridge", STEPS, id="at-the-last-step-of-a-stage"),
+        pytest.param(signal.SIGTERM, "bind", STEPS, id="at-the-last-step-of-all", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_says_where_and_leaves_the_handlers_as_they_were(
-    straight: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    straight: Path,
+    manifest: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    stage: str,
+    step: int,
 ) -> None:
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
-        at_step(patch, "bind", 3, lambda model: os.kill(os.getpid(), number))
-        with pytest.raises(RunInterrupted, match=rf"{number.name} at step 3 of {STEPS}; saved") as stop:
+        at_step(patch, stage, step, lambda model: os.kill(os.getpid(), number))
+        with pytest.raises(RunInterrupted, match=rf"{number.name} at step {step} of {STEPS}; saved") as stop:
             run(settings_for(manifest, save_minutes=1000.0), tmp_path / "run")
     assert stop.value.signal_number == number
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
-    assert [path.name for path in complete_checkpoints(tmp_path / "run" / "bind")] == ["checkpoint-3"]
+    assert [path.name for path in complete_checkpoints(tmp_path / "run" / stage)] == [f"checkpoint-{step}"]
     run(None, tmp_path / "run", resume=True)
     same_results(tmp_path / "run", straight)
 
@@ -430,3 +443,19 @@ def test_a_killed_process_goes_on_by_the_command_line(manifest: Path, tmp_path: 
         assert done.returncode == 0, done.stderr
         assert f"Wrote {tmp_path / folder / 'checkpoint'}." in done.stdout
     same_results(tmp_path / "run", tmp_path / "straight")
+
+
+def test_a_signal_after_the_last_step_is_not_swallowed(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = CodeBindTrainer._maybe_log_save_evaluate
+
+    def late(self: CodeBindTrainer, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if self.state.global_step == STEPS:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(CodeBindTrainer, "_maybe_log_save_evaluate", late)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings_for(manifest, save_minutes=1000.0), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint").exists()
