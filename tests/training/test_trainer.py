@@ -619,3 +619,13 @@ def test_a_checkpoint_without_its_balancer_is_refused(
     saved.unlink()
     with pytest.raises(OSError, match=r"loss_balancer.json: missing; this checkpoint is incomplete"):
         trainer_of(tiny.model(), tiny.items(), max_steps=4).train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_with_a_scaler_of_float16_nothing_is_kept_from_step_to_step(
+    tiny: SimpleNamespace, trainer_of: MakeTrainer
+) -> None:
+    """It leaves out steps by itself, so nobody asks for what was watched."""
+    trainer = trainer_of(tiny.model(), tiny.items())
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", enabled=False)
+    trainer.train()
+    assert trainer._guard._watched == []
