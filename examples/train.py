@@ -10,10 +10,11 @@ One GPU or several need no other flags: `accelerate launch` finds them. A few hu
 two to five minutes on two CPU cores; the demo about eight.
 
 A manifest is JSONL, CSV or Parquet: per row, any subset of modalities (`text` itself, otherwise paths relative to the
-manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (model and processor), `training.json`
-(the whole log, with how many numbers learned in which parts), `run.json` (what the run was started with) and, when
-there are test rows, `report.json`, `report.md`, pictures and the model card. A run with LoRA also writes `adapter/`,
-and merges it into `checkpoint/`.
+manifest), and an optional `label` and `attributes`. `--dataset` takes what `datasets` reads instead: saved data sets,
+folders of classes, shards. Written are `checkpoint/` (model and processor), `training.json` (the whole log, with how
+many numbers learned in which parts), `run.json` (what the run was started with) and, when there are test rows,
+`report.json`, `report.md`, pictures and the model card. A run with LoRA also writes `adapter/`, and merges it into
+`checkpoint/`.
 
 A run saves every other minute, and when it is interrupted (Ctrl-C, SIGTERM). `--resume` finds its settings and goes
 on, to the same bits as if nothing had happened; with the settings beside it, it starts a run that is not there yet.
@@ -39,14 +40,14 @@ import torch
 from accelerate import PartialState
 
 from codebind_hf.training import RunInterrupted, RunSettings, read_settings, run
+from codebind_hf.training.flags import add_data_flags, data_of
 from codebind_hf.training.settings import SHARED_CODES, read_binding
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, help="YAML with `data`, `recipe` and `templates`")
-    parser.add_argument("--manifest", help="training rows of your own")
-    parser.add_argument("--test_manifest", help="labelled rows to evaluate on after training")
+    add_data_flags(parser)
     parser.add_argument("--template", action="append", help="zero-shot prompt with {} for the class; repeatable")
     parser.add_argument("--base", help="checkpoint to start from, instead of the recipe's")
     parser.add_argument("--output_dir", type=Path, required=True)
@@ -64,25 +65,25 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tolerance", type=float, help="how far other embeddings may move; 0, without it: not a bit")
     parser.add_argument("--check_manifest", help="rows of other modalities to measure, instead of the training rows")
     arguments = parser.parse_args()
-    if not (arguments.config or arguments.manifest or arguments.resume):
+    if not (arguments.config or arguments.manifest or arguments.dataset or arguments.resume):
         parser.error(
-            "give --manifest with your own rows, --config with a recipe (examples/recipes/demo.yaml), or "
+            "give --manifest or --dataset with your own rows, --config with a recipe (examples/recipes/demo.yaml), or "
             "--resume to go on with a run."
         )
-    if arguments.test_manifest and not arguments.manifest:
-        parser.error("--test_manifest needs --manifest; with --config, name both under `data`.")
+    for name in ("manifest", "dataset"):
+        if getattr(arguments, f"test_{name}") and not getattr(arguments, name):
+            parser.error(f"--test_{name} needs --{name}; with --config, name both under `data`.")
     return arguments
 
 
 def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
     """What the command line says; `None` where it says only where to go on."""
-    if not (arguments.config or arguments.manifest):
+    if not (arguments.config or arguments.manifest or arguments.dataset):
         return None
     names = ("bind", "finished", "encoder", "shared_codes", "tolerance", "check_manifest", "base", "test_manifest")
     return read_settings(
         arguments.config,
-        arguments.manifest,
-        arguments.test_manifest,
+        data_of(arguments),
         templates=arguments.template,
         recipe={"seed": arguments.seed, "base": arguments.base},
         training={"per_device_train_batch_size": arguments.batch_size},

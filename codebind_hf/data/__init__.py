@@ -8,20 +8,28 @@ from codebind_hf.lazy_names import lazy_names
 if TYPE_CHECKING:
     from codebind_hf.data.collator import CodeBindCollator as CodeBindCollator
     from codebind_hf.data.dataset_rows import rows_from_dataset as rows_from_dataset
+    from codebind_hf.data.lazy import LazyDataset as LazyDataset
+    from codebind_hf.data.loading import load_items as load_items
     from codebind_hf.data.manifest import Manifest as Manifest
     from codebind_hf.data.nine_senses import NineSenses as NineSenses
     from codebind_hf.data.prepared import PreparedDataset as PreparedDataset
     from codebind_hf.data.sampler import ModalityBatchSampler as ModalityBatchSampler
+    from codebind_hf.data.stored import StoredDataset as StoredDataset
+    from codebind_hf.data.streamed import StreamedDataset as StreamedDataset
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "codebind_hf.data.collator": "CodeBindCollator",
         "codebind_hf.data.dataset_rows": "rows_from_dataset",
+        "codebind_hf.data.lazy": "LazyDataset",
+        "codebind_hf.data.loading": "load_items",
         "codebind_hf.data.manifest": "Manifest",
         "codebind_hf.data.nine_senses": "NineSenses",
         "codebind_hf.data.prepared": "PreparedDataset",
         "codebind_hf.data.sampler": "ModalityBatchSampler",
+        "codebind_hf.data.stored": "StoredDataset",
+        "codebind_hf.data.streamed": "StreamedDataset",
     },
     renamed={"SenseBatchSampler": "ModalityBatchSampler"},
 )

@@ -56,7 +56,7 @@ class CodeBindCollator:
         self.return_loss = return_loss
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """One batch of `rows`.
+        """One batch of `rows`, without those that are skipped (`None`).
 
         Raises:
             ValueError: no rows, a row without any modality, raw rows without a processor, raw and prepared rows
@@ -64,6 +64,9 @@ class CodeBindCollator:
         """
         if not len(rows):
             raise ValueError("rows: got an empty batch; allowed: one row or more.")
+        rows = [row for row in rows if row is not None]
+        if not rows:
+            raise ValueError("rows: none of a batch can be read, see the log. Fix: mend them, or larger batches.")
         are_prepared = {"tensors" in row for row in rows}
         if len(are_prepared) > 1:
             raise ValueError("rows: got raw and prepared rows in one batch; allowed: all of one kind.")

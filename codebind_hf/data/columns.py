@@ -1,11 +1,16 @@
 """Which keys may a row have? The names that manifests, data sets and the collator agree on."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.processing.values import check_types, nearest, shortened, shown
 
+
+logger = logging.getLogger(__name__)
 
 EXTRA_COLUMNS = ("id", "label", "attributes")
 
@@ -59,18 +64,40 @@ def renamed_columns(names: Sequence[str], columns: Mapping[str, str] | None, sou
     return keys
 
 
-def check_columns(keys: Iterable[str], modalities: Sequence[str], source: str) -> None:
-    """Refuse keys that are neither a modality nor an extra.
+def tuples_of(names: Sequence[str], present: Sequence[np.ndarray]) -> list[tuple[str, ...]]:
+    """The names that every row has, one tuple for all rows of a kind, however many there are.
+
+    Args:
+        present: for every name, which rows have it; at least one.
+    """
+    kinds, kind_of_row = np.unique(np.stack(present, axis=1), axis=0, return_inverse=True)
+    tuples = [tuple(name for name, is_there in zip(names, kind, strict=True) if is_there) for kind in kinds]
+    return [tuples[kind] for kind in kind_of_row.reshape(-1)]
+
+
+def known_columns(keys: Mapping[str, str], modalities: Sequence[str], source: str) -> dict[str, str]:
+    """Those of `renamed_columns` that rows have; others are ignored, with a note in the log.
 
     Raises:
-        ValueError: naming the unknown keys, the allowed ones and the fix.
+        ValueError: a column renamed to what no row has, or none that is a modality.
     """
-    unknown = [key for key in keys if key not in modalities and key not in EXTRA_COLUMNS]
-    if unknown:
-        allowed = ", ".join([*modalities, *EXTRA_COLUMNS])
-        meant = nearest(unknown[0], [*modalities, *EXTRA_COLUMNS])
-        fix = "rename it with `columns={...}`, name an added modality with `modalities=[...]`, or drop it."
-        fix = f"{meant} Else {fix}" if meant else fix
+    allowed = [*modalities, *EXTRA_COLUMNS]
+    known = {name: key for name, key in keys.items() if key in allowed or key.startswith("attributes.")}
+    others = {name: key for name, key in keys.items() if name not in known}
+    for name, key in others.items():
+        if name != key:
+            meant = nearest(key, allowed)
+            raise ValueError(
+                f"columns: {name!r} of {source} would be {shown(key)}; allowed: {', '.join(allowed)}. {meant}".rstrip()
+            )
+    if not any(key in modalities for key in known.values()):
+        found = ", ".join(shortened(str(name), 100) for name in keys)
+        meant = next((f"{hint} Else " for name in others if (hint := nearest(name, allowed))), "")
         raise ValueError(
-            f"{source}: unknown column {shortened(str(unknown[0]), 100)!r}; allowed: {allowed}. Fix: {fix}"
+            f"{source}: no column is a modality; columns: {found}; modalities: {', '.join(modalities)}. Fix: {meant}"
+            "rename columns (`columns={...}`), or name added modalities (`modalities=[...]`)."
         )
+    if others:
+        hints = [f"{name!r} ({hint})" if (hint := nearest(name, allowed)) else repr(name) for name in others]
+        logger.warning("%s: columns that are ignored: %s.", source, ", ".join(hints))
+    return known

@@ -1,15 +1,19 @@
 """How does a `datasets.Dataset` give rows? Columns named after modalities, values as the processor takes them."""
 
-import io
-import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from datasets import Audio, ClassLabel, Dataset
+from datasets import ClassLabel, Dataset
 
-from codebind_hf.data.columns import check_columns, modality_columns, renamed_columns
+from codebind_hf.data.cells import label_of, row_of_cells, undecoded
+from codebind_hf.data.columns import known_columns, modality_columns, renamed_columns, tuples_of
+from codebind_hf.data.row_tensors import class_names_of, flattened
 from codebind_hf.renamed import renamed_attribute
+
+
+_AT_ONCE = 10_000
 
 
 class DatasetRows(Sequence):
@@ -31,7 +35,31 @@ class DatasetRows(Sequence):
         feature = self.dataset.features[column]
         if isinstance(feature, ClassLabel):
             return list(feature.names)
-        return list(dict.fromkeys(str(label) for label in self.dataset[column] if label is not None))
+        labels = (label_of(feature, label) for label in self.dataset[column] if label is not None)
+        return class_names_of(labels)
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts and captions."""
+        column = self._column("text")
+        return [] if column is None else flattened(self.dataset[column])
+
+    @cached_property
+    def row_modalities(self) -> list[tuple[str, ...]]:
+        """Modalities of every row, without decoding any."""
+        names = {name: key for name, key in self.keys.items() if key in self.modalities}
+        tables = self.dataset.select_columns(list(names)).with_format("arrow").iter(batch_size=_AT_ONCE)
+        columns: dict[str, list[np.ndarray]] = {key: [] for key in names.values()}
+        for table in tables:
+            for name, key in names.items():
+                columns[key].append(np.asarray(table.column(name).is_valid()))
+        order = [key for key in self.modalities if key in columns]
+        return tuples_of(order, [np.concatenate(columns[key]) for key in order])
+
+    @property
+    def fingerprint(self) -> str:
+        """The data set's own, and what its columns are called here."""
+        return f"{self.dataset._fingerprint} {sorted(self.keys.items())}"
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -41,74 +69,10 @@ class DatasetRows(Sequence):
             return [self[position] for position in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of a data set with {len(self)} rows.")
-        stored = self.dataset[int(index)]
-        return {
-            key: self._value(name, key, stored[name]) for name, key in self.keys.items() if stored[name] is not None
-        }
+        return row_of_cells(self.dataset[int(index)], self.keys, self.dataset.features)
 
     def _column(self, key: str) -> str | None:
         return next((name for name, own in self.keys.items() if own == key), None)
-
-    def _value(self, name: str, key: str, value: Any) -> Any:
-        if key == "label":
-            feature = self.dataset.features[name]
-            return feature.int2str(value) if isinstance(feature, ClassLabel) else str(value)
-        if key == "id":
-            return str(value)
-        if key == "attributes":
-            attributes = json.loads(value) if isinstance(value, str) else value
-            # Arrow gives every row the keys of all rows.
-            return {attribute: number for attribute, number in attributes.items() if number is not None}
-        return in_memory(key, value)
-
-
-def in_memory(modality: str, value: Any) -> Any:
-    """A value as Arrow returns it (nested lists) in the form that the processor takes (arrays); pictures stay.
-
-    Raises:
-        ValueError: nested lists of unequal length.
-    """
-    if modality == "text" or not isinstance(value, (list, dict)):
-        return value
-    if isinstance(value, dict):
-        if "bytes" in value:
-            return _sound(value)
-        return {key: in_memory(modality, part) for key, part in value.items() if part is not None}
-    if value and not _is_number_or_list(value[0]):
-        return value
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"{modality}: nested lists of unequal length; allowed: a rectangular array ({error})."
-        ) from error
-    return array.astype(np.float32) if array.dtype.kind == "f" else _smallest(modality, array)
-
-
-def _is_number_or_list(value: Any) -> bool:
-    return isinstance(value, (int, float, list))
-
-
-def _smallest(modality: str, array: np.ndarray) -> np.ndarray:
-    """Arrow's Python lists forget the width of integers; grey levels and colours are 8-bit where they fit."""
-    if modality in ("image", "tactile", "video", "thermal") and array.size and 0 <= array.min() <= array.max():
-        if array.max() < 2**8:
-            return array.astype(np.uint8)
-        return array.astype(np.uint16) if array.max() < 2**16 else array
-    return array
-
-
-def _sound(stored: Mapping[str, Any]) -> Any:
-    """What an undecoded `datasets.Audio` column holds: the bytes of a file, or its path."""
-    if stored["bytes"] is None:
-        return stored["path"]
-    import soundfile
-
-    try:
-        samples, rate = soundfile.read(io.BytesIO(stored["bytes"]), dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise OSError(f"audio: file {stored.get('path')!r} of an Audio column cannot be decoded ({error}).") from error
-    return {"array": samples[:, 0] if samples.shape[1] == 1 else samples.T.copy(), "sampling_rate": int(rate)}
 
 
 def rows_from_dataset(
@@ -118,26 +82,18 @@ def rows_from_dataset(
 
     Args:
         dataset: any data set with random access; `image` columns may be `datasets.Image`, `audio` columns
-            `datasets.Audio` or `{"array", "sampling_rate"}`, `label` strings or `datasets.ClassLabel`, `attributes` a
-            dictionary or JSON.
+            `datasets.Audio` or `{"array", "sampling_rate"}`, `label` strings or `datasets.ClassLabel`, or lists of
+            them, `text` a string or a list of captions, `attributes` a dictionary or JSON. Others are ignored.
         columns: columns to rename, for example `{"img": "image", "category": "label"}`.
         modalities: names of added modalities that may be columns.
 
     Raises:
-        ValueError: not a data set, an unknown column (the message lists the allowed ones), or no modality at all.
+        ValueError: not a data set, a column renamed to what no row has, or no column that is a modality.
     """
     if not isinstance(dataset, Dataset):
         fix = "choose a split of a DatasetDict, as `data['train']`; load without streaming."
         raise ValueError(f"dataset: got {type(dataset).__name__}; allowed: a datasets.Dataset. Fix: {fix}")
     names = modality_columns(modalities)
-    keys = renamed_columns(dataset.column_names, columns, "the data set")
-    check_columns(keys.values(), names, "the data set")
-    if not any(key in names for key in keys.values()):
-        raise ValueError(
-            f"dataset: no column is a modality; columns: {', '.join(keys)}; modalities: {', '.join(names)}."
-        )
+    keys = known_columns(renamed_columns(dataset.column_names, columns, "the data set"), names, "the data set")
     dataset = dataset.with_format(None)
-    for name, feature in dataset.features.items():
-        if isinstance(feature, Audio):
-            dataset = dataset.cast_column(name, Audio(decode=False))
-    return DatasetRows(dataset, keys, names)
+    return DatasetRows(undecoded(dataset.select_columns(list(keys))), keys, names)

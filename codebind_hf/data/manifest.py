@@ -1,18 +1,23 @@
 """Which files does a manifest name? JSONL, CSV and Parquet tables of paths, checked before anything is read."""
 
-import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from codebind_hf.data.columns import check_columns, modality_columns, present_modalities, renamed_columns
-from codebind_hf.processing.values import check_types, shortened
+import numpy as np
+
+from codebind_hf.data.columns import known_columns, modality_columns, present_modalities, renamed_columns
+from codebind_hf.data.fingerprints import digest_of, size_and_time
+from codebind_hf.data.manifest_columns import is_plain, row_of, rows_with_modality, to_table, with_text
+from codebind_hf.data.row_tensors import class_names_of, flattened
+from codebind_hf.data.tables import called, read_columns, read_rows
+from codebind_hf.processing.values import check_types
 from codebind_hf.renamed import renamed_attribute
 
 
-SUFFIXES = (".jsonl", ".csv", ".parquet")
 _MAX_NAMED = 20
 
 
@@ -21,48 +26,92 @@ class Manifest(Sequence):
 
     A row is `{"id", "label", "attributes", <modality>: text or path}`; relative paths are resolved against the folder
     of the manifest, empty cells are absent modalities, a missing `id` is the manifest's name and the row's number.
-    Values stay paths: the processor reads them. In CSV and Parquet, `attributes` is a JSON object or columns named
-    `attributes.<name>`.
+    `label` and `text` may be lists: several classes, several captions. Values stay paths: the processor reads them.
+    In CSV and Parquet, `attributes` is a JSON object or columns named `attributes.<name>`. Other columns are ignored,
+    with a note. Rows are held as Arrow columns, and made when they are asked for.
 
     Args:
-        path: a `.jsonl`, `.csv` or `.parquet` file.
+        path: a `.jsonl`, `.csv`, `.tsv` or `.parquet` file. Of CSV, the delimiter is the one of `,;|` and tab that the
+            header has most of.
         columns: columns to rename, for example `{"img": "image", "category": "label"}`.
         modalities: names of added modalities that may be columns.
+        encoding: of CSV; by default UTF-8 or what its byte order mark says, else, with a note, cp1252.
 
     Raises:
         OSError: the manifest is missing or unreadable.
-        ValueError: an argument of another type, an empty manifest, an unknown column, a row without a modality, an id
-            that occurs twice, a URL, or a value that is not text; the message names the line.
+        ValueError: an argument of another type, an empty manifest, no column that is a modality, a row without a
+            modality, an id that occurs twice, a URL, or a value that is not text; the message names the row.
     """
 
     senses = renamed_attribute("senses", "modalities")
 
     def __init__(
-        self, path: str | os.PathLike, columns: Mapping[str, str] | None = None, modalities: Sequence[str] = ()
+        self,
+        path: str | os.PathLike,
+        columns: Mapping[str, str] | None = None,
+        modalities: Sequence[str] = (),
+        encoding: str | None = None,
     ) -> None:
-        check_types({"path": path}, {"path": str | os.PathLike})
+        check_types({"path": path, "encoding": encoding}, {"path": str | os.PathLike, "encoding": str | None})
         self.path = Path(path)
         self.modalities = modality_columns(modalities)
-        table = read_table(self.path)
-        if not table:
-            raise ValueError(f"{_called(self.path)}: got no rows; allowed: one row or more.")
-        names = list(dict.fromkeys(name for row in table for name in row))
-        keys = renamed_columns(names, columns, _called(self.path))
-        own = [key for key in keys.values() if not key.startswith("attributes.")]
-        check_columns(own, self.modalities, _called(self.path))
-        self.rows = [self._row(number, row, keys) for number, row in enumerate(table)]
+        table = read_columns(self.path, encoding)
+        if table is not None and table.num_rows:
+            keys = self._keys(table.column_names, columns)
+            table = with_text(table.select(list(keys)).rename_columns(list(keys.values())), ("id", "label"))
+            if is_plain(table, self.modalities):
+                self.table = table.combine_chunks()
+                return
+        rows = read_rows(self.path, encoding)
+        if not rows:
+            raise ValueError(f"{called(self.path)}: got no rows; allowed: one row or more.")
+        keys = self._keys(list(dict.fromkeys(name for row in rows for name in row)), columns)
+        self.table = to_table([self._row(number, row, keys) for number, row in enumerate(rows)], self.modalities)
         self._check_ids()
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.table.num_rows
 
     def __getitem__(self, index: Any) -> Any:
-        return self.rows[index]
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)} rows.")
+        position = int(index) % len(self)
+        row = {"id": self._default_id(position), **row_of(self.table, position)}
+        paths = {
+            name: self._resolved(value) for name, value in row.items() if name in self.modalities and name != "text"
+        }
+        return {**row, **paths}
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows."""
+        return list(self)
+
+    @cached_property
+    def row_modalities(self) -> list[tuple[str, ...]]:
+        """Modalities of every row."""
+        return rows_with_modality(self.table, self.modalities)
 
     @property
     def class_names(self) -> list[str]:
         """Labels in the order of their first appearance; empty without labels."""
-        return list(dict.fromkeys(row["label"] for row in self.rows if "label" in row))
+        return class_names_of(self._column("label"))
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts and captions."""
+        return flattened(self._column("text"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the rows, and of sizes and times of change of their files; where they lie does not count."""
+        names = [name for name in self.table.column_names if name in self.modalities and name != "text"]
+        sizes = {
+            name: [value and size_and_time(self._resolved(value)) for value in self._column(name)] for name in names
+        }
+        return digest_of([self.path.stem, self.table.to_pylist(), sizes])
 
     def validate(self) -> "Manifest":
         """Check that every file exists; returns this manifest.
@@ -71,59 +120,80 @@ class Manifest(Sequence):
             OSError: naming all files that are missing, with the id and the modality of their rows.
         """
         missing = []
-        for row in self.rows:
-            for modality in present_modalities(row, self.modalities):
-                if modality != "text" and not os.path.exists(row[modality]):
-                    missing.append(f"  {row['id']}, {modality}: {row[modality]}")
+        for modality in self.modalities:
+            if modality == "text" or modality not in self.table.column_names:
+                continue
+            for position, value in enumerate(self._column(modality)):
+                if value and not os.path.exists(self._resolved(value)):
+                    missing.append((position, modality, self._resolved(value)))
         if missing:
+            named = [
+                f"  {self[row]['id']}, {modality}: {path}" for row, modality, path in sorted(missing)[:_MAX_NAMED]
+            ]
             rest = [f"  and {len(missing) - _MAX_NAMED} more"] if len(missing) > _MAX_NAMED else []
-            head = f"{_called(self.path)}: {len(missing)} files are missing; relative paths start at its folder."
-            raise OSError("\n".join([head, *missing[:_MAX_NAMED], *rest]))
+            head = f"{called(self.path)}: {len(missing)} files are missing; relative paths start at its folder."
+            raise OSError("\n".join([head, *named, *rest]))
         return self
 
+    def _keys(self, names: Sequence[str], columns: Mapping[str, str] | None) -> dict[str, str]:
+        """Column -> key, of those that rows have; the others are left out with a note."""
+        keys = renamed_columns(names, columns, called(self.path))
+        return known_columns(keys, self.modalities, called(self.path))
+
+    def _default_id(self, position: int) -> str:
+        return f"{self.path.stem}-{position:05d}"
+
+    def _column(self, name: str) -> list[Any]:
+        return self.table.column(name).to_pylist() if name in self.table.column_names else []
+
     def _row(self, number: int, cells: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
-        where = f"{_called(self.path)}, row {number + 1}"
-        row: dict[str, Any] = {"id": f"{self.path.stem}-{number:05d}"}
+        where = f"{called(self.path)}, row {number + 1}"
+        row: dict[str, Any] = {"id": self._default_id(number)}
         attributes: dict[str, Any] = {}
         for name, value in cells.items():
-            key = keys[name]
-            if _is_empty(value):
+            key = keys.get(name)
+            if key is None or _is_empty(value):
                 continue
             if key == "attributes":
                 attributes |= _attributes(value, where)
             elif key.startswith("attributes."):
                 attributes[key.removeprefix("attributes.")] = value
             else:
-                row[key] = self._cell(key, value, where)
+                row[key] = _cell(key, value, where)
         if not present_modalities(row, self.modalities):
             raise ValueError(f"{where}: has no modality; allowed: at least one of {', '.join(self.modalities)}.")
         return {**row, "attributes": attributes} if attributes else row
 
-    def _cell(self, key: str, value: Any, where: str) -> str:
-        if key in ("id", "label") and isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        if not isinstance(value, str):
-            raise ValueError(f"{where}: {key} is {value!r} ({type(value).__name__}); allowed: a string.")
-        return value if key in ("id", "label", "text") else self._resolved(key, value, where)
-
-    def _resolved(self, key: str, value: str, where: str) -> str:
-        if "://" in value:
-            fix = "download it first, and write its path"
-            raise ValueError(f"{where}: {key} is the URL {value!r}; allowed: a local file. Fix: {fix}.")
+    def _resolved(self, value: str) -> str:
         return os.path.normpath(self.path.parent.absolute() / Path(value).expanduser())
 
     def _check_ids(self) -> None:
         seen: dict[str, int] = {}
-        for number, row in enumerate(self.rows, 1):
-            first = seen.setdefault(row["id"], number)
+        for number, name in enumerate(self._column("id"), 1):
+            first = seen.setdefault(name, number)
             if first != number:
-                where = _called(self.path)
-                raise ValueError(f"{where}: id {row['id']!r} occurs in rows {first} and {number}; ids are unique.")
+                where = called(self.path)
+                raise ValueError(f"{where}: id {name!r} occurs in rows {first} and {number}; ids are unique.")
 
 
 def _is_empty(value: Any) -> bool:
     # A number that is not equal to itself is how tables write a missing cell.
     return value is None or value == "" or (isinstance(value, float) and value != value)
+
+
+def _cell(key: str, value: Any, where: str) -> str | list[str]:
+    if key in ("id", "label") and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if key in ("label", "text") and isinstance(value, (list, np.ndarray)):
+        if not len(value) or not all(isinstance(each, str) and each for each in value):
+            raise ValueError(f"{where}: {key} is {value!r}; allowed: a string, or a list of one or more strings.")
+        return list(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: {key} is {value!r} ({type(value).__name__}); allowed: a string.")
+    if key not in ("id", "label", "text") and "://" in value:
+        fix = "download it first, and write its path"
+        raise ValueError(f"{where}: {key} is the URL {value!r}; allowed: a local file. Fix: {fix}.")
+    return value
 
 
 def _attributes(value: Any, where: str) -> dict[str, Any]:
@@ -135,68 +205,3 @@ def _attributes(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{where}: attributes is {value!r}; allowed: a JSON object of names and values.")
     return {str(name): own for name, own in value.items() if not _is_empty(own)}
-
-
-def _called(path: Path) -> str:
-    """What messages call a manifest, however long its name is."""
-    return f"manifest {shortened(str(path), 500)!r}"
-
-
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """Rows of a `.jsonl`, `.csv` or `.parquet` file as dictionaries.
-
-    Raises:
-        OSError: missing or unreadable.
-        ValueError: another kind of file, or a line that is not a row.
-    """
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix.lower() not in readers:
-        known = ", ".join(readers)
-        raise ValueError(f"{_called(path)}: unsupported suffix {shortened(path.suffix, 40)!r}; allowed: {known}.")
-    if not os.path.isfile(path):
-        raise OSError(f"{_called(path)}: no such file. Fix: check the path and the working directory.")
-    try:
-        return readers[path.suffix.lower()](path)
-    except UnicodeDecodeError as error:
-        raise OSError(f"{_called(path)}: not UTF-8 text ({error}).") from error
-
-
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{_called(path)}, line {number}: not JSON ({error}).") from error
-            if not isinstance(row, dict):
-                kind = type(row).__name__
-                raise ValueError(f"{_called(path)}, line {number}: got a {kind}; allowed: a JSON object.")
-            rows.append(row)
-    return rows
-
-
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
-        try:
-            rows = list(reader)
-        except csv.Error as error:
-            raise ValueError(f"{_called(path)}, line {reader.line_num}: not CSV ({error}).") from error
-    for number, row in enumerate(rows, 1):
-        if None in row or None in row.values():
-            columns = len(reader.fieldnames or ())
-            raise ValueError(f"{_called(path)}, row {number}: does not have the header's {columns} cells.")
-    return rows
-
-
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise OSError(f"{_called(path)}: not a readable Parquet file ({error}).") from error

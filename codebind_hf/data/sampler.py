@@ -7,6 +7,7 @@ from typing import Any
 from torch.utils.data import Sampler
 
 from codebind_hf.data.collator import modality_names
+from codebind_hf.data.items import Draw
 from codebind_hf.renamed import renamed_keywords
 
 
@@ -86,6 +87,32 @@ class ModalityBatchSampler(Sampler[list[int]]):
         """The rows of one round, a batch for every process; each gets one row at least."""
         count = self.num_processes
         return [rows[process::count] or [rows[process % len(rows)]] for process in range(count)]
+
+
+class UnevenBatches(Sampler[list[Any]]):
+    """Batches without one size in common: processes then share them out whole, and lose none of the smaller ones.
+
+    Args:
+        draws: give rows as `Draw`, with their epoch, to a data set that draws something in each.
+    """
+
+    batch_size = None
+
+    def __init__(self, batches: ModalityBatchSampler, draws: bool = False) -> None:
+        self.batches, self.drop_last, self.draws = batches, batches.drop_last, draws
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the shuffling of epoch `epoch`."""
+        self.batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        if not self.draws:
+            return iter(self.batches)
+        batches, epoch = iter(self.batches), self.batches.epoch
+        return ([Draw(position, epoch) for position in batch] for batch in batches)
 
 
 def _grouped(

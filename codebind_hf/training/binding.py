@@ -12,7 +12,8 @@ from torch import Tensor
 
 from codebind_hf.data import PreparedDataset
 from codebind_hf.data.collator import modality_for
-from codebind_hf.data.columns import EXTRA_COLUMNS
+from codebind_hf.data.items import row_modalities
+from codebind_hf.data.loading import RowView, load_items, only
 from codebind_hf.evaluation import EmbeddedModality, EmbeddedSet, embed_dataset
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES
@@ -179,6 +180,8 @@ def bind(
     check_rows: Sequence[Mapping[str, Any]] | None = None,
     on_error: str = "raise",
     resume: bool = False,
+    loading: str = "auto",
+    folder: Path | None = None,
 ) -> Binding:
     """Train `modality` against the frozen bridge, in place, and measure how far all other modalities moved.
 
@@ -195,6 +198,7 @@ def bind(
         check_rows: rows of the other modalities to measure, by default `rows`.
         on_error: "raise" or "skip", as in `PreparedDataset`.
         resume: go on with a binding that stopped, as in `train`; `model` is the finished one that it started from.
+        loading, folder: of the rows to train on, as in `load_items`.
 
     Raises:
         ValueError: a modality that the model lacks or that is a bridge, no row to train on, a wrong `shared_codes` or
@@ -217,7 +221,7 @@ def bind(
             f"check_rows: no row has {', '.join(unknown)}, whose movement with learning codes is then unknown. Fix: "
             "give rows that have them (--check_manifest), or freeze the shared codes."
         )
-    items = PreparedDataset(_training_rows(rows, modality, others), processor, on_error=on_error)
+    items = load_items(_training_rows(rows, modality, others), processor, loading, on_error, recipe.seed, folder)
     checked = PreparedDataset(sample, processor, on_error=on_error)
     own_stage = {**recipe.stages.get("bind", {}), "freeze_shared_codes": shared_codes == "frozen"}
     recipe = replace(recipe, order="bind", stages={**recipe.stages, "bind": own_stage})
@@ -238,11 +242,11 @@ def bind(
     return Binding(modality, shared_codes, tolerance, movement(model, before, checked), missing, changed, logs)
 
 
-def _training_rows(rows: Sequence[Mapping[str, Any]], modality: str, others: Sequence[str]) -> list[dict[str, Any]]:
+def _training_rows(rows: Sequence[Mapping[str, Any]], modality: str, others: Sequence[str]) -> RowView:
     """The rows with `modality`, of whose other modalities only the bridge is left."""
     bridges = [name for name in others if modality_for(name).encoder in BRIDGE_ENCODERS]
-    usable = [_only(row, (*bridges, modality)) for row in rows if row.get(modality) is not None]
-    if not usable:
+    usable = RowView(rows, modality, (*bridges, modality))
+    if not len(usable):
         raise ValueError(f"rows: none has {modality!r}. Fix: give rows with {modality!r}, and text or an image.")
     return usable
 
@@ -278,20 +282,14 @@ def _sample(rows: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> tup
     """The first `SAMPLE` rows of every modality, with nothing but these; and the modalities that no row has."""
     left = dict.fromkeys(modalities, SAMPLE)
     sample = []
-    for row in rows:
-        wanted = [name for name, count in left.items() if count and row.get(name) is not None]
+    for position, present in enumerate(row_modalities(rows)):
+        wanted = [name for name, count in left.items() if count and name in present]
         if wanted:
-            sample.append(_only(row, wanted))
+            sample.append(only(rows[position], wanted))
             left |= {name: left[name] - 1 for name in wanted}
         if not any(left.values()):
             break
     return sample, [name for name, count in left.items() if count == SAMPLE]
-
-
-def _only(row: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
-    """`row` without other modalities."""
-    kept = (*modalities, *EXTRA_COLUMNS)
-    return {name: value for name, value in row.items() if name in kept}
 
 
 def _fingerprints(model: CodeBindModel, learning: Sequence[str]) -> dict[str, str]:

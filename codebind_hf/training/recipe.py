@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from codebind_hf.data.items import row_modalities
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.training.arguments import MODES, CodeBindTrainingArguments
 from codebind_hf.training.stages import ORDERS, Stage
@@ -116,6 +117,6 @@ def _check_arguments(options: Mapping[str, Any], where: str) -> None:
 
 
 def modalities_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The modalities that any row has, in the order of the table of modalities."""
-    present = {name for row in rows for name in MODALITIES if row.get(name) is not None}
-    return [name for name in MODALITIES if name in present]
+    """The modalities that any row has, in the order of the table of modalities, then those that a user added."""
+    present = {name for names in set(row_modalities(rows)) for name in names}
+    return [*(name for name in MODALITIES if name in present), *sorted(present - set(MODALITIES))]

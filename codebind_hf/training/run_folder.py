@@ -26,10 +26,10 @@ from codebind_hf.training.settings import RunSettings
 
 
 RECORD_FILE = "run.json"
-CHECKPOINT, ADAPTER, FIGURES, FILES = "checkpoint", "adapter", "figures", "files"
+CHECKPOINT, ADAPTER, FIGURES, FILES, ROWS = "checkpoint", "adapter", "figures", "files", "rows"
 # What a run writes, beside the folders of its stages.
 _OWN = (
-    *(CHECKPOINT, ADAPTER, FIGURES, FILES, STAGING_FOLDER, RECORD_FILE, LOG_FILE),
+    *(CHECKPOINT, ADAPTER, FIGURES, FILES, ROWS, STAGING_FOLDER, RECORD_FILE, LOG_FILE),
     *("report.json", "report.md", "binding.json"),
 )
 _STAGES = ("bridge", "bind", "bind-*", "joint")
@@ -66,6 +66,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """Where the final checkpoint lies."""
         return self.path / CHECKPOINT
+
+    @property
+    def rows(self) -> Path:
+        """Where tensors of rows lie, of a run that keeps them on disk."""
+        return self.path / ROWS
 
     def record(self) -> RunRecord | None:
         """What the folder says of its run; `None` without one.

@@ -1,18 +1,21 @@
-"""The rows of a run: of a manifest, or of NineSenses."""
+"""The rows of a run: of a manifest, a data set, or NineSenses."""
 
-import hashlib
 import inspect
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from codebind_hf.data import Manifest, NineSenses
-from codebind_hf.data.columns import EXTRA_COLUMNS
+from codebind_hf.data.fingerprints import digest_of, fingerprint
+from codebind_hf.data.row_tensors import flattened
+from codebind_hf.data.sources import TextFromLabel, dataset_rows, dataset_stream
+from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.training.recipe import modalities_of
 from codebind_hf.training.typed_fields import check_mapping, check_names, check_types
+
+
+SOURCES = ("manifest", "dataset", "nine_senses")
 
 
 @dataclass
@@ -27,7 +30,7 @@ class RunRows:
         class_names: if they are known beside the labels.
         name: of the test rows' data set, for the card.
         templates: zero-shot prompts that suit the rows.
-        digest: of what the rows are, without reading every file: paths, sizes and labels, or arguments of NineSenses.
+        digest: of what the rows are, without reading every file: names, sizes and labels, or arguments of NineSenses.
     """
 
     training: Any
@@ -44,31 +47,64 @@ def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
     """The rows that `RunSettings.data` names.
 
     Args:
-        added: modalities of one's own that a manifest may have as columns.
+        added: modalities of one's own that may be columns.
 
     Raises:
-        ValueError: neither a manifest nor NineSenses, an unknown argument, or a manifest with a fault.
+        ValueError: no source or several, an unknown argument, or rows with a fault.
         OSError: a file is missing.
     """
-    if data.get("manifest"):
-        return _of_manifests(data["manifest"], data.get("test_manifest"), added)
-    if "nine_senses" not in data:
-        raise ValueError("`data` needs `manifest` or `nine_senses`.")
-    return _of_nine_senses(check_mapping(data["nine_senses"], "nine_senses"))
+    sources = [name for name in SOURCES if data.get(name)]
+    if len(sources) != 1:
+        found = f"got {' and '.join(sources)}" if sources else "got none"
+        raise ValueError(f"`data` needs one of {', '.join(SOURCES)}; {found}.")
+    if sources == ["nine_senses"]:
+        return _of_nine_senses(check_mapping(data["nine_senses"], "nine_senses"))
+    name = sources[0]
+    is_stream = bool(data.get("streaming"))
+    train, test = (
+        _read(name, place, data, added) for place in (None if is_stream else data[name], data.get(f"test_{name}"))
+    )
+    digest = digest_of([fingerprint(rows) for rows in (train, test) if rows is not None])
+    if is_stream:
+        train = _stream(name, data, added)
+        digest = digest_of([data[name], digest])
+    present = list(train.modalities) if isinstance(train, StreamedDataset) else modalities_of(train)
+    called = Path(data.get(f"test_{name}") or "").name
+    return RunRows(train, test, present, texts_of(train), None, called, ["a photo of a {}"], digest)
 
 
-def _of_manifests(manifest: str, test_manifest: str | None, added: Sequence[str]) -> RunRows:
-    rows = Manifest(manifest, modalities=added).validate()
-    test = Manifest(test_manifest, modalities=added).validate() if test_manifest else None
-    texts = [row["text"] for row in rows if row.get("text")]
-    present = [*modalities_of(rows), *(name for name in added if any(row.get(name) for row in rows))]
-    digest = _digest([_weighed(row) for row in (*rows, *(test or ()))])
-    name = Path(test_manifest).name if test_manifest else ""
-    return RunRows(rows, test, list(dict.fromkeys(present)), texts, None, name, ["a photo of a {}"], digest)
+def _stream(source: str, data: Mapping[str, Any], added: Sequence[str]) -> StreamedDataset:
+    if source != "dataset":
+        raise ValueError(f"streaming: got true with {source}; allowed: with dataset. Fix: leave it out.")
+    options = {name: data[name] for name in ("shuffle_buffer",) if data.get(name) is not None}
+    return dataset_stream(data["dataset"], data.get("columns"), added, text_from_label=_templates(data), **options)
+
+
+def _templates(data: Mapping[str, Any]) -> list[str]:
+    given = data.get("text_from_label") or []
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _read(source: str, place: str | None, data: Mapping[str, Any], added: Sequence[str]) -> Any:
+    if not place:
+        return None
+    columns = data.get("columns")
+    if source == "manifest":
+        rows: Any = Manifest(place, columns, added, data.get("encoding")).validate()
+    else:
+        rows = dataset_rows(place, columns, added)
+    templates = _templates(data)
+    return TextFromLabel(rows, templates) if templates else rows
+
+
+def texts_of(rows: Any) -> list[str]:
+    """All texts of rows, to train a tokenizer on; rows that know their `texts` are not opened for it."""
+    known = getattr(rows, "texts", None)
+    return known if known is not None else flattened(row.get("text") for row in rows)
 
 
 def _of_nine_senses(options: dict[str, Any]) -> RunRows:
-    digest = _digest({"nine_senses": options})
+    digest = digest_of({"nine_senses": options})
     num_test = options.pop("num_test", None)
     check_types({"num_test": num_test}, {"num_test": int | None}, "nine_senses")
     known = [name for name in inspect.signature(NineSenses).parameters if name not in ("split", "num_rows")]
@@ -79,17 +115,3 @@ def _of_nine_senses(options: dict[str, Any]) -> RunRows:
     texts = [template.format(name) for name in rows.class_names for template in rows.templates]
     modalities, names = list(rows.modalities), list(rows.class_names)
     return RunRows(rows, test, modalities, texts, names, "NineSenses", list(rows.templates), digest)
-
-
-def _weighed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with the sizes of its files; where they lie does not count."""
-    sizes = {
-        name: [Path(value).name, os.stat(value).st_size]
-        for name, value in row.items()
-        if name != "text" and name not in EXTRA_COLUMNS
-    }
-    return {**row, **sizes}
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -11,8 +11,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import SaveStrategy
 
 from codebind_hf.conversion.lora import has_lora
-from codebind_hf.data import CodeBindCollator, PreparedDataset
-from codebind_hf.data.collator import modality_names
+from codebind_hf.data import CodeBindCollator
+from codebind_hf.data.items import Items
+from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modalities import Modality
@@ -33,14 +34,15 @@ logger = logging.getLogger(__name__)
 
 # The log of every stage that is done.
 LOG_FILE = "training.json"
-_Planned = tuple[Stage, ModalityView, CodeBindTrainingArguments]
+_Rows = ModalityView | StreamedDataset
+_Planned = tuple[Stage, _Rows, CodeBindTrainingArguments]
 
 
 def train(
     recipe: Recipe,
     model: CodeBindModel,
     processor: CodeBindProcessor,
-    items: PreparedDataset,
+    items: Items | StreamedDataset,
     output_dir: Path,
     resume: bool = False,
 ) -> list[dict[str, Any]]:
@@ -51,6 +53,7 @@ def train(
 
     Args:
         model: fresh from `build`, also to resume: its weights are then replaced.
+        items: a `PreparedDataset`, `StoredDataset`, `LazyDataset` or `StreamedDataset`.
         resume: go on where the newest checkpoint of a run with the same recipe and items is, bit for bit; from the
             start, if there is none.
 
@@ -93,14 +96,18 @@ def train(
     return logs
 
 
-def _planned(items: PreparedDataset, modalities: dict[str, Modality], order: str) -> list[tuple[Stage, ModalityView]]:
+def _planned(items: Items | StreamedDataset, modalities: dict[str, Modality], order: str) -> list[tuple[Stage, _Rows]]:
     """The stages and the rows of each; one joint stage when no row has text and image, which would leave no bridge."""
-    tensors = {name for item in items for name in item["tensors"]}
-    names = [name for name, modality in modalities.items() if modality.tensor in tensors]
+    if isinstance(items, StreamedDataset):
+        stages = plan_stages([name for name in modalities if name in items.modalities], order)
+        bridges = ("text", "image", "video")
+        return [(stage, items.restricted(stage.modalities, stage.trained, bridges)) for stage in stages]
+    present = {name for names in set(items.row_modalities) for name in names}
+    names = [name for name in modalities if name in present]
     stages = plan_stages(names, order)
     usable = ModalityView(items, names, modalities)
-    met = {name for item in usable for name in item["tensors"]}
-    if alone := [name for name in names if modalities[name].tensor not in met]:
+    met = {name for names in set(usable.row_modalities) for name in names}
+    if alone := [name for name in names if name not in met]:
         raise ValueError(
             f"rows: no row has {' or '.join(alone)} together with text or image, so there is nothing to align it to. "
             "Fix: leave this modality out, or give its rows a text or an image."
@@ -135,8 +142,10 @@ def _add_lora(model: CodeBindModel, plan: Sequence[_Planned]) -> None:
 
 
 def _trainer(
-    arguments: CodeBindTrainingArguments, model: CodeBindModel, processor: CodeBindProcessor, view: ModalityView
+    arguments: CodeBindTrainingArguments, model: CodeBindModel, processor: CodeBindProcessor, view: _Rows
 ) -> CodeBindTrainer:
+    if isinstance(view, StreamedDataset) and arguments.max_steps <= 0:
+        raise ValueError("max_steps: got none; a stream has no length, so epochs cannot be counted. Fix: 1000.")
     arguments.dataloader_drop_last = arguments.dataloader_drop_last and _fills_batches(
         view, arguments.train_batch_size * arguments.world_size
     )
@@ -194,13 +203,15 @@ def _progress(names: Sequence[str], output_dir: Path, resume: bool) -> tuple[int
     return first, logs
 
 
-def _fills_batches(view: ModalityView, batch_size: int) -> bool:
+def _fills_batches(view: _Rows, batch_size: int) -> bool:
     """Whether smaller rounds can be left out: not of a few hundred rows, nor the only one of a set of modalities.
 
     Args:
         batch_size: rows that all processes together take in a round.
     """
-    sizes = Counter(map(modality_names, view)).values()
+    if isinstance(view, StreamedDataset):
+        return True
+    sizes = Counter(view.row_modalities).values()
     return sum(sizes) >= 8 * batch_size and min(sizes) >= batch_size
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from accelerate import PartialState
 from huggingface_hub import ModelCard
 
-from codebind_hf.data import Manifest, NineSenses, PreparedDataset
+from codebind_hf.data import Manifest, NineSenses, load_items
+from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
@@ -73,7 +74,7 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     was_trained = record.status != "training"
     if not was_trained:
         model, processor = build(recipe, rows.modalities, rows.texts)
-        items = PreparedDataset(rows.training, processor, on_error=settings.on_error)
+        items = _items(settings, rows.training, processor, recipe, folder)
         train(recipe, model, processor, items, folder.path, resume=True)
         if not PartialState().is_main_process:
             return None
@@ -86,11 +87,13 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
         write_card(model, recipe, folder.path, record)
     if rows.test is not None:
         if was_trained:
-            items = PreparedDataset(rows.training, processor, on_error=settings.on_error)
+            items = _items(settings, rows.training, processor, recipe, folder)
         model.to(PartialState().device)
-        prepared = PreparedDataset(rows.test, processor, on_error=settings.on_error)
+        prepared = _items(settings, rows.test, processor, recipe, folder, "test")
         templates = settings.templates or rows.templates
-        options: dict[str, Any] = {"training_rows": items, "seed": recipe.seed}
+        options: dict[str, Any] = {"seed": recipe.seed}
+        if not isinstance(rows.training, StreamedDataset):
+            options["training_rows"] = items
         evaluation = Evaluation(model, processor, prepared, rows.class_names, templates, **options)
         _evaluate(evaluation, recipe, rows, folder, record)
     else:
@@ -99,6 +102,16 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
         _export(rows.test, folder.path / FILES)
     folder.finish(record)
     return record
+
+
+def _items(
+    settings: RunSettings, rows: Any, processor: CodeBindProcessor, recipe: Recipe, folder: RunFolder, part: str = ""
+) -> Any:
+    """Rows as tensors; those on disk lie beside the run."""
+    if isinstance(rows, StreamedDataset):
+        return rows.with_processor(processor, settings.on_error, recipe.seed)
+    place, loading = folder.rows / (part or "train"), settings.data.get("loading", "auto")
+    return load_items(rows, processor, loading, settings.on_error, recipe.seed, place)
 
 
 def _publish(
@@ -161,6 +174,8 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
             check_rows=check,
             on_error=settings.on_error,
             resume=True,
+            loading=settings.data.get("loading", "auto"),
+            folder=folder.rows / "train",
         )
         if PartialState().is_main_process:
             write_text(folder.path / "binding.json", json.dumps(result.report(), indent=1))

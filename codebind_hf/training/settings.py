@@ -9,12 +9,25 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from codebind_hf.data.loading import LOADINGS
+from codebind_hf.data.sources import split_name
+from codebind_hf.processing.values import check_choice
 from codebind_hf.training.binding import SHARED_CODES
 from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
 from codebind_hf.training.typed_fields import check_mapping, check_names, check_types
 
 
-DATA_KEYS = ("manifest", "test_manifest", "nine_senses")
+# What `data` may hold, and of what type.
+DATA_KEYS: dict[str, Any] = {
+    **dict.fromkeys(("manifest", "test_manifest", "dataset", "test_dataset", "encoding"), str | None),
+    "nine_senses": Mapping[str, Any] | None,
+    "columns": Mapping[str, str] | None,
+    "text_from_label": str | list[str] | None,
+    "loading": str,
+    "streaming": bool,
+    "shuffle_buffer": int | None,
+}
+_PLACES = ("manifest", "test_manifest", "dataset", "test_dataset")
 _FILE_KEYS = ("data", "recipe", "templates")
 
 
@@ -49,7 +62,11 @@ class RunSettings:
     """Everything that a run depends on, beside code and files.
 
     Args:
-        data: `manifest` and maybe `test_manifest`, or `nine_senses` with the arguments of `NineSenses`.
+        data: `manifest` and maybe `test_manifest`, `dataset` and maybe `test_dataset` (see `dataset_rows`), or
+            `nine_senses` with the arguments of `NineSenses`. Beside the first two, `columns` to rename,
+            `text_from_label` (templates with `{}`), `encoding` of CSV. `loading`: where tensors live, see
+            `load_items`. `streaming`: read `dataset` from front to back, with a
+            `shuffle_buffer`, see `dataset_stream`.
         recipe: fields of `Recipe`.
         templates: zero-shot prompts with `{}` for the class.
         on_error: what an unreadable file does, "raise" or "skip".
@@ -71,8 +88,9 @@ class RunSettings:
             check_names(self.bind, [entry.name for entry in fields(BindSettings)], "bind")
             self.bind = BindSettings(**self.bind)
         check_types(vars(self), get_type_hints(RunSettings), "settings")
-        if unknown := sorted(set(self.data) - set(DATA_KEYS)):
-            raise ValueError(f"unknown keys {unknown} under `data`; allowed: {', '.join(DATA_KEYS)}.")
+        check_names(self.data, list(DATA_KEYS), "data")
+        check_types(self.data, DATA_KEYS, "data")
+        check_choice("loading", self.data.get("loading", LOADINGS[0]), LOADINGS)
         for template in self.templates or []:
             if "{}" not in template:
                 raise ValueError(f"templates: {template!r} has no {{}} for the name of the class.")
@@ -90,8 +108,7 @@ class RunSettings:
 
 def read_settings(
     config: Path | None = None,
-    manifest: str | None = None,
-    test_manifest: str | None = None,
+    data: Mapping[str, Any] | None = None,
     templates: Sequence[str] | None = None,
     recipe: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
@@ -104,7 +121,8 @@ def read_settings(
     Local paths become absolute, so that the run can go on from anywhere.
 
     Args:
-        recipe: fields of the recipe; `None` among them leaves the file's.
+        data: of `RunSettings.data`; `None` among them leaves the file's.
+        recipe: fields of the recipe, likewise.
         training: training arguments of every stage, likewise.
         max_steps: of every stage.
         processor: options of the processor.
@@ -128,10 +146,10 @@ def read_settings(
             chosen["stages"] = {name: {**options, "max_steps": max_steps} for name, options in own.items()}
         if processor := _given(processor):
             chosen["processor"] = {**check_mapping(chosen.get("processor"), "processor"), **processor}
-        data = check_mapping(given.get("data"), "data")
-        if manifest is not None:
-            data = {"manifest": manifest, "test_manifest": test_manifest}
-        data = {name: _absolute(path) if name != "nine_senses" else path for name, path in data.items()}
+        own, data = check_mapping(given.get("data"), "data"), _given(data)
+        # Rows that are given replace those of the file, with all that is said of them there.
+        data = data if any(name in data for name in _PLACES) else {**own, **data}
+        data = {name: _absolute_source(value) if name in _PLACES else value for name, value in data.items()}
         if chosen.get("base") is not None:
             chosen["base"] = _absolute(chosen["base"])
         return RunSettings(data, chosen, list(templates) if templates else given.get("templates"), **others)
@@ -179,6 +197,12 @@ def read_binding(
 
 def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (options or {}).items() if value is not None}
+
+
+def _absolute_source(name: Any) -> Any:
+    """As `_absolute`, of a folder with a split too."""
+    place, split = split_name(name) if isinstance(name, str) else (name, "")
+    return _absolute(name) if place == name else f"{_absolute(place)}:{split}"
 
 
 def _absolute(path: Any) -> Any:

@@ -6,12 +6,11 @@ recipes) nothing that one target learns can move another, so the order does not 
 through the bridge.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import Dataset
-
+from codebind_hf.data.items import Items, ItemView, as_items
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES, Modality
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 
@@ -77,13 +76,13 @@ def _encoder(name: str) -> str:
     return MODALITIES[name].encoder if name in MODALITIES else name
 
 
-class ModalityView(Dataset):
-    """The rows of a prepared data set that can be aligned, with only the modalities asked for.
+class ModalityView(ItemView):
+    """The rows of a data set that can be aligned, with only the modalities asked for.
 
     These are the rows with text, an image or a video, and at least one more of `modalities`.
 
     Args:
-        items: prepared items, whose `tensors` are named as in `modalities`.
+        items: a `PreparedDataset`, a `LazyDataset`, or prepared items whose `tensors` are named as in `modalities`.
         names: modalities to keep.
         modalities: names of their tensors.
         required: keep only rows that have one of these, default any.
@@ -92,27 +91,17 @@ class ModalityView(Dataset):
     @renamed_keywords(senses="names")
     def __init__(
         self,
-        items: Sequence[dict[str, Any]],
+        items: Items | Sequence[dict[str, Any]],
         names: Iterable[str],
         modalities: dict[str, Modality],
         required: Iterable[str] | None = None,
     ) -> None:
-        kept = {modalities[name].tensor for name in names}
-        needed = kept if required is None else {modalities[name].tensor for name in required}
-        bridges = {MODALITIES[name].tensor for name in (*_BRIDGES, "video")}
-        self._items = []
-        for item in items:
-            tensors = {name: value for name, value in item["tensors"].items() if name in kept}
-            if len(tensors) > 1 and not needed.isdisjoint(tensors) and not bridges.isdisjoint(tensors):
-                if "input_ids" in tensors and "attention_mask" in item["tensors"]:
-                    tensors["attention_mask"] = item["tensors"]["attention_mask"]
-                self._items.append({**item, "tensors": tensors})
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._items)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        return self._items[position]
+        whole, kept = as_items(items), [name for name in names if name in modalities]
+        needed = set(kept if required is None else required)
+        bridges = {*_BRIDGES, "video"}
+        positions = [
+            position
+            for position, present in enumerate(map(set(kept).intersection, whole.row_modalities))
+            if len(present) > 1 and not needed.isdisjoint(present) and not bridges.isdisjoint(present)
+        ]
+        super().__init__(whole, positions, kept)

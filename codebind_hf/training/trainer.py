@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, seed_worker
 
 from codebind_hf.conversion.lora import has_lora
-from codebind_hf.data.sampler import ModalityBatchSampler
+from codebind_hf.data.items import Items
+from codebind_hf.data.sampler import ModalityBatchSampler, UnevenBatches
+from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.training.adapters import load_adapter, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
@@ -43,6 +45,7 @@ from codebind_hf.training.gradient_cache import check_config, in_chunks
 from codebind_hf.training.health import codebook_log
 from codebind_hf.training.interruption import RunInterrupted, TimedCheckpoints
 from codebind_hf.training.processes import decided_by_main
+from codebind_hf.training.stream_batches import stream_loader
 
 
 class _ShuffleAnew(TrainerCallback):
@@ -50,27 +53,11 @@ class _ShuffleAnew(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
         sampler = train_dataloader.batch_sampler
+        if sampler is None:  # A stream, which counts its epochs itself.
+            return
         while not hasattr(sampler, "set_epoch"):
             sampler = sampler.batch_sampler
         sampler.set_epoch(int(state.epoch))
-
-
-class _AnySize(Sampler[list[int]]):
-    """Batches without one size in common: processes then share them out whole, and lose none of the smaller ones."""
-
-    batch_size = None
-
-    def __init__(self, batches: ModalityBatchSampler) -> None:
-        self.batches, self.drop_last = batches, batches.drop_last
-
-    def set_epoch(self, epoch: int) -> None:
-        self.batches.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
 
 
 class _ShortProgress(ProgressCallback):
@@ -99,6 +86,8 @@ class CodeBindTrainer(Trainer):
         self._factors: dict[str, float] = {}
         self._is_staging = False
         self._unwrapped: tuple[Any, Any] = (None, None)
+        # Of a stream, which goes on with it.
+        self._first_batch = 0
         self._guard = DivergenceGuard(self._plain_model, self.args.max_skipped_steps)
         if self.args.gradient_cache_chunk is not None:
             config = self._plain_model.config
@@ -128,27 +117,19 @@ class CodeBindTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches that are homogeneous in their modalities, shuffled anew every epoch."""
-        return self.accelerator.prepare(self._batches())
-
-    def _num_batches(self) -> int:
-        """About as many batches as the run has on every process."""
-        if self.args.max_steps > 0:
-            return self.args.max_steps * self.args.gradient_accumulation_steps
-        num_rows = 0 if self.train_dataset is None else len(self.train_dataset)
-        size = self._train_batch_size * self.args.world_size
-        return max(1, int(self.args.num_train_epochs * num_rows / size))
-
-    def _batches(self) -> DataLoader:
+        if isinstance(self.train_dataset, StreamedDataset):
+            return stream_loader(self, shares=False)
         sampler = ModalityBatchSampler(
             self.train_dataset,
             batch_size=self._train_batch_size,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             drop_last=self.args.dataloader_drop_last,
+            modalities=getattr(self.train_dataset, "row_modalities", None),
             num_processes=self.args.world_size,
         )
         return DataLoader(
             self.train_dataset,
-            batch_sampler=_AnySize(sampler),
+            batch_sampler=UnevenBatches(sampler, draws=isinstance(self.train_dataset, Items)),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
@@ -176,6 +157,10 @@ class CodeBindTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if resume_from_checkpoint is True:
             resume_from_checkpoint = self._newest_checkpoint()
+        if isinstance(self.train_dataset, StreamedDataset) and resume_from_checkpoint:
+            state = TrainerState.load_from_json(os.path.join(str(resume_from_checkpoint), TRAINER_STATE_NAME))
+            self._first_batch = state.global_step * self.args.gradient_accumulation_steps
+            self.args.ignore_data_skip = True
         model = self._plain_model
         if model.codebooks.shared is not None:
             model.codebooks.shared.frozen = self.args.freeze_shared_codes

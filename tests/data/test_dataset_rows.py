@@ -82,7 +82,13 @@ def test_slices_and_negative_indices_of_data_set_rows() -> None:
         pytest.param([{"text": "a"}], None, "dataset: got list; allowed: a datasets.Dataset", id="list"),
         pytest.param(DatasetDict(), None, "got DatasetDict.*Fix: choose a split", id="dict"),
         pytest.param(
-            Dataset.from_dict({"picture": [1]}), None, "unknown column 'picture'; allowed: text", id="column"
+            Dataset.from_dict({"picture": [1]}), None, "no column is a modality; columns: picture", id="column"
+        ),
+        pytest.param(
+            Dataset.from_dict({"text": ["a"], "img": [1]}),
+            {"img": "picture"},
+            "'img' .*would be 'picture'",
+            id="rename",
         ),
         pytest.param(Dataset.from_dict({"label": ["x"]}), None, "no column is a modality", id="no-modality"),
         pytest.param(Dataset.from_dict({"text": ["x"]}), {"img": "image"}, "has no column 'img'", id="rename"),
@@ -102,3 +108,31 @@ def test_ragged_lists_are_refused() -> None:
 def test_file_paths_stay_paths(tmp_path: Path) -> None:
     file = str(tmp_path / "a.npy")
     assert rows_from_dataset(Dataset.from_dict({"eeg": [file]}))[0]["eeg"] == file
+
+
+def test_the_modalities_of_rows_are_known_without_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Picture.fromarray(np.zeros((2, 2, 3), np.uint8))
+    features = Features({"text": Value("string"), "image": Image(), "junk": Value("int32")})
+    stored = {"text": ["a", None, "c"], "image": [picture, picture, None], "junk": [1, 2, 3]}
+    dataset = Dataset.from_dict(stored, features=features)
+    monkeypatch.setattr(Image, "decode_example", lambda *_, **__: pytest.fail("decoded"))
+    assert rows_from_dataset(dataset).row_modalities == [("text", "image"), ("image",), ("text",)]
+    assert rows_from_dataset(dataset.select([2, 1])).row_modalities == [("text",), ("image",)]
+    assert rows_from_dataset(dataset).texts == ["a", "c"]
+
+
+def test_labels_and_captions_may_be_lists() -> None:
+    features = Features({"text": [Value("string")], "label": [ClassLabel(names=["ring", "star"])]})
+    dataset = Dataset.from_dict({"text": [["a", "b"], ["c"]], "label": [[1, 0], [1]]}, features=features)
+    rows = rows_from_dataset(dataset)
+    assert [row["label"] for row in rows] == [["star", "ring"], ["star"]]
+    assert rows[0]["text"] == ["a", "b"]
+    assert rows.class_names == ["star", "ring"]
+
+
+def test_data_sets_have_fingerprints_that_follow_their_rows() -> None:
+    dataset = Dataset.from_dict({"text": ["a", "b"], "words": ["c", "d"]})
+    first = rows_from_dataset(dataset).fingerprint
+    assert rows_from_dataset(dataset).fingerprint == first
+    assert rows_from_dataset(dataset.select([0])).fingerprint != first
+    assert rows_from_dataset(dataset.remove_columns("text"), {"words": "text"}).fingerprint != first

@@ -88,15 +88,23 @@ def test_validate_returns_a_complete_manifest(tmp_path: Path) -> None:
 BAD_ROWS = [
     pytest.param([], "got no rows", id="empty"),
     pytest.param(
-        [{"id": "a", "label": "ring"}], "row 1: has no modality; allowed: at least one of text", id="no-modality"
+        [{"text": "a"}, {"id": "a", "label": "ring"}],
+        "row 2: has no modality; allowed: at least one of text",
+        id="no-modality",
     ),
     pytest.param([{"text": "a"}, {"text": ""}], "row 2: has no modality", id="empty-cell"),
-    pytest.param([{"picture": "a.png"}], "unknown column 'picture'; allowed: text, image.*Fix: rename", id="column"),
+    pytest.param(
+        [{"picture": "a.png"}],
+        "no column is a modality; columns: picture; modalities: text, image.*Fix: ren",
+        id="column",
+    ),
     pytest.param([{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], "id 'x' occurs in rows 1 and 2", id="same-id"),
     pytest.param([{"image": "https://x.org/a.png"}], "image is the URL 'https://x.org/a.png'", id="url"),
     pytest.param([{"image": 3}], "image is 3 .int.; allowed: a string", id="number"),
     pytest.param([{"image": ["a.png"]}], "image is .*list", id="list"),
-    pytest.param([{"text": "a", "label": ["x"]}], "label is", id="label-list"),
+    pytest.param([{"text": "a", "label": []}], "label is .*or a list of one or more strings", id="no-labels"),
+    pytest.param([{"text": "a", "label": [3]}], "label is", id="label-number"),
+    pytest.param([{"text": ["a", ""]}], "text is .*or a list of one or more strings", id="empty-caption"),
     pytest.param([{"text": "a", "attributes": "red"}], "attributes 'red' is not JSON", id="attributes-text"),
     pytest.param(
         [{"text": "a", "attributes": [1]}], "attributes is .1.; allowed: a JSON object", id="attributes-list"
@@ -117,7 +125,7 @@ def test_bad_rows_are_named(tmp_path: Path, rows: list[dict], message: str) -> N
         pytest.param("rows.jsonl", b"[1]\n", "line 1: got a list; allowed: a JSON object", id="not-an-object"),
         pytest.param("rows.csv", b"text,image\na\n", "row 1: does not have the header's 2 cells", id="short-line"),
         pytest.param("rows.csv", b"text\na,b\n", "row 1: does not have the header's 1 cells", id="long-line"),
-        pytest.param("rows.xlsx", b"x", "unsupported suffix '.xlsx'; allowed: .jsonl, .csv, .parquet", id="suffix"),
+        pytest.param("rows.xlsx", b"x", "suffix '.xlsx'; allowed: .jsonl, .csv, .tsv, .parquet", id="suffix"),
     ],
 )
 def test_broken_tables_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -170,7 +178,7 @@ def test_a_path_is_a_path(path: Any) -> None:
 
 
 def test_an_unknown_column_is_told_the_nearest_known_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown column 'imge'.*did you mean `image`.*columns="):
+    with pytest.raises(ValueError, match="no column is a modality.*did you mean `image`.*columns="):
         Manifest(write(tmp_path, [{"imge": "a.png"}]))
 
 
@@ -181,3 +189,103 @@ def test_manifests_rows_and_configurations_are_taken_or_clearly_refused(tmp_path
     outcomes.try_all(st.one_of(row_calls(processor, tmp_path), configuration_calls()), 350)
     for door in ("manifest", "prepared rows", "configuration"):
         assert min(outcomes.counts[door, TAKEN], outcomes.counts[door, REFUSED]) > 0, outcomes.table()
+
+
+def test_other_columns_are_ignored_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"text": "a", "captured_at": "2024-01-01", "labl": "ring"}, {"text": "b", "captured_at": "2024-01-02"}]
+    assert list(Manifest(write(tmp_path, rows)))[0] == {"id": "rows-00000", "text": "a"}
+    assert "ignored: 'captured_at', 'labl' (did you mean `label`" in caplog.text
+    with pytest.raises(ValueError, match="columns: 'labl' of .* would be 'lable'; allowed: .*[Dd]id you mean `label`"):
+        Manifest(write(tmp_path, rows), columns={"labl": "lable"})
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_rows_may_have_several_labels_and_captions(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"id": "a", "audio": "a.wav", "label": ["Speech", "Music"], "text": ["someone talks", "a song"]},
+        {"id": "b", "audio": "b.wav", "label": ["Music"], "text": ["drums"]},
+    ]
+    manifest = Manifest(write(tmp_path, rows, suffix))
+    assert [row["label"] for row in manifest] == [["Speech", "Music"], ["Music"]]
+    assert manifest[0]["text"] == ["someone talks", "a song"]
+    assert manifest.class_names == ["Speech", "Music"]
+    assert manifest.texts == ["someone talks", "a song", "drums"]
+
+
+def test_one_row_may_have_a_list_and_another_a_text(tmp_path: Path) -> None:
+    manifest = Manifest(write(tmp_path, [{"text": ["a", "b"], "label": 3}, {"text": "c", "label": "x"}]))
+    assert [row["text"] for row in manifest] == [["a", "b"], ["c"]]
+    assert [row["label"] for row in manifest] == ["3", "x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("rows.csv", "text;label\ncafé;Größe\n".encode("cp1252"), id="semicolon-cp1252"),
+        pytest.param("rows.csv", "text|label\ncafé|Größe\n".encode(), id="bar"),
+        pytest.param("rows.csv", "text\tlabel\ncafé\tGröße\n".encode("utf-16"), id="tab-utf16"),
+        pytest.param("rows.tsv", "text\tlabel\ncafé\tGröße\n".encode("utf-8-sig"), id="tsv-with-mark"),
+    ],
+)
+def test_delimiters_and_encodings_are_recognised(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert list(Manifest(path)) == [{"id": "rows-00000", "text": "café", "label": "Größe"}]
+
+
+def test_an_encoding_can_be_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("text,label\nкошка,зверь\n".encode("cp1251"))
+    assert Manifest(path, encoding="cp1251")[0]["text"] == "кошка"
+    assert not caplog.text
+    assert Manifest(path)[0]["text"] != "кошка"
+    assert "is not UTF-8 (byte 11) and is read as cp1252; say `encoding`" in caplog.text
+    with pytest.raises(ValueError, match="encoding: got 'klingon'"):
+        Manifest(path, encoding="klingon")
+    with pytest.raises(OSError, match="not ascii text"):
+        Manifest(path, encoding="ascii")
+
+
+ODD = [
+    pytest.param([{"text": "2024-01-01", "label": "2024-01-01 10:00:00"}], id="times"),
+    pytest.param([{"text": "a", "label": 1}, {"text": "b", "label": "two"}], id="mixed-labels"),
+    pytest.param([{"text": "a", "attributes": {"x": 1}}, {"text": "b", "attributes": {"x": "one"}}], id="attributes"),
+    pytest.param([{"text": "a"}, {"image": "b.png", "eeg": None}], id="sparse"),
+    pytest.param([{"text": "a", "id": "rows-00001"}, {"text": "b", "id": "z"}], id="ids"),
+]
+
+
+@pytest.mark.parametrize("rows", ODD)
+def test_columns_and_single_rows_are_read_alike(
+    tmp_path: Path, rows: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, rows)
+    at_once = Manifest(path)
+    monkeypatch.setattr("codebind_hf.data.manifest.read_columns", lambda *_: None)
+    slowly = Manifest(path)
+    assert list(at_once) == list(slowly)
+    assert at_once.row_modalities == slowly.row_modalities
+    assert at_once.class_names == slowly.class_names
+
+
+def test_plain_tables_are_not_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("read row by row")
+
+    monkeypatch.setattr("codebind_hf.data.manifest.read_rows", refuse)
+    rows = [{"id": f"{n}", "image": f"{n}.png", "text": f"picture {n}", "attributes": {"n": n}} for n in range(50)]
+    for suffix in (".jsonl", ".csv", ".parquet"):
+        kept = rows if suffix != ".csv" else [{k: v for k, v in row.items() if k != "attributes"} for row in rows]
+        manifest = Manifest(write(tmp_path, kept, suffix))
+        assert manifest[-1]["text"] == "picture 49"
+        assert manifest.row_modalities == [("text", "image")] * 50
+
+
+def test_rows_are_told_apart_by_their_files(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"one")
+    path = write(tmp_path, [{"image": "a.png"}])
+    first = Manifest(path).fingerprint
+    assert Manifest(path).fingerprint == first
+    file.write_bytes(b"another")
+    assert Manifest(path).fingerprint != first

@@ -412,7 +412,7 @@ def test_settings_survive_json_and_other_folders(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(manifest.parent)
-    settings = read_settings(manifest="manifest.jsonl", recipe={"seed": 4, "base": None}, max_steps=3)
+    settings = read_settings(data={"manifest": "manifest.jsonl"}, recipe={"seed": 4, "base": None}, max_steps=3)
     assert settings.data["manifest"] == str(manifest.resolve())
     assert settings.recipe["seed"] == 4
     assert "base" not in settings.recipe

@@ -1,0 +1,129 @@
+"""What is in a cell of a data set? Arrow's lists, bytes of files and class numbers as the processor takes them."""
+
+import json
+import os
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Audio, ClassLabel, Image, Video
+
+from codebind_hf.processing.frames import Frames
+from codebind_hf.processing.media import SUFFIXES, read_media
+from codebind_hf.processing.values import refuse
+
+
+# Cells that hold a file: our readers open it, with their limits and their choice of formats.
+ENCODED = (Audio, Image, Video)
+# Of bytes that came without a name; readers look at what is in them.
+_USUAL_SUFFIX = {"audio": ".wav", "video": ".mp4", **dict.fromkeys(("image", "tactile", "depth", "thermal"), ".png")}
+
+
+def undecoded(dataset: Any) -> Any:
+    """A data set, or a stream, whose pictures, sounds and videos stay what was stored."""
+    for name, feature in (dataset.features or {}).items():
+        if isinstance(feature, ENCODED):
+            dataset = dataset.cast_column(name, type(feature)(decode=False))
+    return dataset
+
+
+def row_of_cells(cells: Mapping[str, Any], keys: Mapping[str, str], features: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of what the data set holds: column -> key as `keys` say, without cells that are empty.
+
+    Raises:
+        ValueError: nested lists of unequal length, or a file of an unsupported kind.
+        OSError: a file in a cell cannot be read.
+    """
+    present = {name: key for name, key in keys.items() if cells.get(name) is not None}
+    return {key: _value(key, cells[name], features.get(name)) for name, key in present.items()}
+
+
+def _value(key: str, value: Any, feature: Any) -> Any:
+    if key == "label":
+        return label_of(feature, value)
+    if key == "id":
+        return str(value)
+    if key == "attributes":
+        attributes = json.loads(value) if isinstance(value, (str, bytes)) else value
+        # Arrow gives every row the keys of all rows.
+        return {attribute: number for attribute, number in attributes.items() if number is not None}
+    return in_memory(key, value)
+
+
+def label_of(feature: Any, value: Any) -> Any:
+    """A label as a string, or several as a list of them."""
+    inner = getattr(feature, "feature", None)
+    if isinstance(value, (list, np.ndarray)):
+        return [label_of(inner, each) for each in value]
+    return feature.int2str(value) if isinstance(feature, ClassLabel) else str(value)
+
+
+def in_memory(modality: str, value: Any) -> Any:
+    """A value as Arrow returns it (nested lists) in the form that the processor takes (arrays); pictures stay.
+
+    Raises:
+        ValueError: nested lists of unequal length.
+    """
+    if modality == "text" or not isinstance(value, (list, dict)):
+        return value
+    if isinstance(value, dict):
+        if "bytes" in value:
+            return value["path"] if value["bytes"] is None else decoded(modality, value["bytes"], value.get("path"))
+        return {key: in_memory(modality, part) for key, part in value.items() if part is not None}
+    if value and not _is_number_or_list(value[0]):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{modality}: nested lists of unequal length; allowed: a rectangular array ({error})."
+        ) from error
+    return array.astype(np.float32) if array.dtype.kind == "f" else _smallest(modality, array)
+
+
+def _is_number_or_list(value: Any) -> bool:
+    return isinstance(value, (int, float, list))
+
+
+def _smallest(modality: str, array: np.ndarray) -> np.ndarray:
+    """Arrow's Python lists forget the width of integers; grey levels and colours are 8-bit where they fit."""
+    if modality in ("image", "tactile", "video", "thermal") and array.size and 0 <= array.min() <= array.max():
+        if array.max() < 2**8:
+            return array.astype(np.uint8)
+        return array.astype(np.uint16) if array.max() < 2**16 else array
+    return array
+
+
+def decoded(modality: str, content: bytes, name: str | None = None) -> Any:
+    """What a file of these bytes holds, as `read_media` gives it.
+
+    Args:
+        name: of the file, whose suffix says what it is.
+
+    Raises:
+        ValueError: a kind of file that is not read for this modality.
+        OSError: the bytes cannot be read.
+    """
+    suffix = Path(name or "").suffix or _USUAL_SUFFIX.get(modality, ".npy")
+    allowed = SUFFIXES.get(modality, (".npy",))
+    if suffix.lower() not in allowed:
+        refuse(modality, f"got bytes of a {suffix} file", f"files that end in {', '.join(allowed)}")
+    # Readers, and libraries behind them, take files: what lies in memory gets a place for as long as it is read.
+    place, path = tempfile.mkstemp(suffix=suffix)
+    try:
+        with open(place, "wb") as file:
+            file.write(content)
+        value = read_media(modality, path)
+    except BaseException as error:
+        os.unlink(path)
+        if isinstance(error, OSError):
+            raise OSError(f"{modality}: bytes of {name or 'a file without a name'!r}: {error}") from error
+        raise
+    if isinstance(value, Frames):
+        weakref.finalize(value, os.unlink, path)
+    else:
+        os.unlink(path)
+    return value

@@ -1,0 +1,44 @@
+"""Are two sets of rows the same? A digest of what they are, without reading every file."""
+
+import hashlib
+import json
+import os
+from typing import Any
+
+from datasets.fingerprint import Hasher
+
+from codebind_hf.data.columns import EXTRA_COLUMNS
+
+
+def fingerprint(rows: Any) -> str:
+    """Hexadecimal digest of rows; of files their paths' last parts, sizes and times of change count, not their bytes.
+
+    Rows that know their own `fingerprint` are asked for it.
+    """
+    known = getattr(rows, "fingerprint", None)
+    if isinstance(known, str):
+        return known
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(Hasher.hash({name: _weighed(name, value) for name, value in row.items()}).encode())
+    return digest.hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """Hexadecimal digest of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _weighed(name: str, value: Any) -> Any:
+    if name in (*EXTRA_COLUMNS, "text") or not isinstance(value, (str, os.PathLike)):
+        return value
+    return [os.path.basename(value), *size_and_time(value)]
+
+
+def size_and_time(path: str | os.PathLike) -> list[int]:
+    """Of a file; nothing of one that is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]

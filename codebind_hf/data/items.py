@@ -1,0 +1,101 @@
+"""What training asks of rows that became tensors: which modalities each has, and one of them, whole or in part."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch.utils.data import Dataset
+
+from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_for, modality_names
+
+
+class Draw(NamedTuple):
+    """A row of an epoch: what is drawn anew every time, captions and augmentations, follows from the two.
+
+    So nothing has to be told to loader workers, however many there are and wherever a run goes on.
+    """
+
+    position: int
+    epoch: int = 0
+
+
+def as_draw(index: Any) -> Draw:
+    """`index` of a row as a `Draw`; a number is one of epoch 0."""
+    return index if isinstance(index, Draw) else Draw(int(index))
+
+
+class Items(Dataset):
+    """Rows as tensors, by number or `Draw`. An item is `{"tensors", "id", "label", "attributes"}`.
+
+    A subclass says what every row has in `row_modalities`, without making tensors for it, and makes an item in `take`.
+    """
+
+    row_modalities: Sequence[tuple[str, ...]]
+
+    def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
+        """One item with no modalities but these, by default all; `None` for a row that is skipped."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.row_modalities)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        draw = as_draw(index)
+        if not -len(self) <= draw.position < len(self):
+            raise IndexError(f"row {draw.position} of {len(self)} rows.")
+        return self.take(draw._replace(position=draw.position % len(self)))
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[position] for position in range(len(self)))
+
+
+class ListedItems(Items):
+    """Items that are a list already."""
+
+    def __init__(self, items: Sequence[Mapping[str, Any]]) -> None:
+        self.items = items
+        self.row_modalities = [modality_names(item) for item in items]
+
+    def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any]:
+        return restricted(self.items[draw.position], modalities)
+
+
+class ItemView(Items):
+    """Some rows of `items`, with only some of their modalities.
+
+    Args:
+        positions: of the rows.
+        modalities: to keep.
+    """
+
+    def __init__(self, items: Items, positions: Sequence[int], modalities: Sequence[str]) -> None:
+        self.items, self.positions = items, list(positions)
+        self.modalities = tuple(modalities)
+        kept = {names: tuple(name for name in names if name in self.modalities) for names in set(items.row_modalities)}
+        self.row_modalities = [kept[items.row_modalities[position]] for position in self.positions]
+
+    def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
+        wanted = self.modalities if modalities is None else [name for name in self.modalities if name in modalities]
+        return self.items.take(draw._replace(position=self.positions[draw.position]), wanted)
+
+
+def as_items(items: Any) -> Items:
+    """`items` themselves, or a list of them."""
+    return items if isinstance(items, Items) else ListedItems(items)
+
+
+def restricted(item: Mapping[str, Any], modalities: Sequence[str] | None) -> dict[str, Any]:
+    """An item without tensors of other modalities."""
+    if modalities is None:
+        return dict(item)
+    kept = {modality_for(name).tensor for name in modalities}
+    if INPUT_IDS in kept:
+        kept.add(ATTENTION_MASK)
+    return {**item, "tensors": {name: value for name, value in item["tensors"].items() if name in kept}}
+
+
+def row_modalities(rows: Any) -> Sequence[tuple[str, ...]]:
+    """The modalities of every row: what `rows` say of themselves in `row_modalities`, or what each row has."""
+    known = getattr(rows, "row_modalities", None)
+    return known if known is not None else [modality_names(rows[position]) for position in range(len(rows))]

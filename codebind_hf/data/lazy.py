@@ -1,0 +1,65 @@
+"""What if the data does not fit in memory? Every row is processed when it is asked for, in the loader's workers."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codebind_hf.data.items import Draw, Items, row_modalities
+from codebind_hf.data.prepared import ON_ERROR, num_rows
+from codebind_hf.data.row_tensors import drawn, prepare_row
+from codebind_hf.processing.values import check_choice
+
+
+logger = logging.getLogger(__name__)
+
+
+class LazyDataset(Items):
+    """Rows as tensors, made anew every time: memory holds what `rows` hold, and which modalities each row has.
+
+    Items are those of `PreparedDataset`. Of several captions an epoch sees one, which alone is read.
+
+    Args:
+        rows: raw rows; those that know `row_modalities` (`Manifest`, `rows_from_dataset(...)`, `NineSenses`) are not
+            opened before they are needed.
+        processor (`CodeBindProcessor`): turns values or file names into tensors.
+        on_error: "raise", or "skip": a row that cannot be read is named in the log, and its batch has one less.
+        seed: of the captions that are drawn.
+
+    Raises:
+        ValueError: rows that have no order, or an unknown `on_error`.
+    """
+
+    def __init__(
+        self, rows: Sequence[Mapping[str, Any]], processor: Any, on_error: str = "raise", seed: int = 0
+    ) -> None:
+        check_choice("on_error", on_error, ON_ERROR)
+        num_rows(rows)
+        self.rows, self.processor, self.on_error, self.seed = rows, processor, on_error, seed
+        self.row_modalities = row_modalities(rows)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Labels in the order of their first appearance, of rows that know them."""
+        return list(getattr(self.rows, "class_names", []))
+
+    def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
+        """One item with no modalities but these; `None` for a row that is skipped.
+
+        Raises:
+            ValueError: with "raise", a row that the processor refuses; the message names it.
+            OSError: with "raise", a file cannot be read.
+        """
+        name = f"row {draw.position}"
+        try:
+            row = self.rows[draw.position]
+            name = str(row.get("id") or name)
+            captions = row.get("text")
+            if isinstance(captions, (list, tuple)) and captions:
+                row = {**row, "text": captions[drawn(len(captions), self.seed, draw)]}
+            return prepare_row(row, self.processor, name, modalities)
+        except (ValueError, OSError) as error:
+            if self.on_error == "skip":
+                logger.warning("%s is skipped: %s", name, error)
+                return None
+            kind = OSError if isinstance(error, OSError) else ValueError
+            raise kind(f"{name}: {error} Fix it, or skip such rows: on_error='skip' (--on_error skip).") from error

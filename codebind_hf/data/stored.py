@@ -1,0 +1,177 @@
+"""How is every row processed just once, and memory left alone? Tensors in files that are mapped, not read whole."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_names
+from codebind_hf.data.fingerprints import fingerprint
+from codebind_hf.data.items import Draw, Items, restricted
+from codebind_hf.data.prepared import ON_ERROR, num_rows, report_of
+from codebind_hf.data.row_tensors import CAPTIONS, class_names_of, drawn, prepare_row
+from codebind_hf.processing.values import check_choice
+
+
+INDEX_FILE = "rows.json"
+ROWS_A_FILE = 128
+_FORMAT = 1
+
+
+class StoredDataset(Items):
+    """Rows as tensors in files: each row goes through the processor once, ever, for one processor and one source.
+
+    What is there already is used if it was made of the same rows with the same processor, else it is made anew. Items
+    are those of `PreparedDataset`; loader workers share the pages of the files.
+
+    Args:
+        rows: raw rows; those with a `fingerprint` (`Manifest`, `rows_from_dataset(...)`) are told apart by it, a list
+            by its values.
+        processor (`CodeBindProcessor`): turns values or file names into tensors.
+        folder: of the files, which is theirs alone.
+        on_error: "raise" reports ALL bad rows in one `ValueError` after the last row was tried; "skip" leaves them out
+            and keeps their names and reasons in `skipped`.
+        seed: of the captions that are drawn.
+
+    Raises:
+        ValueError: rows without order, a bad row with `on_error="raise"`, an unknown `on_error`, or a folder that
+            holds something else.
+        OSError: files cannot be written or read.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        processor: Any,
+        folder: str | os.PathLike,
+        on_error: str = "raise",
+        seed: int = 0,
+    ) -> None:
+        check_choice("on_error", on_error, ON_ERROR)
+        self.folder, self.seed = Path(folder), seed
+        key = _key(rows, processor, on_error)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        # One process makes the files, for all that start at once.
+        with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
+            index = _index_of(self.folder)
+            if index is None or index["key"] != key:
+                index = _write(rows, processor, self.folder, on_error, key)
+        self.index = index["rows"]
+        self.skipped: dict[str, str] = index["skipped"]
+        self.row_modalities = [tuple(row["modalities"]) for row in self.index]
+        self._files: dict[int, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}}
+
+    @property
+    def class_names(self) -> list[str]:
+        """Labels in the order of their first appearance."""
+        return class_names_of(row["label"] for row in self.index)
+
+    def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any]:
+        """One item with no modalities but these, and the caption that its epoch drew.
+
+        Raises:
+            OSError: its file is gone or damaged.
+        """
+        row = self.index[draw.position]
+        kept = restricted({"tensors": dict.fromkeys(row["tensors"])}, modalities)["tensors"]
+        places = {name: f"{draw.position}.{name}" for name in kept}
+        if row["captions"] and INPUT_IDS in kept:
+            places |= _caption_places(draw.position, drawn(row["captions"], self.seed, draw), row["tensors"])
+        try:
+            file = self._file(row["file"])
+            tensors = {name: file.get_tensor(place) for name, place in places.items()}
+        except (SafetensorError, OSError) as error:
+            raise OSError(
+                f"{self.folder}: the tensors of row {row['id']!r} cannot be read ({error}). Fix: delete the folder, "
+                "and they are made anew."
+            ) from error
+        return {"tensors": tensors, **{name: row[name] for name in ("id", "label", "attributes")}}
+
+    def _file(self, number: int) -> Any:
+        if number not in self._files:
+            self._files[number] = safe_open(_file_of(self.folder, number), framework="pt")
+        return self._files[number]
+
+
+def _file_of(folder: Path, number: int) -> Path:
+    return folder / f"rows-{number:05d}.safetensors"
+
+
+def _caption_places(position: int, caption: int, names: Sequence[str]) -> dict[str, str]:
+    return {name: f"{position}.{caption}.{name}" for name in (INPUT_IDS, ATTENTION_MASK) if name in names}
+
+
+def _key(rows: Any, processor: Any, on_error: str) -> str:
+    """What tensors are made of: the rows, the processor, and how."""
+    digest = hashlib.sha256(f"{_FORMAT} {on_error} {fingerprint(rows)}".encode())
+    with tempfile.TemporaryDirectory() as folder:
+        processor.save_pretrained(folder)
+        for file in sorted(Path(folder).iterdir()):
+            if file.suffix != ".py":
+                digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _index_of(folder: Path) -> dict[str, Any] | None:
+    """What a folder of tensors says of itself; `None` if there is none.
+
+    Raises:
+        ValueError: it holds other files.
+    """
+    file = folder / INDEX_FILE
+    if file.is_file():
+        return json.loads(file.read_text())
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"folder: {folder} holds other files, and no {INDEX_FILE}. Fix: name a folder of its own.")
+    return None
+
+
+def _write(rows: Any, processor: Any, folder: Path, on_error: str, key: str) -> dict[str, Any]:
+    """Write everything beside `folder` and move it there when it is whole."""
+    draft = folder.with_name(f"{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    total, skipped, index = num_rows(rows), {}, []
+    waiting: dict[str, Tensor] = {}
+    for number in tqdm(range(total), desc="Storing rows", unit="row"):
+        name = f"row {number}"
+        try:
+            name = str(rows[number].get("id") or name)
+            item = prepare_row(rows[number], processor, default_id=name)
+        except (ValueError, OSError) as error:
+            skipped[name] = str(error)
+            continue
+        position, tensors = len(index), item.pop("tensors")
+        captions = item.pop(CAPTIONS, ())
+        waiting |= {f"{position}.{name}": value.clone() for name, value in tensors.items()}
+        for caption, each in enumerate(captions):
+            waiting |= {f"{position}.{caption}.{name}": value.clone() for name, value in each.items()}
+        modalities = modality_names({"tensors": tensors})
+        place = {"file": position // ROWS_A_FILE, "tensors": list(tensors), "captions": len(captions)}
+        index.append({**item, "modalities": modalities, **place})
+        if len(index) % ROWS_A_FILE == 0:
+            save_file(waiting, _file_of(draft, position // ROWS_A_FILE))
+            waiting = {}
+    if skipped and on_error == "raise":
+        shutil.rmtree(draft)
+        raise ValueError(report_of(skipped, total))
+    if waiting:
+        save_file(waiting, _file_of(draft, len(index) // ROWS_A_FILE))
+    found = {"key": key, "rows": index, "skipped": skipped}
+    (draft / INDEX_FILE).write_text(json.dumps(found))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(draft, folder)
+    return found

@@ -1,0 +1,38 @@
+"""Flags of a command line that say where rows come from, the same for every command that reads rows."""
+
+import argparse
+from typing import Any
+
+from codebind_hf.data.loading import LOADINGS
+
+
+def add_data_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `data_of` reads."""
+    parser.add_argument("--manifest", help="rows of your own: JSONL, CSV or Parquet")
+    parser.add_argument("--test_manifest", help="labelled rows to evaluate on after training")
+    parser.add_argument("--dataset", help="instead: FOLDER[:SPLIT] that `datasets` reads, or a name on the Hub")
+    parser.add_argument("--test_dataset", help="rows to evaluate on after training, likewise")
+    parser.add_argument("--columns", type=renames, help="columns to rename, such as img=image,caption=text")
+    parser.add_argument("--text_from_label", action="append", help="text with {} for the label; repeatable")
+    parser.add_argument("--encoding", help="of a CSV manifest that is not UTF-8")
+    parser.add_argument("--loading", choices=LOADINGS, help="where tensors live; auto: in memory, if they fit")
+    parser.add_argument("--streaming", action="store_true", default=None, help="read --dataset from front to back")
+
+
+def data_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """`RunSettings.data` as the flags say it; `None` where they say nothing."""
+    names = ("manifest", "test_manifest", "dataset", "test_dataset", "columns", "encoding", "loading", "streaming")
+    return {**{name: getattr(arguments, name) for name in names}, "text_from_label": arguments.text_from_label}
+
+
+def renames(text: str) -> dict[str, str]:
+    """`img=image,caption=text` as a dictionary.
+
+    Raises:
+        argparse.ArgumentTypeError: a part without `=`, or a column named twice.
+    """
+    pairs = [part.partition("=") for part in text.split(",")]
+    found = {old.strip(): new.strip() for old, _, new in pairs}
+    if len(found) < len(pairs) or not all(old.strip() and new.strip() for old, _, new in pairs):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: column=name pairs, such as img=image,caption=text.")
+    return found

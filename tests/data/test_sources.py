@@ -1,0 +1,102 @@
+"""Data sets by their place: what `save_to_disk` wrote, folders of classes, splits, and text made of labels."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+from PIL import Image
+
+from codebind_hf.data import Manifest
+from codebind_hf.data.sources import TextFromLabel, dataset_rows, split_name
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def saved(folder: Path) -> Path:
+    splits = {"train": Dataset.from_dict({"text": ["a", "b"]}), "test": Dataset.from_dict({"text": ["c"]})}
+    DatasetDict(splits).save_to_disk(folder)
+    return folder
+
+
+def picture_folder(folder: Path) -> Path:
+    for split, count in (("train", 2), ("test", 1)):
+        for shade, name in ((40, "ring"), (200, "star")):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(np.full((4, 4, 3), shade + number, np.uint8)).save(
+                    folder / split / name / f"{number}.png"
+                )
+    return folder
+
+
+def test_saved_data_sets_are_read_by_split(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "saved")
+    assert [row["text"] for row in dataset_rows(folder)] == ["a", "b"]
+    assert [row["text"] for row in dataset_rows(f"{folder}:test")] == ["c"]
+    with pytest.raises(ValueError, match="has no split 'validation'; its splits: train, test. Fix: .*:SPLIT"):
+        dataset_rows(f"{folder}:validation")
+
+
+def test_one_saved_split_is_itself(tmp_path: Path) -> None:
+    Dataset.from_dict({"words": ["a"]}).save_to_disk(tmp_path / "one")
+    assert dataset_rows(tmp_path / "one", {"words": "text"})[0] == {"text": "a"}
+
+
+def test_a_folder_of_classes_has_pictures_and_names(tmp_path: Path) -> None:
+    rows = dataset_rows(picture_folder(tmp_path / "classes"))
+    assert rows.class_names == ["ring", "star"]
+    assert rows.row_modalities == [("image",)] * 4
+    assert sorted((row["label"], np.asarray(row["image"])[0, 0, 0]) for row in rows) == [
+        ("ring", 40),
+        ("ring", 41),
+        ("star", 200),
+        ("star", 201),
+    ]
+    assert len(dataset_rows(f"{tmp_path / 'classes'}:test")) == 2
+
+
+def test_text_comes_from_labels_where_there_is_none(tmp_path: Path) -> None:
+    rows = TextFromLabel(dataset_rows(picture_folder(tmp_path / "classes")), ["a {}", "the {}"])
+    assert rows.row_modalities == [("text", "image")] * 4
+    assert rows[0]["text"] == ["a ring", "the ring"]
+    assert rows.texts == ["a ring", "the ring", "a star", "the star"]
+    assert rows.class_names == ["ring", "star"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, [{"image": "a.png", "label": "x"}, {"text": "own", "label": "y"}])))
+    own = TextFromLabel(Manifest(path), ["a {}"])
+    assert [row["text"] for row in own] == ["a x", "own"]
+    assert own.fingerprint != TextFromLabel(Manifest(path), ["the {}"]).fingerprint
+
+
+def test_text_from_labels_needs_both(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"image": "a.png"}))
+    with pytest.raises(ValueError, match="text_from_label: the rows have no labels"):
+        TextFromLabel(Manifest(path), ["a {}"])
+    path.write_text("\n".join(map(json.dumps, [{"image": "a.png", "label": "x"}, {"image": "b.png"}])))
+    with pytest.raises(ValueError, match="text_from_label: got 'a'; a template holds {}"):
+        TextFromLabel(Manifest(path), ["a"])
+    with pytest.raises(ValueError, match="text_from_label: row 'rows-00001' has no label"):
+        TextFromLabel(Manifest(path), ["a {}"])[1]
+
+
+def test_what_is_no_data_set_says_so(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for place in (tmp_path / "gone", tmp_path / "empty"):
+        with pytest.raises((OSError, ValueError), match="^dataset: "):
+            dataset_rows(place)
+
+
+def test_a_colon_names_a_split_unless_the_path_has_it(tmp_path: Path) -> None:
+    assert split_name("data:test") == ("data", "test")
+    assert split_name("data") == ("data", "train")
+    odd = tmp_path / "a:b"
+    odd.mkdir()
+    assert split_name(odd) == (str(odd), "train")
+    assert split_name(f"{odd}:test") == (str(odd), "test")

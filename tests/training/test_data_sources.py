@@ -1,0 +1,148 @@
+"""The same rows from wherever they come are the same training; and what does not fit is not kept."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Features, Image, Value
+from safetensors.torch import load_file
+
+from codebind_hf.data import Manifest, NineSenses
+from codebind_hf.data.sampler import ModalityBatchSampler
+from codebind_hf.training import RunSettings, run
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+MODEL = {f"{name}_config": SMALL for name in ("text", "vision", "eeg", "decoder")}
+BATCH, STEPS, SEED = 4, 10, 2
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    rows = NineSenses("train", num_bridge=0, num_target=40, modalities=["text", "image", "eeg"])
+    return Path(rows.export(folder))
+
+
+def in_order(manifest: Path, streaming: bool) -> list[dict[str, Any]]:
+    """The rows; of a stream in the order in which the first epoch of a sampler takes them."""
+    rows = list(Manifest(manifest))
+    sampler = ModalityBatchSampler(rows, BATCH, seed=SEED, drop_last=True)
+    return [rows[position] for batch in sampler for position in batch] if streaming else rows
+
+
+def settings_for(data: dict[str, Any], **fields: Any) -> RunSettings:
+    training = {
+        **{"max_steps": STEPS, "per_device_train_batch_size": BATCH, "logging_steps": 1, "warmup_steps": 0},
+        **{"disable_tqdm": True, "use_cpu": True, "save_minutes": 0.0, **fields},
+    }
+    return RunSettings(data, {"model": MODEL, "training": training, "order": "joint", "seed": SEED})
+
+
+def losses_of(folder: Path) -> dict[str, list[float]]:
+    logs = json.loads((folder / "training.json").read_text())
+    return {stage["stage"]: [entry["loss"] for entry in stage["log"] if "loss" in entry] for stage in logs}
+
+
+def as_dataset(manifest: Path, folder: Path, streaming: bool = True) -> dict[str, Any]:
+    rows = []
+    for row in in_order(manifest, streaming):
+        eeg = np.load(row["eeg"])
+        rows.append({"id": row["id"], "words": row["text"], "image": row["image"], "eeg": eeg.tolist(), "note": "x"})
+    words = {name: Value("string") for name in ("id", "words", "note")}
+    features = Features({**words, "image": Image(), "eeg": [[Value("float32")]]})
+    Dataset.from_list(rows, features=features).save_to_disk(folder)
+    return {"dataset": str(folder), "columns": {"words": "text"}}
+
+
+def as_shards(manifest: Path, folder: Path, streaming: bool = True) -> dict[str, Any]:
+    folder.mkdir()
+    rows = in_order(manifest, streaming)
+    for shard in range(2):
+        with tarfile.open(folder / f"{shard}.tar", "w") as tar:
+            for row in rows[shard * 20 : shard * 20 + 20]:
+                stream = io.BytesIO()
+                np.save(stream, np.load(row["eeg"]))
+                files = {
+                    "png": Path(row["image"]).read_bytes(),
+                    "txt": row["text"].encode(),
+                    "eeg.npy": stream.getvalue(),
+                }
+                for ending, content in files.items():
+                    entry = tarfile.TarInfo(f"{row['id']}.{ending}")
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+    return {"dataset": str(folder), "columns": {"eeg.npy": "eeg"}}
+
+
+@pytest.fixture(scope="module")
+def straight(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    run(settings_for({"manifest": str(manifest), "loading": "memory"}), folder)
+    return folder
+
+
+@pytest.mark.parametrize("loading", ["lazy", "disk"])
+def test_where_tensors_live_changes_no_bit(manifest: Path, straight: Path, tmp_path: Path, loading: str) -> None:
+    run(settings_for({"manifest": str(manifest), "loading": loading}), tmp_path / "run")
+    assert losses_of(tmp_path / "run") == losses_of(straight)
+    one, other = (load_file(folder / "checkpoint" / "model.safetensors") for folder in (straight, tmp_path / "run"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert (tmp_path / "run" / "rows" / "train" / "rows.json").is_file() == (loading == "disk")
+
+
+@pytest.mark.parametrize(("source", "streaming"), [(as_dataset, False), (as_dataset, True), (as_shards, True)])
+def test_every_source_gives_the_same_losses(
+    manifest: Path, straight: Path, tmp_path: Path, source: Callable[..., dict[str, Any]], streaming: bool
+) -> None:
+    data = source(manifest, tmp_path / "source", streaming)
+    run(settings_for({**data, **({"streaming": True, "shuffle_buffer": 0} if streaming else {})}), tmp_path / "run")
+    expected, found = losses_of(straight), losses_of(tmp_path / "run")
+    assert list(found) == list(expected)
+    for stage, losses in expected.items():
+        assert len(losses) == STEPS
+        np.testing.assert_allclose(found[stage], losses, rtol=0, atol=1e-6)
+
+
+def test_a_streamed_run_goes_on_to_the_same_bits(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {**as_dataset(manifest, tmp_path / "source"), "streaming": True, "shuffle_buffer": 8}
+    settings = settings_for(data, dataloader_num_workers=1)
+    run(settings, tmp_path / "straight")
+
+    class Killed(BaseException):
+        pass
+
+    done = []
+
+    def stop(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
+        done.append(state.global_step)
+        if len(done) == STEPS + 6:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("codebind_hf.training.health.CodebookHealthCallback.on_step_begin", stop, raising=False)
+        with pytest.raises(Killed):
+            run(settings, tmp_path / "killed")
+    run(None, tmp_path / "killed", resume=True)
+    one, other = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("straight", "killed"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_stream_needs_a_number_of_steps_and_a_data_set(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="streaming: got true with manifest; allowed: with dataset"):
+        run(settings_for({"manifest": str(manifest), "streaming": True}), tmp_path / "run")
+    data = {**as_dataset(manifest, tmp_path / "source"), "streaming": True}
+    with pytest.raises(ValueError, match="max_steps: got none; a stream has no length"):
+        run(settings_for(data, max_steps=-1), tmp_path / "run")
+    with pytest.raises(
+        ValueError, match="`data` needs one of manifest, dataset, nine_senses; got manifest and dataset"
+    ):
+        run(settings_for({**data, "manifest": str(manifest)}), tmp_path / "run")
