@@ -144,7 +144,8 @@ def _write(rows: Any, processor: Any, folder: Path, on_error: str, key: str) -> 
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    total, skipped, index = num_rows(rows), {}, []
+    total, index = num_rows(rows), list[dict[str, Any]]()
+    skipped: dict[str, str] = {}
     waiting: dict[str, Tensor] = {}
     for number in tqdm(range(total), desc="Storing rows", unit="row"):
         name = f"row {number}"

@@ -82,7 +82,9 @@ def stream_loader(trainer: Trainer, first: int = 0, shares: bool = True) -> Data
         first=first,
         shares=shares,
     )
-    return DataLoader(batches, batch_size=None, collate_fn=trainer.data_collator, generator=torch.Generator())
+    # A loader begins with a random number. Where a run goes on, the numbers that were saved come after it.
+    generator = torch.Generator() if first else None
+    return DataLoader(batches, batch_size=None, collate_fn=trainer.data_collator, generator=generator)
 
 
 class _Reader:
@@ -161,5 +163,5 @@ def _items_of(rows: list[Passed]) -> list[dict[str, Any]]:
     return [passed.item or {} for passed in rows]
 
 
-def _as_it_is(passed: Passed) -> Passed:
+def _as_it_is(passed: Any) -> Any:
     return passed

@@ -118,6 +118,20 @@ class CodeBindTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches that are homogeneous in their modalities, shuffled anew every epoch."""
         if isinstance(self.train_dataset, StreamedDataset):
+            return stream_loader(self, self._first_batch)
+        return self.accelerator.prepare(self._batches())
+
+    def _num_batches(self) -> int:
+        """About as many batches as the run has on every process."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps * self.args.gradient_accumulation_steps
+        num_rows = 0 if self.train_dataset is None else len(self.train_dataset)
+        size = self._train_batch_size * self.args.world_size
+        return max(1, int(self.args.num_train_epochs * num_rows / size))
+
+    def _batches(self) -> DataLoader:
+        if isinstance(self.train_dataset, StreamedDataset):
+            # The same on every process, which may then see other rows.
             return stream_loader(self, shares=False)
         sampler = ModalityBatchSampler(
             self.train_dataset,

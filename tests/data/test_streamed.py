@@ -27,7 +27,8 @@ def processor() -> CodeBindProcessor:
     return CodeBindProcessor.from_model_config(CodeBindConfig.from_preset("tiny"), build_tokenizer(["a ring of n"]))
 
 
-WORDS, GRID = {"id": Value("string"), "text": Value("string")}, [[Value("float32")]]
+WORDS = {"id": Value("string"), "text": Value("string")}
+GRID = [[Value("float32")]]
 
 
 def rows_of(count: int) -> Dataset:
@@ -36,9 +37,7 @@ def rows_of(count: int) -> Dataset:
         {"id": f"{n}", "text": f"ring {n}", "eeg": None if n % 3 == 2 else np.full((16, 128), n, np.float32).tolist()}
         for n in range(count)
     ]
-    return Dataset.from_list(
-        rows, features=Features({"id": Value("string"), "text": Value("string"), "eeg": [[Value("float32")]]})
-    )
+    return Dataset.from_list(rows, features=Features({**WORDS, "eeg": GRID}))
 
 
 def streamed(processor: Any, count: int = 12, shards: int = 4, **options: Any) -> StreamedDataset:
@@ -116,9 +115,7 @@ def test_batches_hold_one_set_of_modalities(processor: CodeBindProcessor) -> Non
     rows = [
         {"id": f"{n}", "text": "a", "eeg": eeg if n % 2 else None, "imu": None if n % 2 else imu} for n in range(12)
     ]
-    features = Features(
-        {"id": Value("string"), "text": Value("string"), "eeg": [[Value("float32")]], "imu": [[Value("float32")]]}
-    )
+    features = Features({**WORDS, "eeg": GRID, "imu": GRID})
     stream = Dataset.from_list(rows, features=features).to_iterable_dataset()
     data = StreamedDataset(stream, None).restricted(["text", "eeg", "imu"], ["eeg", "imu"], ["text"])
     counted = data.part(0, counts_only=True)
@@ -128,7 +125,7 @@ def test_batches_hold_one_set_of_modalities(processor: CodeBindProcessor) -> Non
 def test_unreadable_rows_are_named_or_left_out(processor: CodeBindProcessor, caplog: pytest.LogCaptureFixture) -> None:
     rows = [
         {"id": "good", "text": "a", "eeg": [[0.0] * 128] * 16},
-        {"id": "bad", "text": "b", "eeg": [[0.0] * 128] * 15},
+        {"id": "bad", "text": "b", "eeg": [[0.0] * 128] * 17},
     ]
     stream = Dataset.from_list(rows).to_iterable_dataset()
     with pytest.raises(ValueError, match="^bad: eeg.*on_error='skip'"):

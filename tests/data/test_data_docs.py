@@ -1,0 +1,60 @@
+"""docs/data.md: its Python runs, and the flags, endings and numbers it names are those of the code."""
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from codebind_hf import CodeBindProcessor
+from codebind_hf.data import NineSenses
+from codebind_hf.data.loading import LOADINGS, MEMORY_LIMIT
+from codebind_hf.data.sources import SHARD_COLUMNS
+from codebind_hf.data.streamed import SHUFFLE_BUFFER
+from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.training.flags import add_data_flags, data_of, renames
+from codebind_hf.training.settings import DATA_KEYS
+from codebind_hf.training.tokenization import build_tokenizer
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+
+
+def test_the_block_runs(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    manifest = NineSenses("test", num_rows=2, modalities=["text", "eeg"]).export(tmp_path)
+    processor = CodeBindProcessor.from_model_config(CodeBindConfig.from_preset("tiny"), build_tokenizer(["a ring"]))
+    exec(compile(block, "docs/data.md", "exec"), {"manifest": manifest, "processor": processor})
+
+
+def test_what_it_names_is_there() -> None:
+    parser = argparse.ArgumentParser()
+    add_data_flags(parser)
+    known = {flag for action in parser._actions for flag in action.option_strings} | {"--output_dir"}
+    assert set(re.findall(r"`(--[a-z_]+)", PAGE)) <= known
+    assert known - {"-h", "--help", "--output_dir"} <= set(re.findall(r"--[a-z_]+", PAGE))
+    assert set(re.findall(r"^\| `([a-z]+)` \|", PAGE, re.MULTILINE)) == set(LOADINGS)
+    assert f"{MEMORY_LIMIT // 2**30} GiB" in PAGE
+    assert f"{SHUFFLE_BUFFER:,} rows" in PAGE
+    for ending in ("jpg", "png", "wav", "flac", "mp4", "txt", "cls"):
+        assert ending in SHARD_COLUMNS
+
+
+def test_flags_are_the_settings_of_data() -> None:
+    parser = argparse.ArgumentParser()
+    add_data_flags(parser)
+    given = ["--dataset", "d:test", "--columns", "img=image, caption=text", "--streaming", "--text_from_label", "a {}"]
+    data = data_of(parser.parse_args(given))
+    assert set(data) <= set(DATA_KEYS)
+    assert {name: value for name, value in data.items() if value is not None} == {
+        "dataset": "d:test",
+        "columns": {"img": "image", "caption": "text"},
+        "streaming": True,
+        "text_from_label": ["a {}"],
+    }
+
+
+@pytest.mark.parametrize("text", ["img", "img=", "=image", "a=b,a=c"])
+def test_columns_are_pairs(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="allowed: column=name pairs"):
+        renames(text)
