@@ -25,7 +25,7 @@ from codebind_hf.conversion.lora import lora_pairs
 from codebind_hf.conversion.originals import Original, originals_named
 from codebind_hf.conversion.vitlens_architectures import vitlens_fields
 from codebind_hf.conversion.vitlens_files import SCALE, merged_tensors
-from codebind_hf.conversion.vitlens_keys import VITLENS_KEYS
+from codebind_hf.conversion.vitlens_keys import VITLENS_ENCODERS, VITLENS_KEYS
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.presets import merge_fields, preset_fields
 
@@ -128,12 +128,14 @@ def sha256_of(path: Path) -> str:
 
 def expected_shapes(original: Original) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors of an original that a preset has, by its keys (ViT-Lens's and OpenCLIP's as merged)."""
+    return _shapes_of(_config_of(original), _KEYS[original.kind])
+
+
+def _config_of(original: Original) -> CodeBindConfig:
     if original.preset is None:
         raise ValueError(f"original: {original.label} has no preset; its shapes follow from the file.")
     config = CodeBindConfig(**merge_fields(preset_fields(original.preset), dict(original.changes)))
-    if original.modalities is not None:
-        config = config.restricted_to(original.modalities)
-    return _shapes_of(config, _KEYS[original.kind])
+    return config if original.modalities is None else config.restricted_to(original.modalities)
 
 
 def difference(found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], keys: KeyMap) -> Difference:
@@ -156,8 +158,10 @@ def _differ(got: tuple[int, ...], expected: tuple[int, ...]) -> bool:
 
 def _shapes_of(config: CodeBindConfig, keys: KeyMap) -> dict[str, tuple[int, ...]]:
     state = empty_model(config).state_dict()
-    known = {key: x for key, x in state.items() if any(rule.source_of(key) for rule in keys.rules)}
-    return {key: tuple(x.shape) for key, x in keys.revert(known, None).items()}
+    if keys is CODEBIND_KEYS:
+        # Experiments have their temperature in the configuration.
+        del state["logit_scale.log_scale"]
+    return {key: tuple(x.shape) for key, x in keys.revert(state, None).items()}
 
 
 def _content(path: Path, asked: Sequence[Original]) -> tuple[list[Original], str]:
@@ -179,18 +183,33 @@ def _fitting(tensors: dict[str, Tensor], kind: str, asked: Sequence[Original]) -
     differences: dict[str, Difference] = {}
     # Several originals have the same tensors.
     seen: dict[str, Difference] = {}
-    others = [one for one in originals.ORIGINALS if one.kind == kind and one.preset and one not in asked]
-    for candidates in (asked, others):
-        fits = []
+
+    def fitting(candidates: Sequence[Original]) -> list[Original]:
         for one in candidates:
-            tower = f"{one.preset} {one.modalities} {one.changes}"
-            found = seen[tower] if tower in seen else seen.setdefault(tower, _difference(tensors, one))
-            differences.setdefault(one.label, found)
-            fits += [one] * (found.total == 0)
-        if fits:
-            return fits, f"tensors: {len(tensors)}, all names and shapes as expected"
+            part = f"{one.preset} {one.modalities} {one.changes}"
+            if part not in seen:
+                seen[part] = _difference(tensors, one)
+            differences.setdefault(one.label, seen[part])
+        return [one for one in candidates if differences[one.label].total == 0]
+
+    fits = fitting(asked)
+    if not fits:
+        others = [one for one in originals.ORIGINALS if one.kind == kind and one.preset and one not in asked]
+        # With other towers nothing can fit.
+        towers = {key.partition(".")[2].partition(".")[0] for key in tensors if key != SCALE}
+        fits = fitting([one for one in others if _towers(one) == towers] or ([] if asked else others))
+    if fits:
+        return fits, f"tensors: {len(tensors)}, all names and shapes as expected"
     nearest = asked[0].label if asked else min(differences, key=lambda label: differences[label].total)
     return [], f"tensors: {len(tensors)}; of those of {nearest} {differences[nearest]}"
+
+
+def _towers(original: Original) -> set[str]:
+    """The towers of an original of ViT-Lens or OpenCLIP, by their names in its keys; none of others."""
+    if original.kind != "vitlens":
+        return set()
+    encoders = _config_of(original).encoder_configs
+    return {tower for tower, encoder in VITLENS_ENCODERS.items() if encoder in encoders}
 
 
 def _difference(tensors: dict[str, Tensor], original: Original) -> Difference:
