@@ -1,7 +1,9 @@
 """Constructor arguments of the reference implementations as fields of `CodeBindConfig`."""
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from codebind_hf.model.presets import preset_fields
@@ -24,6 +26,21 @@ _LENGTHS = {
 }
 _AUDIO_SIZE = ("audio_num_mel_bins", "audio_target_len")
 _SHARED = ("out_embed_dim", "video_frames", "kernel_size")
+
+
+def read_architecture(file: str | None) -> dict[str, Any] | None:
+    """Constructor arguments from a JSON file; `None` without one.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no JSON, or no object.
+    """
+    if file is None:
+        return None
+    architecture = json.loads(Path(file).read_text(encoding="utf-8"))
+    if not isinstance(architecture, dict):
+        raise ValueError(f"--architecture: {file} holds {type(architecture).__name__}; expected an object.")
+    return architecture
 
 
 def reference_fields(preset: str, architecture: Mapping[str, Any] | None, encoders: Iterable[str]) -> dict[str, Any]:

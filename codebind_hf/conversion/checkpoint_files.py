@@ -3,6 +3,7 @@
 import codecs
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,23 @@ _NUMBERS: list[Any] = [
 ]
 
 
-def read_file(file: str | os.PathLike[str]) -> Mapping[str, Any]:
+class HoldsCode(ValueError):
+    """A checkpoint that would run code, or make objects, if it were read as a pickle; it was not."""
+
+
+def read_file(file: str | os.PathLike[str], mapped: bool = False) -> Mapping[str, Any]:
     """What a `.pth`, `.pt` or `.safetensors` file holds, on the CPU: tensors, and numbers and texts beside them.
 
     Pickles are read with `weights_only=True`: nothing in them is executed.
 
+    Args:
+        mapped: leave the numbers in the file until they are used, where its format allows it; for looking at names and
+            shapes. The file must then stay as it is.
+
     Raises:
         OSError: the file is missing or cannot be read.
-        ValueError: it holds something other than a dictionary, or more than tensors, numbers and texts.
+        HoldsCode: it holds more than tensors, numbers and texts.
+        ValueError: it holds something other than a dictionary.
     """
     path = Path(file)
     if not path.is_file():
@@ -43,10 +53,12 @@ def read_file(file: str | os.PathLike[str]) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         with torch.serialization.safe_globals(_NUMBERS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # Files of before PyTorch 1.6 are no zip archives, which alone can be mapped.
+            mapped = mapped and zipfile.is_zipfile(path)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (*_UNREADABLE, pickle.UnpicklingError) as error:
         if "unsupported global" in str(error).lower():
-            raise ValueError(
+            raise HoldsCode(
                 f"{path.name}: holds more than tensors, and files with code are never executed. {_last_line(error)}"
             ) from error
         raise OSError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}).") from error

@@ -61,7 +61,7 @@ def convert_codebind(
     if lora not in LORA:
         raise ValueError(f"lora: got {lora!r}; allowed: {', '.join(map(repr, LORA))}.")
     read = read_experiment(Path(experiment), which, which if lora_which is None else lora_which)
-    config = _config(read, architecture, parity)
+    config = experiment_config(read, architecture, parity)
     source = _with_base(read, base)
     model = empty_model(config)
     wanted = {key: value for key, value in model.state_dict().items() if key != _SCALE}
@@ -136,7 +136,9 @@ def _log_scale(read: Experiment, scales: Mapping[str, float]) -> float:
     return scales.get("modality_postprocessors_new.text.log_logit_scale", math.log(1 / 0.07))
 
 
-def _config(read: Experiment, architecture: Mapping[str, Any] | None, parity: bool) -> CodeBindConfig:
+def experiment_config(
+    read: Experiment, architecture: Mapping[str, Any] | None = None, parity: bool = False
+) -> CodeBindConfig:
     """The configuration that the experiment's tensors and options imply."""
     fields = reference_fields("codebind-ib-huge", architecture, read.encoders)
     books = read.shapes("vector_quantise.mvq_dict.")

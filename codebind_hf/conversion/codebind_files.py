@@ -64,6 +64,11 @@ class Experiment:
         return {key.removeprefix(prefix): tuple(x.shape) for key, x in found if key.startswith(prefix)}
 
 
+def is_experiment_file(name: str) -> bool:
+    """Whether a file is named like one of an experiment."""
+    return _FILE.fullmatch(name) is not None
+
+
 def read_experiment(folder: Path, which: str, lora_which: str) -> Experiment:
     """Read the files of one experiment.
 

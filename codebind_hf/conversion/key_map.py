@@ -105,7 +105,7 @@ class KeyMap:
         """
         unknown = [key for key in source if self.fate(key) is None]
         if unknown:
-            raise ValueError(f"checkpoint: unknown keys {_listed(unknown)}; no rule says where they go.")
+            raise ValueError(f"checkpoint: unknown keys {listed(unknown)}; no rule says where they go.")
         converted: dict[str, Tensor] = {}
         scales: dict[str, float] = {}
         for key in logging.tqdm(list(source), desc="Converting", unit="tensor"):
@@ -117,7 +117,7 @@ class KeyMap:
         # A fused tensor is the origin of several of ours.
         missing = dict.fromkeys(self._origin(key) for key in wanted if key not in converted)
         if missing:
-            raise MissingKeys(f"checkpoint: missing keys {_listed(missing)}.")
+            raise MissingKeys(f"checkpoint: missing keys {listed(missing)}.")
         return converted, scales
 
     @staticmethod
@@ -130,7 +130,7 @@ class KeyMap:
     ) -> None:
         rule, targets = fate
         if unwanted := [target for target in targets if target not in wanted]:
-            raise ValueError(f"checkpoint: {key} would become {_listed(unwanted)}, which this architecture lacks.")
+            raise ValueError(f"checkpoint: {key} would become {listed(unwanted)}, which this architecture lacks.")
         expected = _source_shape(rule, [wanted[target] for target in targets])
         if tensor.shape != expected:
             raise ValueError(
@@ -167,7 +167,8 @@ def _source_shape(rule: Rule, targets: list[Tensor]) -> torch.Size:
     return LAYOUTS[rule.layout][1](*(torch.empty(x.shape, device="meta") for x in targets)).shape
 
 
-def _listed(keys: Iterable[str], most: int = 8) -> str:
+def listed(keys: Iterable[str], most: int = 8) -> str:
+    """The first keys, and how many more there are."""
     keys = list(keys)
     shown = ", ".join(keys[:most])
     return shown if len(keys) <= most else f"{shown} and {len(keys) - most} more"

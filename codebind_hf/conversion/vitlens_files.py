@@ -36,7 +36,7 @@ def read_vitlens(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         raise ValueError("checkpoint: got an empty list; give a file, or a list of files.")
     merged: dict[str, Tensor] = {}
     for file in several:
-        for key, tensor in _merged_tensors(Path(file)).items():
+        for key, tensor in merged_tensors(read_file(file), Path(file).name).items():
             if key != SCALE and key in merged and not torch.equal(merged[key], tensor):
                 kinds = "" if merged[key].dtype == tensor.dtype else f", of {tensor.dtype} and {merged[key].dtype}"
                 raise ValueError(
@@ -47,25 +47,30 @@ def read_vitlens(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     return merged
 
 
-def _merged_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file by the keys of the merged layout; what a training loop wrote beside them is left out."""
-    content = read_file(path)
+def merged_tensors(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """The tensors of one file by the keys of the merged layout; what a training loop wrote beside them is left out.
+
+    Args:
+        content: what `read_file` gave.
+        name: of the file, for messages.
+
+    Raises:
+        ValueError: a file of another layout.
+    """
     nested = content.get("state_dict", content)
     if not isinstance(nested, Mapping) or not nested:
-        raise ValueError(f"{path.name}: its state_dict is {type(nested).__name__}; expected tensors by name.")
-    tensors = only_tensors(nested, path.name)
+        raise ValueError(f"{name}: its state_dict is {type(nested).__name__}; expected tensors by name.")
+    tensors = only_tensors(nested, name)
     tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     prefixes = {key.partition(".")[0] for key in tensors}
     if "vitlens" in prefixes:
         return tensors
     if "backbone" in prefixes:
-        return _from_backbone(tensors, content, path.name)
+        return _from_backbone(tensors, content, name)
     if "visual" in prefixes or "token_embedding" in prefixes:
-        return _from_single(tensors, path.name)
+        return _from_single(tensors, name)
     known = "vitlens., visual. or backbone."
-    raise ValueError(
-        f"{path.name}: has keys such as {min(tensors)}; those of ViT-Lens and OpenCLIP begin with {known}"
-    )
+    raise ValueError(f"{name}: has keys such as {min(tensors)}; those of ViT-Lens and OpenCLIP begin with {known}")
 
 
 def _from_single(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -152,7 +152,8 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             clips: "uniform" (as this processor spreads them), a number of clips, or "sliding": one every
                 `hop_seconds` (`None`: one after the other), the last one ending with the sound.
         """
-        array, rate = split_rated(self.load(value, label), label)
+        value, label = self.load(value, label), self.file_label(value, label)
+        array, rate = split_rated(value, label)
         recording = self.recording(array, None if rate is None else check_rate(rate, label), label)
         length = recording.length_at(self.sampling_rate)
         hop = self.clip_length if hop_seconds is None else max(1, round(hop_seconds * self.sampling_rate))

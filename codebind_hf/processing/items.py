@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from PIL import Image as Pillow
 
 from .media import SUFFIXES, frame_files
-from .values import describe, refuse
+from .values import describe, nearest, refuse
 
 
 _WRAPPERS = "Text, Image, Video, Audio, Depth, Thermal, Tactile, PointCloud, Eeg, Imu, Sensor"
@@ -253,9 +253,11 @@ def _item_of_path(path: Path, label: str, value: Any) -> Item:
     if path.is_dir():
         return Video(value)
     if suffix not in _BY_SUFFIX:
-        kinds = [f"{modality} {' '.join(SUFFIXES[modality])}" for modality in SUFFIXES if modality in _KINDS]
-        fix = "convert it, pass what it holds as an array in a wrapper, or wrap words as Text(...)."
-        refuse(label, f"got {str(value)!r}, a file with the suffix {suffix!r}", "; ".join(kinds), fix)
+        guess = (
+            f"{nearest(suffix, _BY_SUFFIX, '{}')} Else convert it," if nearest(suffix, _BY_SUFFIX) else "convert it,"
+        )
+        fix = f"{guess} pass what it holds as an array in a wrapper, or wrap words as Text(...)."
+        refuse(label, f"got {str(value)!r}, a file with the suffix {suffix!r}", "those in docs/files.md", fix)
     modality = _BY_SUFFIX[suffix]
     if modality is None:
         fix = "wrap it, such as Depth(path), Eeg(path), PointCloud(path), Thermal(path), or words as Text(...)."

@@ -145,6 +145,11 @@ class ModalityProcessing:
         with naming(label):
             return read_media(self.media, value, **self.reading_options)
 
+    def file_label(self, value: Any, label: str) -> str:
+        """`label` and, if `value` names a file, that file: for what is refused once it has been read."""
+        path = value.get("array") if isinstance(value, dict) else value
+        return f"{label}: {self.modality} file {str(path)!r}" if is_path(path) else label
+
     def items(self, values: Any) -> tuple[list[Any], list[str]]:
         """Items and labels of what the user passed."""
         return split_items(values, self.argument, self.item_ndim)
@@ -153,7 +158,10 @@ class ModalityProcessing:
         """Apply `process(item, label)` to every item and stack the results under this modality's tensor name."""
         check_tensor_type(return_tensors)
         items, labels = self.items(values)
-        arrays: Any = [process(self.load(item, label), label) for item, label in zip(items, labels, strict=True)]
+        arrays: Any = [
+            process(self.load(item, label), self.file_label(item, label))
+            for item, label in zip(items, labels, strict=True)
+        ]
         if return_tensors is not None:
             arrays = np.stack(arrays)
         return BatchFeature({self.model_input_names[0]: arrays}, tensor_type=return_tensors)

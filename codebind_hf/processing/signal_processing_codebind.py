@@ -73,7 +73,7 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         found = super().load(value["array"], label)
         if isinstance(found, dict) and value.get("sampling_rate") not in (None, found["sampling_rate"]):
             got = f"got sampling_rate={value['sampling_rate']} for a file at {found['sampling_rate']} Hz"
-            refuse(label, got, "the file's own rate", "leave the rate out.")
+            refuse(self.file_label(value, label), got, "the file's own rate", "leave the rate out.")
         return found if isinstance(found, dict) else {**value, "array": found}
 
     def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:

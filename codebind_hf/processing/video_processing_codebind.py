@@ -101,7 +101,8 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
                 `hop_seconds` (`None`: one after the other), of `clip_seconds` or else two seconds, the last one ending
                 with the video.
         """
-        frames, fps = _frames_and_rate(self.load(value, label), label)
+        value, label = self.load(value, label), self.file_label(value, label)
+        frames, fps = _frames_and_rate(value, label)
         if fps is None:
             fix = "pass {'array': frames, 'fps': rate}, or Video(path, fps=rate)."
             refuse(label, "got a video without its frame rate", "a video with it, for the times of clips", fix)

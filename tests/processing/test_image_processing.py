@@ -243,10 +243,9 @@ def test_radiometric_files_need_their_unit(tmp_path: Path) -> None:
     processor = CodeBindThermalImageProcessor(size=[32, 32])
     for suffix in ("png", "tif"):
         Image.fromarray(levels).save(tmp_path / f"a.{suffix}")
-        for value in (tmp_path / f"a.{suffix}", levels):
-            with pytest.raises(
-                ValueError, match=r"thermal: got .*uint16 without a unit.*thermal_unit='centikelvin'.*\(map, \(low"
-            ):
+        for value, file in ((tmp_path / f"a.{suffix}", rf"thermal file '.*a\.{suffix}': "), (levels, "")):
+            message = rf"^thermal: {file}got .*uint16 without a unit.*thermal_unit='centikelvin'.*\(map, \(low"
+            with pytest.raises(ValueError, match=message):
                 processor(value)
             found = processor(value, thermal_unit="centikelvin", thermal_range=(19.64, 36.44), return_tensors="np")
             expected = (np.linspace(0, 1, 1024).reshape(32, 32) - 0.44531357) / 0.26924619
