@@ -221,7 +221,7 @@ _SECTIONS: dict[str, Callable[[Evaluation], Any]] = {
     "mixed_pool": lambda evaluation: mixed_pool_section(evaluation.embedded),
     "codebooks": lambda evaluation: codebook_section(evaluation.training_set, evaluation.model.config),
     "codebook_rows": _codebook_rows,
-    "agreement": lambda evaluation: agreement_section(evaluation.embedded),
+    "agreement": lambda evaluation: agreement_section(evaluation.embedded, evaluation.model.config),
     "probes": lambda evaluation: evaluation.probes,
     "decoupling": _decoupling,
     "fine_grained": lambda evaluation: fine_grained_section(evaluation.embedded),
