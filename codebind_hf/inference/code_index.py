@@ -118,25 +118,22 @@ class CodeIndex:
                 of the class.
         """
         config = model.config
-        names = list(config.modalities) if modality is None else [config.modality(modality).name]
-        books = dict.fromkeys(config.book_of("shared", config.modality(name).encoder) for name in names)
         if model.codebooks.shared is None:
             raise ValueError(
                 "model: has no shared codebook (`num_shared_codes` is 0), so there are no codes to index."
             )
+        of = {name: config.book_of("shared", each.encoder) for name, each in config.modalities.items()}
+        books = set(of.values()) if modality is None else {of[config.modality(modality).name]}
         if len(books) > 1:
             raise ValueError(
                 f"model: has {len(books)} codebooks for its shared parts (`shared_codebook` is "
                 f"{config.shared_codebook!r}), and an index compares codes of one. Fix: `from_model(model, "
-                f"modality={names[-1]!r})`, an index a codebook, or search continuous embeddings."
+                f"modality={list(of)[-1]!r})`, an index a codebook, or search continuous embeddings."
             )
-        codes = model.codebooks.book("shared", config.modality(names[0]).encoder).codes
+        only = tuple(name for name, book in of.items() if book in books)
+        codes = model.codebooks.book("shared", config.modality(only[0]).encoder).codes
         index = cls(codes, config.shared_dim // codes.shape[1], backend)
-        if config.shared_codebook != "one":
-            same = (
-                name for name, each in config.modalities.items() if config.book_of("shared", each.encoder) in books
-            )
-            index.only = tuple(same)
+        index.only = None if config.shared_codebook == "one" else only
         return index
 
     def __len__(self) -> int:
