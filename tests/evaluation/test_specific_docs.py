@@ -25,7 +25,7 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     test = NineSenses("test", 0, num_rows=40, modalities=MODALITIES)
     model, processor = build(Recipe(), MODALITIES, ["a glass ring"])
     for step in (100, 200):
-        model.save_pretrained(tmp_path / "runs/mine/training/bind" / f"checkpoint-{step}")
+        model.save_pretrained(tmp_path / "runs/mine/bind" / f"checkpoint-{step}")
     names: dict[str, Any] = {"model": model, "processor": processor}
     rows = PreparedDataset(test, processor)
     # Every class of the test rows needs a training row.
