@@ -21,7 +21,6 @@ MODALITIES = ("text", "image", "video", "audio")
 
 def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
     test = NineSenses("test", 0, num_rows=40, modalities=MODALITIES)
     model, processor = build(Recipe(), MODALITIES, ["a glass ring"])
     for step in (100, 200):
@@ -30,7 +29,6 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rows = PreparedDataset(test, processor)
     # Every class of the test rows needs a training row.
     names |= {"training_rows": rows, "test_rows": rows}
-
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(blocks) == 3
     for number, block in enumerate(blocks):
