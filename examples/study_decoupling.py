@@ -58,6 +58,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "patches": {"model": {"decoder_config": {"hide_patches": 0.9}}},
     "weak-recon": {"model": {"loss_weights": {"recon": 2.0}, "decoder_config": {"hide_patches": 0.5}}},
     "light-image": {"model": {"pair_weights": {"image": 1.5}}},
+    # Table 7 of the paper: as many codes as the shared book, for both parts of an encoder.
+    "separate-books": {"model": {"shared_codebook": "per_encoder", "num_specific_codes": 256}},
     "frozen-bridge": {"stages": {"bind": {"train_bridge_heads": False, "freeze_shared_codes": True}}},
 }
 MEASURES = {

@@ -6,6 +6,7 @@ from codebind_hf.lazy_names import lazy_names
 
 
 if TYPE_CHECKING:
+    from codebind_hf.evaluation.class_structure import intra_class_cosine as intra_class_cosine
     from codebind_hf.evaluation.embedding import ClassEmbeds as ClassEmbeds
     from codebind_hf.evaluation.embedding import EmbeddedModality as EmbeddedModality
     from codebind_hf.evaluation.embedding import EmbeddedSet as EmbeddedSet
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from codebind_hf.evaluation.embedding import embed_dataset as embed_dataset
     from codebind_hf.evaluation.embedding import embed_texts as embed_texts
     from codebind_hf.evaluation.figures import draw_figures as draw_figures
+    from codebind_hf.evaluation.fusion import FusionResult as FusionResult
+    from codebind_hf.evaluation.fusion import fusion_accuracy as fusion_accuracy
     from codebind_hf.evaluation.health import code_agreement as code_agreement
     from codebind_hf.evaluation.health import codebook_health as codebook_health
     from codebind_hf.evaluation.health import modality_usage as modality_usage
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from codebind_hf.evaluation.loading_metrics import metric_path as metric_path
     from codebind_hf.evaluation.metrics import mean_average_precision as mean_average_precision
     from codebind_hf.evaluation.metrics import median_rank as median_rank
+    from codebind_hf.evaluation.metrics import pool_precision as pool_precision
     from codebind_hf.evaluation.metrics import pool_recall as pool_recall
     from codebind_hf.evaluation.metrics import retrieval_recall as retrieval_recall
     from codebind_hf.evaluation.metrics import zero_shot_accuracy as zero_shot_accuracy
@@ -35,13 +39,15 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "codebind_hf.evaluation.class_structure": "intra_class_cosine",
         "codebind_hf.evaluation.embedding": """ClassEmbeds EmbeddedModality EmbeddedSet class_embeddings embed_dataset
             embed_texts""",
         "codebind_hf.evaluation.figures": "draw_figures",
+        "codebind_hf.evaluation.fusion": "FusionResult fusion_accuracy",
         "codebind_hf.evaluation.health": "code_agreement codebook_health modality_usage",
         "codebind_hf.evaluation.loading_metrics": "load_metric metric_path",
-        "codebind_hf.evaluation.metrics": """mean_average_precision median_rank pool_recall retrieval_recall
-            zero_shot_accuracy""",
+        "codebind_hf.evaluation.metrics": """mean_average_precision median_rank pool_precision pool_recall
+            retrieval_recall zero_shot_accuracy""",
         "codebind_hf.evaluation.model_card": "write_model_card",
         "codebind_hf.evaluation.probes": "ProbeResult linear_probe",
         "codebind_hf.evaluation.provenance": "checkpoint_digest",

@@ -12,11 +12,12 @@ import torch
 
 from codebind_hf.evaluation.controls import Controls
 from codebind_hf.evaluation.embedding import EmbeddedSet
-from codebind_hf.evaluation.metrics import pool_recall
+from codebind_hf.evaluation.metrics import pool_precision
 from codebind_hf.evaluation.probes import (
     ProbeResult,
     linear_probe,
     mlp_probe,
+    paired_gain,
     predictability,
     random_projection,
     residual,
@@ -36,6 +37,8 @@ READABLE = 0.6
 # The label of a row among a modality's attributes; no attribute of a modality may be called so.
 CLASS = "class"
 _LEAST_ITEMS = 10
+# How many of the nearest items count in retrieval within a modality.
+NEIGHBOURS = 10
 
 Section = dict[str, dict[str, Any]]
 Features = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -106,44 +109,52 @@ def decoupling_section(
 
 
 def fine_grained_section(embedded: EmbeddedSet) -> dict[str, Section]:
-    """How often the nearest other item of a modality shares class and private attribute, by the parts compared.
+    """Retrieval within one modality, of items of one class or of one class and private attribute (paper table 4).
+
+    Every item is a query, and all others are its gallery; one that nothing else is like does not count.
 
     Returns:
-        `{modality: {attribute: {shared, specific, both, chance, n}}}`: cosines of the quantized parts, and their sum.
-        An item whose class and value no other item has does not count.
+        `{modality: {attribute: {shared, specific, both, chance, shared_at_10, specific_at_10, both_at_10,
+        chance_at_10, both_at_least_shared, n}}}`, "class" being the class alone: how often the nearest item is alike,
+        and which share of the ten nearest (`pool_precision`), by cosines of the quantized parts and of both side by
+        side. `both_at_least_shared` is the share of queries for which both find as many of ten as the shared part.
     """
     section: dict[str, Section] = {}
-    for modality, part in embedded.modalities.items():
-        if part.specific_embeds is None:
-            continue
-        names = {name for row in part.positions.tolist() for name in embedded.attributes[row]}
-        for name in sorted(name for name in names if name.startswith(f"{modality}.") and name != f"{modality}."):
-            entry = _nearest(embedded, modality, name)
-            if entry:
-                section.setdefault(modality, {})[name.partition(".")[2]] = entry
+    for modality in embedded.modalities:
+        for name in [*attributes_of(embedded, modality), CLASS]:
+            if entry := _alike(embedded, modality, name):
+                section.setdefault(modality, {})[name.partition(".")[2] or CLASS] = entry
     return section
 
 
-def _nearest(embedded: EmbeddedSet, modality: str, name: str) -> dict[str, Any]:
+def _alike(embedded: EmbeddedSet, modality: str, name: str) -> dict[str, Any]:
     part = embedded.modalities[modality]
-    (has_class, classes), (has_value, values) = (_labels(embedded, modality, label) for label in (CLASS, name))
+    (has_class, classes), (has_value, values) = (labels_of(embedded, modality, label) for label in (CLASS, name))
     both = has_class & has_value
     pairs = [f"{a}|{b}" for a, b in zip(classes[both[has_class]], values[both[has_value]], strict=True)]
     _, groups, counts = np.unique(np.array(pairs, dtype=str), return_inverse=True, return_counts=True)
-    if len(groups) < _LEAST_ITEMS or counts.max() < 2:
-        return {}
     known = part.take(torch.from_numpy(both))
-    compared = {
-        "shared": [known.embeds],
-        "specific": [known.specific_embeds],
-        "both": [known.embeds, known.specific_embeds],
-    }
+    shared, specific = known.embeds, known.specific_embeds
+    if specific is None or len(groups) < _LEAST_ITEMS or counts.max() < 2:
+        return {}
+    compared = {"shared": shared, "specific": specific, "both": torch.cat([shared, specific], dim=1)}
     entry: dict[str, Any] = {}
-    for key, parts in compared.items():
-        hits = pool_recall(torch.cat(parts, dim=1), groups, k=(1,))["recall_at_1"]  # type: ignore[arg-type]
-        entry[key] = float(np.nanmean(hits))
-    others = (counts[groups] - 1) / (len(groups) - 1)
-    return {**entry, "chance": float(others[others > 0].mean()), "n": int((others > 0).sum())}
+    tens = {}
+    for key, embeds in compared.items():
+        found = pool_precision(embeds, groups, (1, NEIGHBOURS))
+        entry[key], tens[key] = float(np.nanmean(found["precision_at_1"])), found[f"precision_at_{NEIGHBOURS}"]
+        entry[f"{key}_at_{NEIGHBOURS}"] = float(np.nanmean(tens[key]))
+    others = counts[groups] - 1
+    shares = others[others > 0] / (len(groups) - 1)
+    at_ten = shares * min(NEIGHBOURS, len(groups) - 1) / np.minimum(others[others > 0], NEIGHBOURS)
+    as_good = tens["both"][others > 0] >= tens["shared"][others > 0] - 1e-9
+    return {
+        **entry,
+        "chance": float(shares.mean()),
+        f"chance_at_{NEIGHBOURS}": float(at_ten.mean()),
+        "both_at_least_shared": float(as_good.mean()),
+        "n": int((others > 0).sum()),
+    }
 
 
 def share_of_best(entry: Mapping[str, float], reader: str) -> float:
@@ -186,7 +197,7 @@ def _entry(
     train: EmbeddedSet, test: EmbeddedSet, modality: str, name: str, features: Features, seed: int
 ) -> dict[str, Any]:
     """The entry of one attribute of one modality; empty where there is too little to learn from."""
-    known, labels = zip(*(_labels(embedded, modality, name) for embedded in (train, test)), strict=True)
+    known, labels = zip(*(labels_of(embedded, modality, name) for embedded in (train, test)), strict=True)
     if min(map(len, labels)) < _LEAST_ITEMS or len(np.unique(labels[0])) < 2:
         return {}
 
@@ -203,20 +214,21 @@ def _entry(
         entry["readable"] = bool(name != CLASS and best >= READABLE and best > entry["chance"])
     for suffix in ("", "_continuous"):
         if f"specific{suffix}" in found:
-            gain, error = _difference(found[f"specific{suffix}"], found[f"shared{suffix}"])
+            gain, error = paired_gain(found[f"specific{suffix}"].correct, found[f"shared{suffix}"].correct)
             entry |= {f"specific_minus_shared{suffix}": gain, f"standard_error{suffix}": error}
     return entry
 
 
-def _labels(embedded: EmbeddedSet, modality: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def attributes_of(embedded: EmbeddedSet, modality: str) -> list[str]:
+    """Names of the private attributes, "<modality>.<attribute>", that items of a modality have, sorted."""
+    rows = embedded.modalities[modality].positions.tolist()
+    names = {name for row in rows for name in embedded.attributes[row]}
+    return sorted(name for name in names if name.startswith(f"{modality}.") and name != f"{modality}.")
+
+
+def labels_of(embedded: EmbeddedSet, modality: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Which items of a modality have the attribute `name`, or a class, and its values."""
     rows = embedded.modalities[modality].positions.tolist()
     values = [embedded.labels[row] if name == CLASS else embedded.attributes[row].get(name) for row in rows]
     known = np.array([value is not None for value in values], dtype=bool)
     return known, np.array([str(value) for value in values if value is not None])
-
-
-def _difference(one: ProbeResult, other: ProbeResult) -> tuple[float, float]:
-    """Difference of two accuracies on the same items, and its standard error."""
-    gain = one.correct.astype(float) - other.correct.astype(float)
-    return float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(gain)))

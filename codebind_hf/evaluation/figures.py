@@ -271,7 +271,7 @@ def _shared_book(axes: "Axes", evaluation: Evaluation, book: Report) -> None:
     counts = {
         name: code_counts(modality.shared_codes, book["num_codes"])
         for name, modality in evaluation.training_set.modalities.items()
-        if modality.shared_codes is not None
+        if name in book["by_modality"] and modality.shared_codes is not None
     }
     shares = {name: 100 * values / values.sum() / len(counts) for name, values in counts.items()}
     order = np.argsort(-np.sum(list(shares.values()), axis=0), kind="stable")
@@ -287,13 +287,17 @@ def _shared_book(axes: "Axes", evaluation: Evaluation, book: Report) -> None:
 
 
 def _specific_book(axes: "Axes", evaluation: Evaluation, encoder: str, book: Report) -> None:
-    modalities = evaluation.model.config.modalities
+    config = evaluation.model.config
     chosen = {
-        name: part.specific_codes
+        name: [
+            ids.reshape(-1)
+            for kind, ids in (("shared", part.shared_codes), ("specific", part.specific_codes))
+            if ids is not None and config.book_of(kind, config.modalities[name].encoder) == encoder
+        ]
         for name, part in evaluation.training_set.modalities.items()
-        if modalities[name].encoder == encoder and part.specific_codes is not None
+        if name in book["by_modality"]
     }
-    counts = code_counts(torch.cat([ids.reshape(-1) for ids in chosen.values()]), book["num_codes"])
+    counts = code_counts(torch.cat([ids for each in chosen.values() for ids in each]), book["num_codes"])
     axes.bar(
         range(len(counts)), 100 * np.sort(counts)[::-1] / counts.sum(), width=1.0, color=color_of(next(iter(chosen)))
     )

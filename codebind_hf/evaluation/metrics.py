@@ -92,16 +92,41 @@ def pool_recall(embeds: ArrayLike, owners: ArrayLike, k: Sequence[int] = (1, 10)
         ValueError: shapes do not fit, an entry is not finite, or a k is below 1.
     """
     _check_ks("k", k)
-    items_GD = _unit_rows("embeds", embeds)
-    owners_G = _integers("owners", owners)
-    if len(owners_G) != len(items_GD):
-        raise ValueError(f"owners: got {len(owners_G)} owners for {len(items_GD)} embeds; give one an item.")
+    items_GD, owners_G = _pool(embeds, owners)
     found: dict[int, list[np.ndarray]] = {cut: [] for cut in k}
     for block in _blocks(len(items_GD), _QUERY_BLOCK):
         counts_Q3 = _pool_counts(items_GD, owners_G, block)
         for cut, hits in found.items():
             hits.append(_hit_chance(counts_Q3, cut))
     return {f"recall_at_{cut}": np.concatenate(hits) for cut, hits in found.items()}
+
+
+def pool_precision(embeds: ArrayLike, owners: ArrayLike, k: Sequence[int] = (1, 10)) -> dict[str, np.ndarray]:
+    """Share of each item's k nearest others that have its owner, as expected under random tie-breaking.
+
+    With classes as owners, the mean at 10 is the "average top-10 recall" of paper table 4: query set and gallery are
+    one, without the query itself. Of an owner with fewer than k others the share is of these, so that 1 is the best.
+
+    Args:
+        embeds (array of shape `(items, dim)`): similarity is the cosine.
+        owners (integers of shape `(items,)`): such as classes.
+        k: the cut-offs.
+
+    Returns:
+        `{"precision_at_<k>": array of shape (items,)}`; NaN for an item whose owner has no other item.
+
+    Raises:
+        ValueError: as `pool_recall`.
+    """
+    _check_ks("k", k)
+    items_GD, owners_G = _pool(embeds, owners)
+    found: dict[int, list[np.ndarray]] = {cut: [] for cut in k}
+    for block in _blocks(len(items_GD), _QUERY_BLOCK):
+        similarity_QG, relevant_QG = _similar_and_relevant(items_GD, owners_G, block)
+        nearest_QK = similarity_QG.topk(min(max(k), len(items_GD) - 1), dim=-1).values
+        for cut, shares in found.items():
+            shares.append(_relevant_share(similarity_QG, relevant_QG, nearest_QK[:, :cut][:, -1:], cut))
+    return {f"precision_at_{cut}": np.concatenate(shares) for cut, shares in found.items()}
 
 
 def mean_average_precision(scores: ArrayLike, relevant: ArrayLike, tolerance: float = TIE_TOLERANCE) -> float:
@@ -172,12 +197,36 @@ def _expected_hits(better_Q: Tensor, tied_Q: Tensor, k: int) -> float:
     return float(((k - better_Q.double()) / tied_Q.double()).clamp(0.0, 1.0).mean())
 
 
-def _pool_counts(items_GD: Tensor, owners_G: Tensor, block: slice) -> np.ndarray:
-    """Columns for each query: items that beat its best relevant one, items that tie with it, relevant among these."""
+def _pool(embeds: ArrayLike, owners: ArrayLike) -> tuple[Tensor, Tensor]:
+    items_GD = _unit_rows("embeds", embeds)
+    owners_G = _integers("owners", owners)
+    if len(owners_G) != len(items_GD):
+        raise ValueError(f"owners: got {len(owners_G)} owners for {len(items_GD)} embeds; give one an item.")
+    return items_GD, owners_G
+
+
+def _similar_and_relevant(items_GD: Tensor, owners_G: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+    """Similarity of some queries to all items, minus infinity to themselves; and who else has their owner."""
     similarity_QG = items_GD[block] @ items_GD.T
     itself_QG = torch.arange(len(items_GD))[block, None] == torch.arange(len(items_GD))[None, :]
     similarity_QG.masked_fill_(itself_QG, -torch.inf)
-    relevant_QG = (owners_G[block, None] == owners_G[None, :]) & ~itself_QG
+    return similarity_QG, (owners_G[block, None] == owners_G[None, :]) & ~itself_QG
+
+
+def _relevant_share(similarity_QG: Tensor, relevant_QG: Tensor, last_Q1: Tensor, k: int) -> np.ndarray:
+    """Of the `k` nearest, of which `last_Q1` is the least similarity, the share that is relevant."""
+    above_QG = similarity_QG > last_Q1 + TIE_TOLERANCE
+    tied_QG = (similarity_QG - last_Q1).abs() <= TIE_TOLERANCE
+    # Items that tie at the cut take each of the places that are left with equal chance.
+    places_Q = (k - above_QG.sum(-1)).double() / tied_QG.sum(-1)
+    hits_Q = (above_QG & relevant_QG).sum(-1) + places_Q.clamp(max=1.0) * (tied_QG & relevant_QG).sum(-1)
+    others_Q = relevant_QG.sum(-1).clamp(max=k)
+    return torch.where(others_Q > 0, hits_Q / others_Q, torch.nan).numpy()
+
+
+def _pool_counts(items_GD: Tensor, owners_G: Tensor, block: slice) -> np.ndarray:
+    """Columns for each query: items that beat its best relevant one, items that tie with it, relevant among these."""
+    similarity_QG, relevant_QG = _similar_and_relevant(items_GD, owners_G, block)
     best_Q1 = similarity_QG.masked_fill(~relevant_QG, -torch.inf).amax(-1, keepdim=True)
     tied_QG = (similarity_QG - best_Q1).abs() <= TIE_TOLERANCE
     better_Q = (similarity_QG > best_Q1 + TIE_TOLERANCE).sum(-1)

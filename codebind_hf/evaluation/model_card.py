@@ -145,7 +145,14 @@ def _outputs(config: CodeBindConfig) -> str:
     if config.specific_dim:
         rows.append(["`specific_embeds[modality]`", config.specific_dim, "specific part; every modality but text"])
     if config.num_shared_codes:
-        codes = f"ids of the shared codes, one of {config.num_shared_codes} for each {config.code_dim} numbers"
+        book = (
+            "the shared codes" if config.shared_codebook == "one" else "codes of its own encoder, of text shared codes"
+        )
+        sizes = [config.num_shared_codes]
+        if config.shared_codebook != "one":
+            sizes += [config.num_specific_codes_of(name) for name in config.encoder_configs if name != "text"]
+        size = " or ".join(map(str, sorted(set(sizes))))
+        codes = f"ids of {book}, one of {size} for each {config.code_dim} numbers"
         rows.append(["`codes[modality].shared`", segments, codes])
     return markdown_table(["output", "numbers", "meaning"], rows)
 

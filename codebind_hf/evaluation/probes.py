@@ -123,6 +123,22 @@ def residual(
         return components.transform(train), components.transform(test)
 
 
+def validation_mask(labels: np.ndarray, seed: int) -> np.ndarray:
+    """A seeded share of every class; the first item of a class always stays in the part that is fitted."""
+    generator = np.random.default_rng(seed)
+    mask = np.zeros(len(labels), dtype=bool)
+    for value in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == value))
+        mask[members[: int(len(members) * _VALIDATION_SHARE)]] = True
+    return mask
+
+
+def paired_gain(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Difference of two accuracies on the same items, from which were classified correctly, and its standard error."""
+    gain = one.astype(float) - other.astype(float)
+    return float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(gain)))
+
+
 def one_thread() -> AbstractContextManager:
     """Keep scikit-learn to one thread: its small problems gain nothing from more, and lose ten times on busy cores."""
     try:
@@ -156,7 +172,7 @@ def _probed(
 def _best_strength(
     kind: Callable[[float, int], Any], strengths: Sequence[float], features: np.ndarray, labels: np.ndarray, seed: int
 ) -> float:
-    validation = _validation_mask(labels, seed)
+    validation = validation_mask(labels, seed)
     if len(strengths) == 1 or not validation.any():
         return strengths[len(strengths) // 2]
     fitted, held_out = ~validation, validation
@@ -168,16 +184,6 @@ def _best_strength(
         for strength in strengths
     ]
     return strengths[int(np.argmax(accuracies))]
-
-
-def _validation_mask(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A seeded share of every class; the first item of a class always stays in the part that is fitted."""
-    generator = np.random.default_rng(seed)
-    mask = np.zeros(len(labels), dtype=bool)
-    for value in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == value))
-        mask[members[: int(len(members) * _VALIDATION_SHARE)]] = True
-    return mask
 
 
 def _fit_and_predict(model: Any, features: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarray:

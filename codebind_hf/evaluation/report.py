@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from codebind_hf.evaluation.decoupling import READABLE
+from codebind_hf.evaluation.decoupling import CLASS, READABLE
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.suite import as_json
 from codebind_hf.evaluation.writing import write_text
@@ -194,8 +194,85 @@ def _fine_grained_table(report: Report) -> str:
         [f"{pretty(modality)}: same class and {pretty(name)}", *(percent(entry[key]) for key in keys), entry["n"]]
         for modality, attributes in report.get("fine_grained", {}).items()
         for name, entry in attributes.items()
+        if name != CLASS
     ]
-    return markdown_table(["nearest item has", *keys, "n"], rows) if rows else ""
+    header = ["nearest item has", "shared", "specific", "both", "chance", "n"]
+    return "\n\n".join(filter(None, [markdown_table(header, rows) if rows else "", _tens_table(report)]))
+
+
+def _tens_table(report: Report) -> str:
+    """Of ten neighbours; reports of older versions have none."""
+    keys = ("shared_at_10", "specific_at_10", "both_at_10", "chance_at_10", "both_at_least_shared")
+    rows = [
+        [
+            f"{pretty(modality)}: {'same class' if name == CLASS else f'same class and {pretty(name)}'}",
+            *(percent(entry[key]) for key in keys),
+            entry["n"],
+        ]
+        for modality, attributes in report.get("fine_grained", {}).items()
+        for name, entry in attributes.items()
+        if "both_at_10" in entry
+    ]
+    header = ["of the ten nearest have", "shared", "specific", "both", "chance", "queries with both >= shared", "n"]
+    return markdown_table(header, rows) if rows else ""
+
+
+def _intra_class_table(report: Report) -> str:
+    keys = ["shared", "shared_between", "specific", "specific_between", "cross"]
+    keys += [f"{key}_continuous" for key in ("shared", "specific", "cross")]
+    rows = [
+        [pretty(name), *("-" if key not in entry else f"{entry[key]:.2f}" for key in keys), entry["n"]]
+        for name, entry in report.get("intra_class", {}).items()
+    ]
+    header = ["mean cosine", "shared", "over all", "specific", "over all", "shared with specific"]
+    header += ["shared cont.", "specific cont.", "shared with specific cont.", "n"]
+    return markdown_table(header, rows) if rows else ""
+
+
+def _information_table(report: Report) -> str:
+    keys = [
+        f"{part}{suffix}" for part in ("shared", "specific") for suffix in ("", "_permuted", "_max", "_permuted_max")
+    ]
+    rows = [
+        [
+            f"{pretty(modality)}: {pretty(name)}",
+            *("-" if key not in entry else f"{entry[key]:.3f}" for key in ("category", *keys)),
+            entry["n"],
+        ]
+        for modality, attributes in report.get("information", {}).items()
+        for name, entry in attributes.items()
+    ]
+    parts = [f"{part}{kind}" for part in ("shared", "specific") for kind in ("", " permuted", " max", " max permuted")]
+    return markdown_table(["NMI with", "class", *parts, "n"], rows) if rows else ""
+
+
+def _fusion_table(report: Report) -> str:
+    fusion = report.get("fusion", {})
+    if not fusion:
+        return ""
+    parts = list(next(iter(fusion["heads"].values())))
+    heads = [
+        [name, *(_between(by_part[part]) for part in parts), _signed(fusion.get("specific_gain", {}).get(name))]
+        for name, by_part in fusion["heads"].items()
+    ]
+    alone = [
+        [f"{pretty(name)} alone", *(percent(by_part[part]) for part in parts), "-"]
+        for name, by_part in fusion["alone"].items()
+    ]
+    words = (
+        f"{' and '.join(map(pretty, fusion['modalities']))} of {fusion['n']} items, a layer taught on "
+        f"{fusion['n_train']}; chance {percent(fusion['chance'])} %. In brackets the 95 % interval over test items; "
+        "the last column is both parts less the shared part on the same items."
+    )
+    return f"{markdown_table(['fusion', *parts, 'gain of the specific part'], [*heads, *alone])}\n\n{words}"
+
+
+def _between(entry: Report) -> str:
+    return f"{percent(entry['accuracy'])} ({percent(entry['low'])} to {percent(entry['high'])})"
+
+
+def _signed(entry: Report | None) -> str:
+    return "-" if entry is None else f"{100 * entry['gain']:+.1f} ± {100 * entry['standard_error']:.1f}"
 
 
 def _gain(entry: Report) -> str:
@@ -262,6 +339,9 @@ _CHAPTERS: tuple[tuple[str, Callable[[Report], str], tuple[str, ...]], ...] = (
     ("What the parts know: probes", _probe_table, ("probes",)),
     ("How far the parts are apart", _decoupling_table, ("swaps",)),
     ("Retrieval by class and private attribute", _fine_grained_table, ()),
+    ("Cosines within a class", _intra_class_table, ()),
+    ("What single codes say: mutual information", _information_table, ()),
+    ("Classes from several modalities together", _fusion_table, ()),
     ("Codebooks", _codebook_chapter, ("codebook_usage",)),
     ("Reconstruction", _reconstruction_table, ("reconstructions",)),
     ("Seed and environment", _about, ()),

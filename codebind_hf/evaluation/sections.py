@@ -107,32 +107,42 @@ def mixed_pool_section(embedded: EmbeddedSet) -> Section:
 
 
 def codebook_section(embedded: EmbeddedSet, config: CodeBindConfig) -> Section:
-    """Health of the shared book (with `by_modality`) and of each encoder's own: `{"shared" | encoder: {...}}`."""
-    section: Section = {}
-    shared = {
-        name: modality.shared_codes
+    """Health of the shared book (with `by_modality`) and of each encoder's own: `{"shared" | encoder: {...}}`.
+
+    A book that quantizes both parts of an encoder is judged by what both pick.
+    """
+    picked: dict[str, dict[str, list[Tensor]]] = {}
+    for part in ("shared", "specific"):
+        for name, modality in embedded.modalities.items():
+            ids = modality.shared_codes if part == "shared" else modality.specific_codes
+            if ids is not None:
+                book = config.book_of(part, config.modalities[name].encoder)
+                picked.setdefault(book, {}).setdefault(name, []).append(ids.reshape(-1))
+    sizes = {book: config.num_specific_codes_of(book) for book in picked if book != "shared"}
+    return {
+        book: _book_health(
+            {name: torch.cat(ids) for name, ids in by_modality.items()}, sizes.get(book, config.num_shared_codes)
+        )
+        for book, by_modality in picked.items()
+    }
+
+
+def agreement_section(embedded: EmbeddedSet, config: CodeBindConfig) -> Section:
+    """Share of segments in which two modalities of a row pick the same shared code: `{"<one>_and_<other>": {...}}`.
+
+    Only of modalities that have one codebook for their shared parts: equal ids of two books are not one code.
+    """
+    books = {
+        name: config.book_of("shared", config.modalities[name].encoder)
         for name, modality in embedded.modalities.items()
         if modality.shared_codes is not None
     }
-    if shared:
-        section["shared"] = _book_health(shared, config.num_shared_codes)
-    by_encoder: dict[str, dict[str, Tensor]] = {}
-    for name, modality in embedded.modalities.items():
-        if modality.specific_codes is not None:
-            by_encoder.setdefault(config.modalities[name].encoder, {})[name] = modality.specific_codes
-    for encoder, ids in by_encoder.items():
-        section[encoder] = _book_health(ids, config.num_specific_codes_of(encoder))
-    return section
-
-
-def agreement_section(embedded: EmbeddedSet) -> Section:
-    """Share of segments in which two modalities of a row pick the same shared code: `{"<one>_and_<other>": {...}}`."""
-    coded = [name for name, modality in embedded.modalities.items() if modality.shared_codes is not None]
+    coded = list(books)
     section = {}
     for position, one in enumerate(coded):
         for other in coded[position + 1 :]:
             first, second = (modality.shared_codes for modality in embedded.both(one, other))
-            if first is not None and second is not None and len(first) > 1:
+            if books[one] == books[other] and first is not None and second is not None and len(first) > 1:
                 section[f"{one}_and_{other}"] = code_agreement(first, second)
     return section
 

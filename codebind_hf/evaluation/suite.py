@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from codebind_hf.evaluation.class_structure import information_section, intra_class_section
 from codebind_hf.evaluation.controls import Controls, controls_of
 from codebind_hf.evaluation.decoupling import (
     CLASS,
@@ -21,6 +22,7 @@ from codebind_hf.evaluation.decoupling import (
 )
 from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSet, Rows, class_embeddings, embed_dataset
 from codebind_hf.evaluation.environment import environment
+from codebind_hf.evaluation.fusion import fusion_section
 from codebind_hf.evaluation.reconstruction import reconstruction_section
 from codebind_hf.evaluation.sections import (
     agreement_section,
@@ -55,6 +57,7 @@ class Evaluation:
         batch_size: rows at a time.
         on_error: "raise" or "skip", as in `embed_dataset`.
         controls: probe the raw input and a fresh network of the same configuration beside the two parts.
+        fused: modalities whose embeddings are fused and classified together; by default as in `fusion_section`.
         progress: show progress bars.
     """
 
@@ -70,6 +73,7 @@ class Evaluation:
     batch_size: int = 64
     on_error: str = "raise"
     controls: bool = True
+    fused: Sequence[str] | None = None
     progress: bool = True
 
     @cached_property
@@ -221,10 +225,13 @@ _SECTIONS: dict[str, Callable[[Evaluation], Any]] = {
     "mixed_pool": lambda evaluation: mixed_pool_section(evaluation.embedded),
     "codebooks": lambda evaluation: codebook_section(evaluation.training_set, evaluation.model.config),
     "codebook_rows": _codebook_rows,
-    "agreement": lambda evaluation: agreement_section(evaluation.embedded),
+    "agreement": lambda evaluation: agreement_section(evaluation.embedded, evaluation.model.config),
     "probes": lambda evaluation: evaluation.probes,
     "decoupling": _decoupling,
     "fine_grained": lambda evaluation: fine_grained_section(evaluation.embedded),
+    "intra_class": lambda evaluation: intra_class_section(evaluation.embedded),
+    "information": lambda evaluation: information_section(evaluation.embedded, evaluation.seed),
+    "fusion": lambda evaluation: fusion_section(*evaluation.probe_sets, evaluation.fused, evaluation.seed),
     "reconstruction": _reconstruction,
 }
 

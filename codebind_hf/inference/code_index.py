@@ -96,23 +96,45 @@ class CodeIndex:
         self.bytes_per_vector = packed_size(segments, self.num_codes)
         self.backend = _checked_backend(backend)
         self.modalities: list[str] = []
+        # Modalities whose ids are of this codebook, where others of the model have another; `None` takes all.
+        self.only: tuple[str, ...] | None = None
         self._items = CodeStorage()
         self._in_faiss: dict[int, FaissGallery] = {}
         self._num_in_faiss = 0
 
     @classmethod
-    def from_model(cls, model: Any, backend: str = "auto") -> "CodeIndex":
+    def from_model(cls, model: Any, backend: str = "auto", modality: str | None = None) -> "CodeIndex":
         """An empty index for the shared codes of a `CodeBindModel`.
 
+        Args:
+            model: the model.
+            backend: see `CodeIndex`.
+            modality: whose codes, where every encoder has a codebook of its own (`shared_codebook="per_encoder"`):
+                the index then takes this and the other modalities of its encoder alone, as equal ids of two books are
+                not one code. Queries that are embeddings may be of any modality.
+
         Raises:
-            ValueError: the model has no shared codebook, or those of the class.
+            ValueError: the model has no shared codebook, or several and no `modality`, an unknown modality, or those
+                of the class.
         """
+        config = model.config
         if model.codebooks.shared is None:
             raise ValueError(
                 "model: has no shared codebook (`num_shared_codes` is 0), so there are no codes to index."
             )
-        codes = model.codebooks.shared.codes
-        return cls(codes, model.config.shared_dim // codes.shape[1], backend)
+        of = {name: config.book_of("shared", each.encoder) for name, each in config.modalities.items()}
+        books = set(of.values()) if modality is None else {of[config.modality(modality).name]}
+        if len(books) > 1:
+            raise ValueError(
+                f"model: has {len(books)} codebooks for its shared parts (`shared_codebook` is "
+                f"{config.shared_codebook!r}), and an index compares codes of one. Fix: `from_model(model, "
+                f"modality={list(of)[-1]!r})`, an index a codebook, or search continuous embeddings."
+            )
+        only = tuple(name for name, book in of.items() if book in books)
+        codes = model.codebooks.book("shared", config.modality(only[0]).encoder).codes
+        index = cls(codes, config.shared_dim // codes.shape[1], backend)
+        index.only = None if config.shared_codebook == "one" else only
+        return index
 
     def __len__(self) -> int:
         return len(self._items)
@@ -224,7 +246,7 @@ class CodeIndex:
             OSError: it cannot be written.
         """
         check_types({"folder": folder}, {"folder": str | os.PathLike})
-        write_index(StoredIndex(self.codes, self.segments, self.modalities, self._items), folder)
+        write_index(StoredIndex(self.codes, self.segments, self.modalities, self._items, self.only), folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, mmap: bool = True, backend: str = "auto") -> "CodeIndex":
@@ -242,7 +264,7 @@ class CodeIndex:
         check_types({"folder": folder}, {"folder": str | os.PathLike})
         stored = read_index(folder, mmap)
         index = cls(stored.codes, stored.segments, backend)
-        index.modalities, index._items = stored.modalities, stored.items
+        index.modalities, index._items, index.only = stored.modalities, stored.items, stored.only
         return index
 
     def _queries(self, queries: Any) -> Tensor:
@@ -282,6 +304,11 @@ class CodeIndex:
         """Number of a modality; the next one for a new modality, behind those `beyond` that are new too."""
         if not isinstance(modality, str) or not modality:
             raise ValueError(f"modality: got {shown(modality)}; give the name of a modality, such as 'image'.")
+        if self.only is not None and modality not in self.only:
+            raise ValueError(
+                f"modality: got {modality!r}; the codes of this index are of {', '.join(self.only)} alone. Fix: "
+                f"`CodeIndex.from_model(model, modality={modality!r})` for another index."
+            )
         known = [*self.modalities, *(name for name in beyond if name not in self.modalities)]
         if modality not in known and len(known) == _MOST_MODALITIES:
             raise ValueError(

@@ -44,7 +44,8 @@ def explain_code(
         examples: how many keys to give at most.
 
     Returns:
-        A `CodeUse` for every modality, also for those that never pick the code.
+        A `CodeUse` for every modality, also for those that never pick the code. Of a model whose encoders have books
+        of their own (`shared_codebook="per_encoder"`), code 17 of one modality is not code 17 of another.
 
     Raises:
         ValueError: no modality with shared codes, or `code`, `segment` or `examples` out of range.

@@ -37,12 +37,15 @@ _CHECKED = 2**16
 
 
 class StoredIndex(NamedTuple):
-    """Everything an index is: the codebook `(num_codes, code_dim)`, ids of an item, names of modalities, items."""
+    """Everything an index is: the codebook `(num_codes, code_dim)`, ids of an item, names of modalities, items, and
+    the modalities whose codes these are, `None` for all.
+    """
 
     codes: Tensor
     segments: int
     modalities: list[str]
     items: CodeStorage
+    only: tuple[str, ...] | None = None
 
 
 def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
@@ -70,6 +73,8 @@ def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
             "modalities": index.modalities,
             "keys": index.items.key_kind or "numbers",
         }
+        if index.only is not None:
+            description["only"] = list(index.only)
         (staged / DESCRIPTION).write_text(json.dumps(description, indent=1))
 
 
@@ -94,7 +99,8 @@ def read_index(folder: str | os.PathLike, mmap: bool) -> StoredIndex:
     _check_numbers(path, columns, about)
     items = CodeStorage()
     items.append(columns)
-    return StoredIndex(codes, segments, list(about["modalities"]), items)
+    only = about.get("only")
+    return StoredIndex(codes, segments, list(about["modalities"]), items, None if only is None else tuple(only))
 
 
 @contextmanager
@@ -193,7 +199,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         about = {_OF_VERSION_1.get(key, key): value for key, value in about.items()}
     if missing := sorted(_FIELDS.keys() - about.keys()):
         raise ValueError(f"{path / DESCRIPTION}: has no {missing[0]!r}. Fix: copy the whole folder again.")
-    for name, kind in _FIELDS.items():
+    for name, kind in {**_FIELDS, **({"only": list[str]} if "only" in about else {})}.items():
         value = about[name]
         if not fits(value, kind) or (kind is int and value < (name != "items")):
             raise ValueError(f"{path / DESCRIPTION}: {name} is {shown(value)}. Fix: copy the whole folder again.")

@@ -63,24 +63,26 @@ class CodebookFitting:
     def init_codebooks(self, batches: Iterable[Mapping[str, Any]], seed: int = 0) -> None:
         """k-means start before training: shared from text segments, specific from each encoder's own (paper A.2).
 
+        A codebook that quantizes both parts of an encoder starts from both.
+
         Args:
             batches: keyword arguments of `forward`, as `CodeBindCollator` gives them.
             seed: of the k-means starts.
         """
         segments = pooled_segments(self, batches)
-        shared = segments.get(("shared", "text")) or [x for key, x in segments.items() if key[0] == "shared"][0]
-        self._fit(shared, segments, seed)
+        common = [key for key in segments if self.codebooks.book_name(*key) == "shared"]
+        first = ("shared", "text") if ("shared", "text") in common else common[0] if common else None
+        self._fit({key: parts for key, parts in segments.items() if key == first or key not in common}, seed)
 
     def fit_codebooks(self, batches: Iterable[Mapping[str, Any]], seed: int = 0) -> None:
-        """Fit every codebook to a finished model: product quantization after the fact, on all modalities."""
-        segments = pooled_segments(self, batches)
-        shared = [x for key, parts in segments.items() if key[0] == "shared" for x in parts]
-        self._fit(shared, segments, seed)
+        """Fit every codebook to a finished model: product quantization after the fact, on all that it quantizes."""
+        self._fit(pooled_segments(self, batches), seed)
 
-    def _fit(self, shared: list[Tensor], segments: dict[tuple[str, str], list[Tensor]], seed: int) -> None:
-        """Fit the shared codebook to `shared`, and every specific one to its encoder's own segments."""
-        fits = [(self.codebooks.shared, shared)]
-        fits += [(self.codebooks.book(*key), parts) for key, parts in segments.items() if key[0] == "specific"]
-        for book, parts in fits:
-            if book is not None and parts:
-                book.fit(torch.cat(parts), seed)
+    def _fit(self, segments: dict[tuple[str, str], list[Tensor]], seed: int) -> None:
+        """Fit every codebook to the segments of the parts that it quantizes."""
+        by_book: dict[str, list[tuple[str, str]]] = {}
+        for key in segments:
+            by_book.setdefault(self.codebooks.book_name(*key), []).append(key)
+        for keys in by_book.values():
+            if (book := self.codebooks.book(*keys[0])) is not None:
+                book.fit(torch.cat([x for key in keys for x in segments[key]]), seed)

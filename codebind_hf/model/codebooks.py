@@ -236,7 +236,10 @@ def straight_through(segments: Tensor, chosen: Tensor | None) -> Tensor:
 
 
 class SharedSpecificCodebook(nn.Module):
-    """One codebook for the shared part of every encoder and one for the specific part of each."""
+    """One codebook for the shared part of every encoder and one for the specific part of each.
+
+    With `shared_codebook="per_encoder"` the shared one is text's alone, and an encoder's own quantizes both its parts.
+    """
 
     book_class: type[Codebook] = Codebook
 
@@ -245,6 +248,8 @@ class SharedSpecificCodebook(nn.Module):
         self.code_dim, size = config.code_dim, config.num_shared_codes
         # Of every encoder's specific part, also where it has no codes: its segments have a width all the same.
         self.specific_code_dims: dict[str, int] = {}
+        # Names of the books of the shared parts, by encoder.
+        self.shared_books: dict[str, str] = {}
         self.even_segments = config.even_segments
         self.shared = self.book_class(size, config.code_dim, config) if size else None
         self.specific = ModulesByName[Codebook]()
@@ -252,15 +257,20 @@ class SharedSpecificCodebook(nn.Module):
             self.add_encoder(name, config)
 
     def add_encoder(self, name: str, config: CodeBindConfig) -> None:
-        """A specific codebook for encoder `name`, if it has a specific part and codes."""
+        """A codebook of its own for encoder `name`, if it has codes and a part that they quantize."""
         size, width = config.num_specific_codes_of(name), config.code_dim_of("specific", name)
         self.specific_code_dims[name] = width
-        if size and config.specific_dim_of(name):
+        self.shared_books[name] = config.book_of("shared", name)
+        if config.has_own_codes(name):
             self.specific[name] = self.book_class(size, width, config)
+
+    def book_name(self, part: str, encoder: str) -> str:
+        """Which codebook quantizes `part` of an encoder: "shared", or the encoder whose own it is."""
+        return self.shared_books[encoder] if part == "shared" else encoder
 
     def book(self, part: str, encoder: str) -> Codebook | None:
         """The codebook of `part` ("shared" or "specific") for an encoder; `None` where there is none."""
-        if part == "shared":
+        if self.book_name(part, encoder) == "shared":
             return self.shared
         return dict(self.specific.items()).get(encoder)
 
@@ -305,7 +315,7 @@ class SharedSpecificCodebook(nn.Module):
         active = {name: book for name, book in books.items() if book is not None and not book.frozen}
         segments: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in active}
         for part, encoder, quantized in chosen:
-            name = "shared" if part == "shared" else encoder
+            name = self.book_name(part, encoder)
             if name in active and quantized.ids is not None:
                 segments[name].append((quantized.segments.detach().flatten(0, -2), quantized.ids.flatten()))
         statistics = [_statistics(book, segments[name]) for name, book in active.items()]

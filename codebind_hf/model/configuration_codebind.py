@@ -37,6 +37,7 @@ from .presets import merge_fields, preset_fields
 
 LOSS_TERMS = ("align", "seg", "recon", "orth", "decorr", "views", "uni", "commit", "cm", "cctr", "cuni")
 PAIRS = ("image", "text", "bridge")
+SHARED_CODEBOOKS = ("one", "per_encoder")
 
 
 @checked_config
@@ -50,6 +51,8 @@ class CodeBindConfig(CodeBindBaseConfig):
         code_dim: numbers in one code; an embedding has `dim / code_dim` segments. `code_dim = dim` is conventional VQ.
         specific_code_dim: the same of specific codebooks alone; `None` takes `code_dim`.
         num_shared_codes, num_specific_codes: sizes of the codebooks; 0 is no codebook.
+        shared_codebook: "one" (the paper) quantizes the shared part of every encoder; "per_encoder" leaves it to text
+            alone, and the codebook of each other encoder quantizes both of its parts (paper table 7, "separate").
         codebook_decay: decay of the moving averages of the codebooks (paper eq. 9).
         restart_codes: move unused codes to features of the batch (paper eq. 10).
         even_segments: give every segment of a continuous embedding the same length, as codes have. Otherwise
@@ -91,6 +94,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         "decorrelation_gradient",
         "view_temperature",
         "even_segments",
+        "shared_codebook",
     )
     sub_configs_defaults: ClassVar[dict] = {
         "text_config": SubConfigSpec(config_class=CodeBindTextConfig, optional=True),
@@ -131,6 +135,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     specific_code_dim: int | None = None
     num_shared_codes: int = 1024
     num_specific_codes: int = 256
+    shared_codebook: str = "one"
     codebook_decay: float | int = 0.99
     restart_codes: bool = True
     normalize_codes: bool = True
@@ -198,6 +203,7 @@ class CodeBindConfig(CodeBindBaseConfig):
     def validate_architecture(self) -> None:
         check_version(self.format_version)
         check_choice("align_on", self.align_on, ("codes", "continuous"))
+        check_choice("shared_codebook", self.shared_codebook, SHARED_CODEBOOKS)
         check_choice("decoder_inputs", self.decoder_inputs, ("codes", "codes+tokens"))
         check_choice("specific_readout", self.specific_readout, READOUTS)
         check_choice("reconstruction_gradient", self.reconstruction_gradient, ("both", "specific"))
@@ -211,6 +217,11 @@ class CodeBindConfig(CodeBindBaseConfig):
         if self.align_on == "codes" and not self.num_shared_codes:
             raise ValueError(
                 'align_on: "codes" needs num_shared_codes of 1 or more; use "continuous" without codebook.'
+            )
+        if self.shared_codebook == "per_encoder" and not self.num_shared_codes:
+            raise ValueError(
+                "num_shared_codes: got 0; shared_codebook='per_encoder' needs 1 or more, for text. Fix: "
+                "shared_codebook='one' for a model without codes."
             )
         self._validate_weights("loss_weights", LOSS_TERMS)
         self._validate_weights("pair_weights", PAIRS)
@@ -242,6 +253,21 @@ class CodeBindConfig(CodeBindBaseConfig):
             if dim % width:
                 field = "code_dim" if width == self.code_dim else "specific_code_dim"
                 raise ValueError(f"{part}_dim: got {dim} for {name}, not a multiple of {field}={width}.")
+        if self.shared_codebook == "per_encoder":
+            self._validate_own_book(name)
+
+    def _validate_own_book(self, name: str) -> None:
+        """Refuse an encoder whose own codebook cannot quantize its shared part."""
+        size, widths = (
+            self.num_specific_codes_of(name),
+            [self.code_dim_of(part, name) for part in ("shared", "specific")],
+        )
+        if name != "text" and (not size or widths[0] != widths[1]):
+            raise ValueError(
+                f"shared_codebook: 'per_encoder' has one codebook for both parts of {name}, which has "
+                f"num_specific_codes={size} of {widths[1]} numbers for a shared part of code_dim={widths[0]}. Fix: 1 "
+                "or more num_specific_codes, and specific_code_dim equal to code_dim (or None)."
+            )
 
     @property
     def encoder_configs(self) -> dict[str, CodeBindEncoderConfig]:
@@ -317,6 +343,16 @@ class CodeBindConfig(CodeBindBaseConfig):
     def num_specific_codes_of(self, encoder: str) -> int:
         own = self.encoder_configs[encoder].num_specific_codes
         return self.num_specific_codes if own is None else own
+
+    def book_of(self, part: str, encoder: str) -> str:
+        """The codebook that quantizes a part of an encoder: "shared", or the encoder whose own it is."""
+        is_one = self.shared_codebook == "one" or encoder == "text"
+        return "shared" if part == "shared" and is_one else encoder
+
+    def has_own_codes(self, encoder: str) -> bool:
+        """Whether the encoder has a codebook of its own."""
+        wanted = self.specific_dim_of(encoder) or self.book_of("shared", encoder) == encoder
+        return bool(wanted and self.num_specific_codes_of(encoder))
 
     def specific_readout_of(self, encoder: str) -> str:
         return self.encoder_configs[encoder].specific_readout or self.specific_readout

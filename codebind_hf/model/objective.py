@@ -247,7 +247,8 @@ class Objective:
             yield pair.weight, segment_info_nce(pair.anchor_segments, pair.other_segments, scale)
 
     def _cm(self) -> Weighted:
-        if self.codebooks.shared is not None:
+        """Nothing where a pair has two books: it compares how likely both sides are to pick one and the same code."""
+        if self.codebooks.shared is not None and self.config.shared_codebook == "one":
             for pair in self.pairs:
                 codes, temperature = self.codebooks.shared.codes, float(self.config.code_temperature)
                 yield pair.weight, code_matching(pair.anchor_segments, pair.other_segments, codes, temperature)

@@ -115,7 +115,7 @@ class ParityObjective(Objective):
         return terms
 
     def _cm(self) -> Iterator[tuple[float, Tensor]]:
-        if self.codebooks.shared is not None:
+        if self.codebooks.shared is not None and self.config.shared_codebook == "one":
             codes = self.codebooks.shared.codes
             for pair in self.pairs:
                 sides = (code_cosines(x, codes) for x in (pair.anchor_segments, pair.other_segments))

@@ -146,11 +146,12 @@ def warn_of_idle_terms(config: CodeBindConfig) -> None:
         or has_specific
         and any(map(config.num_specific_codes_of, config.encoder_configs))
     )
+    is_common = bool(config.num_shared_codes) and config.shared_codebook == "one"
     lacking = {
         "decoders (decoder_config)": ("recon",) if config.decoder_config is None else (),
         "specific embeddings (specific_dim)": () if has_specific else ("orth", "uni"),
         "codebooks (num_shared_codes)": () if has_codes else ("commit", "cctr", "cuni"),
-        "a shared codebook (num_shared_codes)": () if config.num_shared_codes else ("cm",),
+        "shared codebook of all encoders (num_shared_codes, shared_codebook)": () if is_common else ("cm",),
     }
     for part, terms in lacking.items():
         if idle := [term for term in terms if config.loss_weight(term)]:

@@ -83,6 +83,7 @@ class FakeModel(nn.Module):
             modality_names=tuple(modalities),
             num_shared_codes=CODES,
             num_specific_codes_of=lambda encoder: CODES,
+            book_of=lambda part, encoder: "shared" if part == "shared" else encoder,
             decoder_config={} if has_decoders else None,
             decoder_inputs="codes",
             shared_dim=SHARED,

@@ -175,4 +175,33 @@ def test_both_parts_together_find_the_same_class_with_the_same_mark(fake: Simple
 def test_fine_grained_retrieval_needs_two_items_that_are_alike(fake: SimpleNamespace) -> None:
     embedded = embedded_rows(fake, 12)
     embedded.attributes = [{"eeg.serial": position} for position in range(12)]
+    assert set(fine_grained_section(embedded)["eeg"]) == {"class"}
+    embedded.labels = list(map(str, range(12)))
     assert fine_grained_section(embedded) == {}
+
+
+def test_ten_neighbours_are_counted_by_part_and_query_as_in_a_loop(fake: SimpleNamespace) -> None:
+    embedded = embedded_rows(fake, 60)
+    found, eeg = fine_grained_section(embedded)["eeg"]["class"], embedded.modalities["eeg"]
+    parts = {"shared": eeg.embeds, "specific": eeg.specific_embeds}
+    parts["both"] = torch.cat(list(parts.values()), dim=1)
+    shares = {}
+    for name, embeds in parts.items():
+        similarity = torch.nn.functional.normalize(embeds.double(), dim=1)
+        similarity = similarity @ similarity.T
+        shares[name] = np.array([share_of_ten(similarity[row], embedded.labels, row) for row in range(60)])
+        assert found[f"{name}_at_10"] == pytest.approx(shares[name].mean())
+    assert found["both_at_least_shared"] == pytest.approx((shares["both"] >= shares["shared"] - 1e-9).mean())
+    assert 0 < found["both_at_least_shared"] < 1
+    # Every class has 11 others among 59, so at chance each of the ten places is right with 11 / 59.
+    assert found["chance_at_10"] == pytest.approx(11 / 59)
+
+
+def share_of_ten(similarity: torch.Tensor, labels: list[str | None], row: int) -> float:
+    """Mean over many random orders of the items that tie."""
+    others = [item for item in range(len(similarity)) if item != row]
+    values = np.round(similarity[others].numpy(), 6)
+    cut = np.sort(values)[::-1][9]
+    right = np.array([labels[item] == labels[row] for item in others])
+    above, tied = values > cut, values == cut
+    return float(right[above].sum() + right[tied].mean() * (10 - above.sum())) / 10

@@ -11,6 +11,7 @@ from codebind_hf.evaluation import metrics
 from codebind_hf.evaluation.metrics import (
     mean_average_precision,
     median_rank,
+    pool_precision,
     pool_recall,
     retrieval_recall,
     zero_shot_accuracy,
@@ -223,3 +224,36 @@ BAD = {
 def test_bad_input_is_refused_with_the_name_of_the_argument(call: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match=r"query|gallery|targets|embeddings|^k:|labels|owners|scores|relevant"):
         call()
+
+
+def test_the_share_of_neighbours_is_that_of_all_orders_of_ties() -> None:
+    """Every order of the items that tie is as likely as another, so the value is a mean over all of them."""
+    embeds = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1], [1, 1], [1, 0], [0, 1]])
+    owners = np.array([0, 0, 1, 1, 0, 2, 3])
+    unit = embeds / np.linalg.norm(embeds, axis=1, keepdims=True)
+    for k in (1, 2, 3, 9):
+        found = pool_precision(embeds, owners, k=(k,))[f"precision_at_{k}"]
+        for query in range(7):
+            others = [item for item in range(7) if item != query]
+            count = min(k, sum(owners[item] == owners[query] for item in others))
+            shares = []
+            for order in itertools.permutations(others):
+                nearest = sorted(order, key=lambda item, query=query: -round(float(unit[item] @ unit[query]), 9))[:k]
+                shares.append(sum(owners[item] == owners[query] for item in nearest))
+            assert np.isnan(found[query]) if not count else found[query] == pytest.approx(np.mean(shares) / count)
+
+
+def test_the_share_of_one_neighbour_is_its_recall_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    embeds, owners = rng.integers(-1, 2, (40, 3)) + 0.1, rng.integers(0, 6, 40)
+    found = pool_precision(embeds, owners)
+    assert found["precision_at_1"] == pytest.approx(pool_recall(embeds, owners)["recall_at_1"], nan_ok=True)
+    monkeypatch.setattr(metrics, "_QUERY_BLOCK", 7)
+    assert pool_precision(embeds, owners)["precision_at_10"] == pytest.approx(found["precision_at_10"], nan_ok=True)
+
+
+def test_a_wrong_number_of_owners_or_neighbours_is_refused() -> None:
+    with pytest.raises(ValueError, match="owners: got 2 owners for 3 embeds"):
+        pool_precision(np.ones((3, 2)), [0, 1])
+    with pytest.raises(ValueError, match=r"k: got \[0\]"):
+        pool_precision(np.ones((3, 2)), [0, 1, 0], k=(0,))

@@ -30,11 +30,31 @@ def test_the_markdown_holds_the_numbers_and_links_pictures_relatively(fake: Simp
         "Mixed pool",
         "What the parts know",
         "How far the parts are apart",
+        "Cosines within a class",
+        "What single codes say: mutual information",
+        "Classes from several modalities together",
         "Codebooks",
         "Seed and environment",
     ):
         assert f"## {chapter}" in text
+    fused = report["fusion"]["heads"]["sum"]["shared"]
+    values = tuple(f"{100 * fused[key]:.1f}" for key in ("accuracy", "low", "high"))
+    assert "| sum | {} ({} to {}) |".format(*values) in text
+    code = report["information"]["eeg"]["mark"]
+    assert f"| EEG: mark | {code['category']:.3f} | {code['shared']:.3f} |" in text
+    within = report["intra_class"]["eeg"]
+    assert f"| EEG | {within['shared']:.2f} | {within['shared_between']:.2f} | {within['specific']:.2f} |" in text
+    tens = report["fine_grained"]["eeg"]["class"]
+    values = tuple(f"{100 * tens[f'{part}_at_10']:.1f}" for part in ("shared", "specific", "both"))
+    assert "| EEG: same class | {} | {} | {} |".format(*values) in text
     assert f"| torch | {report['environment']['torch']} |" in text
+
+
+def test_a_report_of_before_there_were_ten_neighbours_is_still_written() -> None:
+    old = {"shared": 0.5, "specific": 0.25, "both": 0.75, "chance": 0.1, "n": 8}
+    text = markdown_report({"fine_grained": {"eeg": {"mark": old}}})
+    assert "| EEG: same class and mark | 50.0 | 25.0 | 75.0 | 10.0 | 8 |" in text
+    assert "of the ten nearest" not in text
 
 
 def test_a_report_with_few_sections_is_still_markdown() -> None:

@@ -123,10 +123,12 @@ def test_image_and_video_share_the_book_of_the_vision_encoder(fake: SimpleNamesp
 
 def test_modalities_without_codes_have_no_codebook_section(fake: SimpleNamespace) -> None:
     assert codebook_section(embedded_set({"image": modality(EYE)}), fake.model.config) == {}
-    assert agreement_section(embedded_set({"image": modality(EYE), "audio": modality(EYE)})) == {}
+    assert agreement_section(embedded_set({"image": modality(EYE), "audio": modality(EYE)}), fake.model.config) == {}
 
 
 def test_modalities_of_one_object_agree_on_codes_above_chance(fake: SimpleNamespace) -> None:
-    section = agreement_section(embed_dataset(fake.model, fake.processor, fake.rows(60), progress=False))
+    section = agreement_section(
+        embed_dataset(fake.model, fake.processor, fake.rows(60), progress=False), fake.model.config
+    )
     assert section["image_and_audio"]["agreement"] > 2 * section["image_and_audio"]["chance"]
     assert "audio_and_image" not in section

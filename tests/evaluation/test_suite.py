@@ -43,7 +43,10 @@ def test_the_report_has_every_promised_number(fake: SimpleNamespace) -> None:
     assert set(report["probes"]["audio"]) == {"mark", "coin", "class"}
     assert set(report["probes"]["audio"]["mark"]) >= PROBE
     assert set(report["decoupling"]) == set(NAMES)
-    assert set(report["fine_grained"]["audio"]) == {"mark", "coin"}
+    for name in ("fine_grained", "information"):
+        assert set(report[name]["audio"]) == {"mark", "coin", "class"}
+    assert set(report["intra_class"]) == set(NAMES)
+    assert report["fusion"]["modalities"] == ["video", "audio"]
     assert set(report["summary"]["decoupling"]) >= {"readable", "kept", "leaked"}
     assert report["seed"] == 0
     wanted = {"python", "torch", "transformers", "platform", "cpu_count", "threads", "date"}
@@ -119,7 +122,7 @@ def test_rows_without_labels_or_attributes_have_no_zero_shot_and_no_probes(fake:
     rows = [{"image": row["image"], "audio": row["audio"]} for row in fake.rows(20)]
     report = report_of(fake, rows)
     assert "zero_shot" not in report
-    assert "probes" not in report
+    assert {"probes", "fusion", "intra_class", "information", "fine_grained"}.isdisjoint(report)
     assert set(report["retrieval"]) == {"image_to_audio", "audio_to_image"}
 
 
@@ -127,8 +130,15 @@ def test_labels_without_attributes_have_zero_shot_only(fake: SimpleNamespace) ->
     rows = [{"eeg": row["eeg"], "label": row["label"]} for row in fake.rows(20)]
     report = report_of(fake, rows)
     assert set(report["zero_shot"]) == {"eeg"}
-    assert "probes" not in report
-    assert "retrieval" not in report
+    assert {"probes", "retrieval", "fusion"}.isdisjoint(report)
+    assert set(report["intra_class"]) == {"eeg"}
+
+
+def test_the_modalities_that_are_fused_may_be_named(fake: SimpleNamespace) -> None:
+    rows = fake.rows(40, ("text", "image", "eeg", "thermal"))
+    assert report_of(fake, rows, controls=False)["fusion"]["modalities"] == ["image", "thermal"]
+    named = report_of(fake, rows, controls=False, fused=("thermal", "eeg"))
+    assert named["fusion"]["modalities"] == ["thermal", "eeg"]
 
 
 def test_a_model_without_text_has_no_zero_shot(fake: SimpleNamespace) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, distributed, multiprocessing
 
 from codebind_hf.model.codebooks import SharedSpecificCodebook
 from codebind_hf.model.collectives import gather_with_gradient, num_processes, sum_over_processes
+from codebind_hf.model.configuration_codebind import SHARED_CODEBOOKS
 from codebind_hf.model.losses import info_nce
 
 
@@ -24,13 +25,15 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def codes_after_updates(segments_of_step: list[Tensor]) -> dict[str, Tensor]:
-    """Buffers of fresh codebooks after quantizing, and learning from, the audio of every step."""
-    config = tiny_config()
-    books = SharedSpecificCodebook(config)
-    for embedding in segments_of_step:
-        chosen = [(part, "audio", books.quantize(part, "audio", embedding)) for part in ("shared", "specific")]
-        books.update(chosen if len(embedding) else [])
-    return dict(books.state_dict())
+    """Buffers of fresh codebooks after quantizing, and learning from, the audio of every step, with either layout."""
+    found = {}
+    for layout in SHARED_CODEBOOKS:
+        books = SharedSpecificCodebook(tiny_config(shared_codebook=layout))
+        for embedding in segments_of_step:
+            chosen = [(part, "audio", books.quantize(part, "audio", embedding)) for part in ("shared", "specific")]
+            books.update(chosen if len(embedding) else [])
+        found |= {f"{layout}.{name}": value for name, value in books.state_dict().items()}
+    return found
 
 
 def embeddings(steps: int) -> list[Tensor]:
