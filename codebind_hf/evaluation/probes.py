@@ -4,6 +4,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,9 +83,14 @@ def random_projection(features: ArrayLike, size: int, seed: int = 0) -> np.ndarr
     rows = np.asarray(features, dtype=np.float32)
     if rows.shape[1] <= size:
         return rows
-    return np.asarray(
-        _sklearn("random_projection").SparseRandomProjection(size, random_state=seed).fit_transform(rows)
-    )
+    return np.asarray(_projection(rows.shape[1], size, seed).transform(rows))
+
+
+# Every attribute of a modality asks for the same matrix, which takes ten times as long to draw as to use.
+@lru_cache(maxsize=8)
+def _projection(width: int, size: int, seed: int) -> Any:
+    chosen = _sklearn("random_projection").SparseRandomProjection(size, random_state=seed)
+    return chosen.fit(np.zeros((1, width), dtype=np.float32))
 
 
 def predictability(train_from: ArrayLike, train_to: ArrayLike, test_from: ArrayLike, test_to: ArrayLike) -> float:
