@@ -1,7 +1,7 @@
 """From rows to embeddings: every modality of every row through processor and model, in batches, without gradients."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from codebind_hf.data.collator import ATTENTION_MASK, CodeBindCollator
+from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.model.evaluating import evaluating
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
@@ -73,9 +74,10 @@ class EmbeddedSet:
 
     Args:
         modalities: by modality name.
-        ids, labels: of every row, `None` where a row has none.
+        ids, labels: of every row, `None` where a row has none, or several labels.
         attributes: of every row, an empty dictionary where a row has none.
         failures: items left out because of `on_error="skip"`.
+        label_sets: all labels of every row, where any row has several; else empty.
     """
 
     modalities: dict[str, EmbeddedModality]
@@ -83,6 +85,7 @@ class EmbeddedSet:
     labels: list[str | None]
     attributes: list[dict[str, str | int]]
     failures: list[Failure] = field(default_factory=list)
+    label_sets: list[tuple[str, ...]] = field(default_factory=list)
 
     senses = renamed_attribute("senses", "modalities")
 
@@ -101,7 +104,7 @@ class EmbeddedSet:
             name: modality.take(torch.isin(modality.positions, rows)) for name, modality in self.modalities.items()
         }
         modalities = {name: modality for name, modality in kept.items() if len(modality)}
-        return EmbeddedSet(modalities, self.ids, self.labels, self.attributes, self.failures)
+        return replace(self, modalities=modalities)
 
 
 class ClassEmbeds(NamedTuple):
@@ -123,7 +126,8 @@ def embed_dataset(
 ) -> EmbeddedSet:
     """Embed every modality of every row that the model can read.
 
-    The model runs in evaluation mode; each of its modules gets its training flag back.
+    The model runs in evaluation mode; each of its modules gets its training flag back. Of a row with several captions
+    the first is embedded.
 
     Args:
         model: a `CodeBindModel`.
@@ -210,11 +214,14 @@ class _Encoder:
     ) -> None:
         self.model, self.processor, self.modalities, self.on_error = model, processor, modalities, on_error
         self.parts: dict[str, list[EmbeddedModality]] = {}
-        self.rows: list[tuple[str | None, str | None, dict[str, str | int]]] = []
+        self.rows: list[tuple[str | None, tuple[str, ...], dict[str, str | int]]] = []
         self.failures: list[Failure] = []
 
     def add(self, start: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.rows += [(row.get("id"), row.get("label"), dict(row.get("attributes") or {})) for row in rows]
+        self.rows += [
+            (row.get("id"), tuple(class_names_of([row.get("label")])), dict(row.get("attributes") or {}))
+            for row in rows
+        ]
         for modality in self.modalities:
             present = [offset for offset, row in enumerate(rows) if has_modality(row, modality)]
             if present:
@@ -241,16 +248,20 @@ class _Encoder:
         self.failures.append(Failure(position, modality.name, str(error)))
 
     def result(self) -> EmbeddedSet:
-        ids, labels, attributes = (list(column) for column in zip(*self.rows, strict=True))
+        ids, label_sets, attributes = (list(column) for column in zip(*self.rows, strict=True))
         modalities = {name: _joined(parts) for name, parts in self.parts.items()}
-        return EmbeddedSet(modalities, ids, labels, attributes, self.failures)
+        labels = [names[0] if len(names) == 1 else None for names in label_sets]
+        several = label_sets if any(len(names) > 1 for names in label_sets) else []
+        return EmbeddedSet(modalities, ids, labels, attributes, self.failures, several)
 
 
 def _only(row: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
-    """A raw or prepared row with no modality but one."""
+    """A raw or prepared row with no modality but one; of several captions, the first."""
+    is_text = modality.name == "text"
     if "tensors" not in row:
-        return {"id": row.get("id"), modality.name: row[modality.name]}
-    names = (modality.tensor, ATTENTION_MASK) if modality.name == "text" else (modality.tensor,)
+        value = row[modality.name]
+        return {"id": row.get("id"), modality.name: value[0] if isinstance(value, list) and is_text else value}
+    names = (modality.tensor, ATTENTION_MASK) if is_text else (modality.tensor,)
     return {"id": row.get("id"), "tensors": {name: row["tensors"][name] for name in names if name in row["tensors"]}}
 
 

@@ -40,6 +40,27 @@ def zero_shot_accuracy(embeds: ArrayLike, class_embeds: ArrayLike, labels: Array
     return _expected_hits(better_Q, tied_Q, top_k)
 
 
+def best_is_relevant(scores: ArrayLike, relevant: ArrayLike) -> float:
+    """Share of items whose best class is one of their own, where classes that tie for it take turns.
+
+    Args:
+        scores (array of shape `(items, classes)`): higher is better.
+        relevant (booleans of the same shape): the classes of each item.
+
+    Raises:
+        ValueError: shapes differ, or a score is not finite.
+    """
+    scores_QC, relevant_QC = np.asarray(scores, dtype=np.float64), np.asarray(relevant).astype(bool)
+    if scores_QC.shape != relevant_QC.shape or scores_QC.ndim != 2 or not scores_QC.size:
+        raise ValueError(
+            f"scores, relevant: got shapes {scores_QC.shape} and {relevant_QC.shape}; both must be (items, classes)."
+        )
+    if not np.isfinite(scores_QC).all():
+        raise ValueError("scores: got NaN or infinite values; every score must be finite.")
+    best_QC = scores_QC >= scores_QC.max(axis=1, keepdims=True) - TIE_TOLERANCE
+    return float(((best_QC & relevant_QC).sum(axis=1) / best_QC.sum(axis=1)).mean())
+
+
 def retrieval_recall(
     query: ArrayLike, gallery: ArrayLike, k: Sequence[int] = (1, 10), targets: ArrayLike | None = None
 ) -> dict[str, float]:

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
+from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedModality, EmbeddedSet
 from codebind_hf.evaluation.health import code_agreement, codebook_health, modality_usage
-from codebind_hf.evaluation.metrics import pool_recall, retrieval_recall, zero_shot_accuracy
+from codebind_hf.evaluation.metrics import (
+    best_is_relevant,
+    mean_average_precision,
+    pool_recall,
+    retrieval_recall,
+    zero_shot_accuracy,
+)
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 
 
@@ -26,13 +34,18 @@ Section = dict[str, dict[str, Any]]
 def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: Sequence[str]) -> Section:
     """Zero-shot accuracy of every modality but text: `{modality: {accuracy, accuracy_continuous, chance, n}}`.
 
+    Where rows have several labels, an item is right when the class that is nearest is among them, and
+    `mean_average_precision` is the mean over classes of how well each ranks the items.
+
     Raises:
         ValueError: a label is not among the class names.
     """
     index = {name: position for position, name in enumerate(class_names)}
-    unknown = sorted({label for label in embedded.labels if label is not None} - set(index))
+    unknown = sorted(set(class_names_of([*embedded.labels, *embedded.label_sets])) - set(index))
     if unknown:
         raise ValueError(f"class_names: the rows are labelled {unknown[0]!r}, which is not among the class names.")
+    if embedded.label_sets:
+        return _multi_label_section(embedded, classes, index)
     section = {}
     for name, modality in embedded.modalities.items():
         labelled = modality.take(
@@ -46,6 +59,25 @@ def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: 
             for suffix, part in READ_OUTS
         }
         section[name] = {**scores, "chance": 1 / len(class_names), "n": len(labels)}
+    return section
+
+
+def _multi_label_section(embedded: EmbeddedSet, classes: ClassEmbeds, index: dict[str, int]) -> Section:
+    section = {}
+    for name, modality in embedded.modalities.items():
+        has_labels = [bool(embedded.label_sets[row]) for row in modality.positions.tolist()]
+        labelled = modality.take(torch.tensor(has_labels))
+        if name == "text" or not len(labelled):
+            continue
+        relevant = np.zeros((len(labelled), len(index)), dtype=bool)
+        for item, row in enumerate(labelled.positions.tolist()):
+            relevant[item, [index[label] for label in embedded.label_sets[row]]] = True
+        entry: dict[str, Any] = {}
+        for suffix, part in READ_OUTS:
+            scores = normalize(getattr(labelled, part), dim=-1) @ normalize(getattr(classes, part), dim=-1).T
+            entry[f"accuracy{suffix}"] = best_is_relevant(scores, relevant)
+            entry[f"mean_average_precision{suffix}"] = mean_average_precision(scores.T.numpy(), relevant.T)
+        section[name] = {**entry, "chance": float(relevant.mean()), "n": len(labelled)}
     return section
 
 

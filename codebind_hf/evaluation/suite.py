@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.evaluation.class_structure import information_section, intra_class_section
 from codebind_hf.evaluation.controls import Controls, controls_of
 from codebind_hf.evaluation.decoupling import (
@@ -115,7 +116,7 @@ class Evaluation:
         """Names of the classes; empty when there is nothing to classify."""
         if self.class_names is not None:
             return list(self.class_names)
-        return sorted({label for label in self.embedded.labels if label is not None})
+        return sorted(class_names_of([*self.embedded.labels, *self.embedded.label_sets]))
 
     @cached_property
     def class_embeds(self) -> ClassEmbeds | None:
