@@ -44,8 +44,8 @@ PUBLIC = {
         CodeBindTrainer CodeBindTrainingArguments LossBalancer""",
     "codebind_hf.conversion": """clip_tokenizer codebind_processor convert_codebind convert_imagebind convert_vitlens
         imagebind_processor revert_codebind revert_imagebind revert_vitlens vitlens_processor""",
-    "codebind_hf.data": """CodeBindCollator Manifest NineSenses PreparedDataset ModalityBatchSampler
-        rows_from_dataset""",
+    "codebind_hf.data": """Augmentation CodeBindCollator Manifest NineSenses PreparedDataset ModalityBatchSampler
+        augmented_row rows_from_dataset""",
     "codebind_hf.evaluation": """ClassEmbeds EmbeddedModality EmbeddedSet Evaluation ProbeResult checkpoint_digest
         class_embeddings code_agreement codebook_health draw_figures embed_dataset embed_texts evaluate_model
         linear_probe load_metric markdown_report mean_average_precision median_rank metric_path modality_usage
