@@ -74,6 +74,7 @@ class Augmentation:
         self.operations = {
             modality: _operations(modality, given, self.parts.get(modality))
             for modality, given in augmentation.items()
+            if given
         }
         _check_scene(self.operations)
         self.processor = _without(processor, self.parts, self.operations)
@@ -129,6 +130,8 @@ def augmented_row(row: Mapping[str, Any], processor: Any, seed: Sequence[int], d
         ValueError: see `Augmentation` and `prepare_row`; also seeds that are no whole numbers of 0 or more.
         OSError: a file cannot be read.
     """
+    if not getattr(processor, "augmentation", None):
+        return prepare_row(row, processor, default_id)
     return Augmentation(processor).prepare(row, seed, default_id)
 
 

@@ -1,8 +1,7 @@
 """What is an operation of an augmentation? Checked options, and a draw that is applied to everything it holds for."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
@@ -47,7 +46,7 @@ class Operation:
     replaced: ClassVar[dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
-        check_types(vars(self), _hints(type(self)))
+        check_types(vars(self), get_type_hints(type(self)))
         self.check()
         for name, value in vars(self).items():
             # As they are in JSON, lists could not be compared with the defaults.
@@ -62,12 +61,6 @@ class Operation:
     def draw(self, rng: np.random.Generator, view: View) -> Callable[[Any], Any]:
         """What this sample gets, as a function that changes no argument."""
         raise NotImplementedError
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def check_share(name: str, value: float) -> None:
