@@ -23,7 +23,6 @@ from codebind_hf.data.tensor_augmentations import (
     RandomErasing,
     TimeMask,
     TimeRoll,
-    turn_about,
 )
 from codebind_hf.processing.feature_extraction_codebind import CodeBindAudioFeatureExtractor
 from codebind_hf.processing.image_processing_codebind import CodeBindImageProcessor
@@ -67,7 +66,7 @@ def test_a_rectangle_of_the_asked_area_and_ratio_is_erased() -> None:
     assert 0.31 < max(areas) < 0.33 * 1.03
     assert 0.3 * 0.85 < min(aspects) < 0.4
     assert 2.6 < max(aspects) < 3.3 * 1.15
-    assert 0.155 < np.mean(areas) < 0.18
+    assert np.mean(areas) == pytest.approx(0.175, abs=0.018)
     assert np.histogram(tops, bins=4, range=(0, 1))[0].min() > 60
 
 
@@ -161,7 +160,7 @@ def test_a_random_clip_is_a_piece_of_the_sound() -> None:
 
 def test_gain_is_uniform_in_decibels() -> None:
     sound = ArrayRecording(np.full((1, 4), 0.1, np.float32), 8000)
-    levels = [20 * math.log10(drawn(Gain(decibels=6.0), SOUNDS, sound, s).read(0, 1)[0, 0] / 0.1) for s in range(300)]
+    levels = [20 * math.log10(drawn(Gain(decibels=6.0), SOUNDS, sound, s).read(0, 1)[0, 0] / 0.1) for s in range(1000)]
     assert -6 <= min(levels) < -5.8
     assert 5.8 < max(levels) <= 6.001
     assert np.mean(levels) == pytest.approx(0, abs=0.6)
