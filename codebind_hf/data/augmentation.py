@@ -3,6 +3,7 @@
 import copy
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -173,7 +174,7 @@ def _operation(modality: str, entry: Mapping[str, Any], label: str) -> Operation
         fix = "measured values have no colours." if modality in MAPS and "image" in kind.modalities else ""
         refuse(label, f"got {name!r} for {modality}", ", ".join(allowed) or "none", fix)
     options = {key: value for key, value in entry.items() if key != "name"}
-    refuse_unknown(f"{label} {name}", options, kind.__dataclass_fields__)
+    refuse_unknown(f"{label} {name}", options, [field.name for field in fields(kind)])
     try:
         return kind(**options)
     except ValueError as error:

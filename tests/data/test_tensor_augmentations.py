@@ -235,9 +235,6 @@ def test_small_turns_are_about_all_axes_in_turn(cloud: Tensor) -> None:
         about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
         expected = cloud[:, :3].double().numpy() @ (about_z @ about_y @ about_x)
         assert np.allclose(drawn(PointTilt(), POINTS, cloud, seed)[:, :3], expected, atol=1e-5)
-    assert np.allclose(
-        turn_about("y", 0.3), [[np.cos(0.3), 0, np.sin(0.3)], [0, 1, 0], [-np.sin(0.3), 0, np.cos(0.3)]]
-    )
     most = PointTilt(std=9.0, most=0.1)
     moved = (drawn(most, POINTS, cloud)[:, :3] - cloud[:, :3]).norm(dim=1) / cloud[:, :3].norm(dim=1)
     assert moved.max() < 0.2
