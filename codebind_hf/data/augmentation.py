@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from codebind_hf.data.collator import modality_names
+from codebind_hf.data.columns import EXTRA_COLUMNS
 from codebind_hf.data.operations import MAPS, SCENE, Operation, View, in_turn
 from codebind_hf.data.picture_augmentations import (
     ColorJitter,
@@ -43,7 +44,7 @@ from codebind_hf.processing.arrays import as_float_array
 from codebind_hf.processing.frames import Frames
 from codebind_hf.processing.model_sizes import checked_augmentation
 from codebind_hf.processing.pictures import grey_grid, picture_or_grid
-from codebind_hf.processing.values import check_types, nearest, refuse, refuse_unknown, split_rated
+from codebind_hf.processing.values import check_rate, check_types, nearest, refuse, refuse_unknown, split_rated
 from codebind_hf.processing.video_processing_codebind import frames_and_rate
 
 
@@ -80,11 +81,23 @@ class Augmentation:
         _check_scene(self.operations)
         self.processor = _without(processor, self.parts, self.operations)
 
-    def prepare(self, row: Mapping[str, Any], seed: Sequence[int], default_id: str = "") -> dict[str, Any]:
-        """One raw row as augmented tensors without a batch axis, as `prepare_row` gives them; see `augmented_row`."""
+    def prepare(
+        self,
+        row: Mapping[str, Any],
+        seed: Sequence[int],
+        default_id: str = "",
+        modalities: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """One raw row as augmented tensors without a batch axis, as `prepare_row` gives them; see `augmented_row`.
+
+        Args:
+            modalities: open and process no others.
+        """
         check_types({"seed": seed}, {"seed": Sequence[int]})
         if not seed or min(seed) < 0:
             refuse("seed", f"got {list(seed)}", "whole numbers of 0 or more, such as (seed, epoch, row)")
+        if modalities is not None:
+            row = {key: value for key, value in row.items() if key in EXTRA_COLUMNS or key in modalities}
         present = [modality for modality in modality_names(row) if modality in self.operations]
         changed = {**row, **self._changed_values(row, present, seed)}
         item = prepare_row(changed, self.processor, default_id)
@@ -225,7 +238,7 @@ class _Raw:
             self.value, self.rate = frames_and_rate(self.value, label)
         elif modality == "audio":
             self.value, rate = split_rated(self.value, label)
-            self.value = part.recording(self.value, rate, label)
+            self.value = part.recording(self.value, None if rate is None else check_rate(rate, label), label)
             self.rate = self.value.rate
         elif modality in ("eeg", "imu"):
             self.value, self.rate = split_rated(self.value, label)

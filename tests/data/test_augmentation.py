@@ -92,7 +92,10 @@ def test_a_sample_follows_from_its_seed_alone(row: dict[str, Any]) -> None:
     for other in others:
         for name in set(first["tensors"]) - {"input_ids", "attention_mask"}:
             assert not torch.equal(first["tensors"][name], other["tensors"][name]), name
-    # Which other modalities a row has changes nothing.
+    # Which other modalities a row has, or is asked for, changes nothing.
+    asked = augmentation.prepare(row, (3, 1, 4), modalities=["audio"])
+    assert list(asked["tensors"]) == ["input_features"]
+    assert torch.equal(asked["tensors"]["input_features"], first["tensors"]["input_features"])
     for modality, tensor in (("audio", "input_features"), ("point_cloud", "point_values"), ("image", "pixel_values")):
         alone = augmentation.prepare({"id": row["id"], modality: row[modality]}, (3, 1, 4))
         assert torch.equal(alone["tensors"][tensor], first["tensors"][tensor])
@@ -249,6 +252,17 @@ def test_recordings_keep_their_rate_and_come_from_files_and_arrays(row: dict[str
     assert same(augmented_row(in_memory, processor, (1, 2, 3)), augmented_row(in_files, processor, (1, 2, 3)))
     with pytest.raises(ValueError, match=r"audio\[0\]: got samples without a sampling rate"):
         augmented_row({"audio": sound}, processor, (0,))
+    with pytest.raises(ValueError, match=r"audio\[0\]: got sampling_rate=8000.5"):
+        augmented_row({"audio": {"array": sound, "sampling_rate": 8000.5}}, processor, (0,))
+
+
+def test_channels_are_picked_from_files_once() -> None:
+    """What is handed on is an array of those picked, to which names of channels would be refused."""
+    processor = processor_with({"eeg": [{"name": "time_shift"}]}, eeg={"channels": ["Cz", "Pz"]})
+    augmentation = Augmentation(processor)
+    assert augmentation.parts["eeg"].channels == ["Cz", "Pz"]
+    assert augmentation.processor.part("eeg").channels is None
+    assert processor.part("eeg").channels == ["Cz", "Pz"]
 
 
 class Counted(Frames):
