@@ -44,8 +44,8 @@ PUBLIC = {
         CodeBindTrainer CodeBindTrainingArguments LossBalancer""",
     "codebind_hf.conversion": """clip_tokenizer codebind_processor convert_codebind convert_imagebind convert_vitlens
         imagebind_processor revert_codebind revert_imagebind revert_vitlens vitlens_processor""",
-    "codebind_hf.data": """CodeBindCollator LazyDataset Manifest NineSenses PreparedDataset ModalityBatchSampler
-        StoredDataset StreamedDataset load_items rows_from_dataset""",
+    "codebind_hf.data": """Augmentation CodeBindCollator LazyDataset Manifest NineSenses PreparedDataset
+        ModalityBatchSampler StoredDataset StreamedDataset augmented_row load_items rows_from_dataset""",
     "codebind_hf.evaluation": """ClassEmbeds EmbeddedModality EmbeddedSet Evaluation FusionResult ProbeResult
         checkpoint_digest class_embeddings code_agreement codebook_health draw_figures embed_dataset embed_texts
         evaluate_model fusion_accuracy intra_class_cosine linear_probe load_metric markdown_report

@@ -6,6 +6,8 @@ from codebind_hf.lazy_names import lazy_names
 
 
 if TYPE_CHECKING:
+    from codebind_hf.data.augmentation import Augmentation as Augmentation
+    from codebind_hf.data.augmentation import augmented_row as augmented_row
     from codebind_hf.data.collator import CodeBindCollator as CodeBindCollator
     from codebind_hf.data.dataset_rows import rows_from_dataset as rows_from_dataset
     from codebind_hf.data.lazy import LazyDataset as LazyDataset
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "codebind_hf.data.augmentation": "Augmentation augmented_row",
         "codebind_hf.data.collator": "CodeBindCollator",
         "codebind_hf.data.dataset_rows": "rows_from_dataset",
         "codebind_hf.data.lazy": "LazyDataset",

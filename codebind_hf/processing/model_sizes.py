@@ -3,7 +3,7 @@
 from typing import Any
 
 from .arguments import ARGUMENTS, CONFIG_FIELDS
-from .values import check_choice, refuse
+from .values import check_choice, check_types, nearest, refuse, shown
 
 
 def checked_modalities(modalities: list[str] | None, has_tokenizer: bool) -> list[str]:
@@ -15,6 +15,19 @@ def checked_modalities(modalities: list[str] | None, has_tokenizer: bool) -> lis
     if "text" in modalities and not has_tokenizer:
         refuse("tokenizer", "got None, but 'text' is among the modalities", "a tokenizer", "drop 'text' or pass one.")
     return [name for name in ARGUMENTS if name in modalities]
+
+
+def checked_augmentation(augmentation: Any, modalities: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Operations by modality; what they are called and take is checked where they are applied."""
+    check_types({"augmentation": augmentation}, {"augmentation": dict[str, list[dict[str, Any]]]})
+    for modality, operations in augmentation.items():
+        if modality not in modalities:
+            fix = nearest(modality, modalities)
+            refuse("augmentation", f"got the modality {shown(modality)}", ", ".join(modalities), fix)
+        for index, operation in enumerate(operations):
+            if not isinstance(operation.get("name"), str):
+                refuse(f"augmentation.{modality}[{index}]", f"got {shown(operation)}", "a dictionary with a 'name'")
+    return {modality: [dict(operation) for operation in augmentation[modality]] for modality in augmentation}
 
 
 def configured_modalities(config: Any) -> list[str]:

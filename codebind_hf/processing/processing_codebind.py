@@ -17,7 +17,7 @@ from .image_processing_codebind import (
     CodeBindThermalImageProcessor,
 )
 from .modality_processing import ModalityProcessing, check_tensor_type
-from .model_sizes import added_sizes, checked_modalities, configured_modalities, size_parameters
+from .model_sizes import added_sizes, checked_augmentation, checked_modalities, configured_modalities, size_parameters
 from .point_processing_codebind import CodeBindPointFeatureExtractor
 from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
 from .streams import Batch, Stream, StreamOptions, labelled_items
@@ -66,7 +66,10 @@ class CodeBindProcessor(ProcessorMixin):
         text_cleaning: `None`; "clip": repair, unescape and lower-case texts as CLIP and ImageBind do; "open_clip", the
             same with OpenCLIP's names of special tokens; "vitlens": clean captions as ViT-Lens does, then "open_clip".
         added_modalities: parameters of `CodeBindArrayFeatureExtractor` by name of the added modality.
+        augmentation: what training, never a call, does to items: by modality, operations of `codebind_hf.data`.
     """
+
+    augmentation: dict[str, list[dict[str, Any]]] | None = None
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class CodeBindProcessor(ProcessorMixin):
         text_padding: str = "longest",
         text_cleaning: str | None = None,
         added_modalities: dict[str, dict[str, Any]] | None = None,
+        augmentation: dict[str, list[dict[str, Any]]] | None = None,
         chat_template: str | None = None,
     ) -> None:
         self.modalities = checked_modalities(modalities, has_tokenizer=tokenizer is not None)
@@ -109,12 +113,12 @@ class CodeBindProcessor(ProcessorMixin):
         check_number("max_text_length", max_text_length, 3, whole=True, most=LIMITS.tokens)
         check_choice("text_padding", text_padding, _PADDING)
         check_choice("text_cleaning", text_cleaning, CLEANINGS)
-        self.max_text_length = max_text_length
-        self.text_padding = text_padding
-        self.text_cleaning = text_cleaning
+        self.max_text_length, self.text_padding, self.text_cleaning = max_text_length, text_padding, text_cleaning
         self.added_modalities: dict[str, dict[str, Any]] = {}
         for name, parameters in (added_modalities or {}).items():
             self.add_modality(name, **{key: value for key, value in parameters.items() if key != "name"})
+        if augmentation is not None:
+            self.augmentation = checked_augmentation(augmentation, [*self.modalities, *self.added_modalities])
 
     @classmethod
     def from_model_config(

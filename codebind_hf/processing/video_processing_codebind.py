@@ -74,7 +74,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One video as `(clips * crops, frames, channels, height, width)`, the crops of a clip in a row."""
-        frames, fps = _frames_and_rate(value, label)
+        frames, fps = frames_and_rate(value, label)
         return self._clips(frames, self.frame_picks(len(frames), fps, label), label)
 
     def _clips(self, frames: Any, picks: list[list[int]], label: str) -> np.ndarray:
@@ -102,7 +102,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
                 with the video.
         """
         value, label = self.load(value, label), self.file_label(value, label)
-        frames, fps = _frames_and_rate(value, label)
+        frames, fps = frames_and_rate(value, label)
         if fps is None:
             fix = "pass {'array': frames, 'fps': rate}, or Video(path, fps=rate)."
             refuse(label, "got a video without its frame rate", "a video with it, for the times of clips", fix)
@@ -178,7 +178,7 @@ def _is_frame(value: Any) -> bool:
     return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim in (2, 3))
 
 
-def _frames_and_rate(value: Any, label: str) -> tuple[Any, float | None]:
+def frames_and_rate(value: Any, label: str) -> tuple[Any, float | None]:
     """A sequence of frames, and how many of them make a second if that is known."""
     value, fps = _split_fps(value, label)
     if isinstance(value, Frames):

@@ -12,9 +12,10 @@ import torch
 from transformers import PreTrainedConfig, set_seed
 from transformers.utils import CONFIG_NAME
 
+from codebind_hf.data.augmentation import Augmentation
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig, CodeBindTextConfig
-from codebind_hf.model.modalities import BRIDGE_ENCODERS
+from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import merge_fields, preset_fields
 from codebind_hf.processing.modality_processing import ModalityProcessing
@@ -22,6 +23,7 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.renamed import renamed_keywords
 from codebind_hf.training.recipe import Recipe
 from codebind_hf.training.tokenization import build_tokenizer
+from codebind_hf.training.typed_fields import check_names
 
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ def build(recipe: Recipe, modalities: Sequence[str], texts: Sequence[str]) -> tu
     warn_of_idle_terms(config)
     if recipe.base is not None:
         processor = _extended_processor(recipe.base, config, recipe.processor)
+        _add_augmentation(processor, recipe.augmentation)
         return _loaded_model(recipe.base, config, recipe.temperature is not None), processor
     text, tokenizer = config.text_config, None
     if isinstance(text, CodeBindTextConfig):
@@ -73,7 +76,17 @@ def build(recipe: Recipe, modalities: Sequence[str], texts: Sequence[str]) -> tu
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(text, name, getattr(tokenizer, name))
     processor = CodeBindProcessor.from_model_config(config, tokenizer, **recipe.processor)
+    _add_augmentation(processor, recipe.augmentation)
     return CodeBindModel(config), processor
+
+
+def _add_augmentation(processor: CodeBindProcessor, augmentation: dict[str, list[dict[str, Any]]]) -> None:
+    """Set what the recipe says of the processor's modalities, checked before any row is read."""
+    known = [*processor.modalities, *processor.added_modalities]
+    check_names(augmentation, [*MODALITIES, *processor.added_modalities], "augmentation")
+    if own := {modality: operations for modality, operations in augmentation.items() if modality in known}:
+        processor.augmentation = own
+        Augmentation(processor)
 
 
 def recipe_config(recipe: Recipe) -> CodeBindConfig:

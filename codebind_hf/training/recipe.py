@@ -52,6 +52,7 @@ class Recipe:
         base: checkpoint to start from, a folder or a name on the Hub; what it lacks starts from nothing.
         model: fields of `CodeBindConfig` that override the preset's or the checkpoint's.
         processor: options of `CodeBindProcessor.from_model_config`.
+        augmentation: of the processor, by modality; what the data lacks is left out. A base's own is not taken over.
         temperature: to start with, of the cosines; `None` is the configuration's or the checkpoint's.
         order: "joint" or "sequential" binding of the targets, or "bind" for a single stage on a bridge that `base`
             brings.
@@ -68,6 +69,7 @@ class Recipe:
     base: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
+    augmentation: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     temperature: float | None = None
     order: str = "joint"
     training: dict[str, Any] = field(default_factory=dict)
@@ -75,7 +77,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("model", "processor", "training", "stages"):
+        for name in ("model", "processor", "augmentation", "training", "stages"):
             setattr(self, name, check_mapping(getattr(self, name), name))
         self.stages = {name: check_mapping(options, f"stages, {name}") for name, options in self.stages.items()}
         check_types(vars(self), get_type_hints(Recipe), "recipe")

@@ -60,6 +60,7 @@ def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run_blocks("training.md", {"model": tiny_model(config), "fresh_base": tiny_model(config)})
     merged = CodeBindModel.from_pretrained("merged")
     assert_same(merged.state_dict(), names["model"].state_dict())
+    assert_same(names["sample"]["tensors"], names["again"]["tensors"])
 
 
 def test_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
