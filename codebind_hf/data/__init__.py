@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from codebind_hf.data.lazy import LazyDataset as LazyDataset
     from codebind_hf.data.loading import load_items as load_items
     from codebind_hf.data.manifest import Manifest as Manifest
-    from codebind_hf.data.nine_senses import NineSenses as NineSenses
     from codebind_hf.data.prepared import PreparedDataset as PreparedDataset
     from codebind_hf.data.sampler import ModalityBatchSampler as ModalityBatchSampler
     from codebind_hf.data.stored import StoredDataset as StoredDataset
     from codebind_hf.data.streamed import StreamedDataset as StreamedDataset
+    from codebind_hf.nine_senses.rows import NineSenses as NineSenses
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "codebind_hf.data.lazy": "LazyDataset",
         "codebind_hf.data.loading": "load_items",
         "codebind_hf.data.manifest": "Manifest",
-        "codebind_hf.data.nine_senses": "NineSenses",
+        "codebind_hf.nine_senses.rows": "NineSenses",
         "codebind_hf.data.prepared": "PreparedDataset",
         "codebind_hf.data.sampler": "ModalityBatchSampler",
         "codebind_hf.data.stored": "StoredDataset",

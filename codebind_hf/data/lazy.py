@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codebind_hf.data.augmentation import Augmentation
 from codebind_hf.data.items import Draw, Items, row_modalities
 from codebind_hf.data.prepared import ON_ERROR, num_rows
 from codebind_hf.data.row_tensors import drawn, prepare_row
@@ -16,26 +17,34 @@ logger = logging.getLogger(__name__)
 class LazyDataset(Items):
     """Rows as tensors, made anew every time: memory holds what `rows` hold, and which modalities each row has.
 
-    Items are those of `PreparedDataset`. Of several captions an epoch sees one, which alone is read.
+    Items are those of `PreparedDataset`. Of several captions an epoch sees one, which alone is read. What the
+    processor's `augmentation` draws follows, like the caption, from the seed, the epoch and the row.
 
     Args:
         rows: raw rows; those that know `row_modalities` (`Manifest`, `rows_from_dataset(...)`, `NineSenses`) are not
             opened before they are needed.
         processor (`CodeBindProcessor`): turns values or file names into tensors.
         on_error: "raise", or "skip": a row that cannot be read is named in the log, and its batch has one less.
-        seed: of the captions that are drawn.
+        seed: of the captions and augmentations that are drawn.
+        augment: whether to apply the processor's augmentation.
 
     Raises:
-        ValueError: rows that have no order, or an unknown `on_error`.
+        ValueError: rows that have no order, an unknown `on_error`, or an augmentation that cannot be.
     """
 
     def __init__(
-        self, rows: Sequence[Mapping[str, Any]], processor: Any, on_error: str = "raise", seed: int = 0
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        processor: Any,
+        on_error: str = "raise",
+        seed: int = 0,
+        augment: bool = False,
     ) -> None:
         check_choice("on_error", on_error, ON_ERROR)
         num_rows(rows)
         self.rows, self.processor, self.on_error, self.seed = rows, processor, on_error, seed
         self.row_modalities = row_modalities(rows)
+        self.augmentation = Augmentation(processor) if augment and processor.augmentation else None
 
     @property
     def class_names(self) -> list[str]:
@@ -56,6 +65,8 @@ class LazyDataset(Items):
             captions = row.get("text")
             if isinstance(captions, (list, tuple)) and captions:
                 row = {**row, "text": captions[drawn(len(captions), self.seed, draw)]}
+            if self.augmentation is not None:
+                return self.augmentation.prepare(row, (self.seed, draw.epoch, draw.position), name, modalities)
             return prepare_row(row, self.processor, name, modalities)
         except (ValueError, OSError) as error:
             if self.on_error == "skip":

@@ -28,22 +28,32 @@ def load_items(
     on_error: str = "raise",
     seed: int = 0,
     folder: str | os.PathLike | None = None,
+    augment: bool = False,
 ) -> Items:
     """Rows as tensors, kept where `loading` says; training on them is the same wherever that is.
 
     Args:
         loading: "memory" (`PreparedDataset`), "disk" (`StoredDataset`), "lazy" (`LazyDataset`), or "auto": in memory
-            if all tensors take at most `MEMORY_LIMIT` bytes, else lazy.
+            if all tensors take at most `MEMORY_LIMIT` bytes and nothing is augmented, else lazy.
         on_error: "raise" or "skip". In memory and on disk all bad rows are known before training starts; a lazy one
             is met when its turn comes.
         seed: of the captions that are drawn.
         folder: of the files, with "disk".
+        augment: apply the processor's `augmentation`, for which rows must be made anew every time.
 
     Raises:
-        ValueError: an unknown `loading` or `on_error`, "disk" without a folder, or bad rows with `on_error="raise"`.
+        ValueError: an unknown `loading` or `on_error`, "disk" without a folder, an augmentation of rows that are kept,
+            or bad rows with `on_error="raise"`.
         OSError: files cannot be written or read.
     """
     check_choice("loading", loading, LOADINGS)
+    if augment and processor.augmentation:
+        if loading not in ("auto", "lazy"):
+            raise ValueError(
+                f"loading: got {loading!r} with an augmentation, which makes rows anew every time. Fix: 'lazy', or no "
+                "augmentation."
+            )
+        return LazyDataset(rows, processor, on_error, seed, augment=True)
     if loading == "disk":
         if folder is None:
             raise ValueError("folder: got None with loading='disk'. Fix: name a folder for the tensors' files.")

@@ -11,6 +11,7 @@ from datasets import IterableDataset as Stream
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import IterableDataset
 
+from codebind_hf.data.augmentation import Augmentation
 from codebind_hf.data.cells import row_of_cells, undecoded
 from codebind_hf.data.columns import EXTRA_COLUMNS, known_columns, modality_columns, renamed_columns
 from codebind_hf.data.items import Draw
@@ -99,11 +100,15 @@ class StreamedDataset(IterableDataset):
         self.bridges: frozenset[str] = frozenset()
         self.epoch, self.process, self.num_processes = 0, 0, 1
         self.past, self.counts_only = Past(), False
+        self.augmentation: Augmentation | None = None
 
-    def with_processor(self, processor: Any, on_error: str = "raise", seed: int = 0) -> "StreamedDataset":
-        """The same rows, for a processor that was not there yet."""
+    def with_processor(
+        self, processor: Any, on_error: str = "raise", seed: int = 0, augment: bool = False
+    ) -> "StreamedDataset":
+        """The same rows, for a processor that was not there yet; its augmentation is applied with `augment`."""
         check_choice("on_error", on_error, ON_ERROR)
-        return self._with(processor=processor, on_error=on_error, seed=seed)
+        augmentation = Augmentation(processor) if augment and processor.augmentation else None
+        return self._with(processor=processor, on_error=on_error, seed=seed, augmentation=augmentation)
 
     @property
     def texts(self) -> list[str]:
@@ -176,10 +181,14 @@ class StreamedDataset(IterableDataset):
         try:
             row = with_text(row_of_cells(cells, keys, self.features), self.templates)
             name = str(row.get("id") or name)
+            # Rows have no number of their own here, and one of a worker would change with the number of workers.
+            identity = zlib.crc32(name.encode())
             captions = row.get("text")
             if isinstance(captions, (list, tuple)) and captions:
-                draw = Draw(zlib.crc32(name.encode()), self.epoch)
+                draw = Draw(identity, self.epoch)
                 row = {**row, "text": captions[drawn(len(captions), self.seed, draw)]}
+            if self.augmentation is not None:
+                return self.augmentation.prepare(row, (self.seed, self.epoch, identity), name, modalities)
             return prepare_row(row, self.processor, name, modalities)
         except (ValueError, OSError) as error:
             if self.on_error == "skip":

@@ -221,7 +221,8 @@ def bind(
             f"check_rows: no row has {', '.join(unknown)}, whose movement with learning codes is then unknown. Fix: "
             "give rows that have them (--check_manifest), or freeze the shared codes."
         )
-    items = load_items(_training_rows(rows, modality, others), processor, loading, on_error, recipe.seed, folder)
+    usable = _training_rows(rows, modality, others)
+    items = load_items(usable, processor, loading, on_error, recipe.seed, folder, augment=True)
     checked = PreparedDataset(sample, processor, on_error=on_error)
     own_stage = {**recipe.stages.get("bind", {}), "freeze_shared_codes": shared_codes == "frozen"}
     recipe = replace(recipe, order="bind", stages={**recipe.stages, "bind": own_stage})

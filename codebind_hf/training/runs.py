@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import PartialState
 from huggingface_hub import ModelCard
 
-from codebind_hf.data import Manifest, NineSenses, load_items
+from codebind_hf.data import Manifest, NineSenses, PreparedDataset, StoredDataset, load_items
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.evaluation.writing import write_text
@@ -74,7 +74,7 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     was_trained = record.status != "training"
     if not was_trained:
         model, processor = build(recipe, rows.modalities, rows.texts)
-        items = _items(settings, rows.training, processor, recipe, folder)
+        items = _items(settings, rows.training, processor, recipe, folder, "train")
         train(recipe, model, processor, items, folder.path, resume=True)
         if not PartialState().is_main_process:
             return None
@@ -86,14 +86,13 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
         processor = CodeBindProcessor.from_pretrained(folder.checkpoint)
         write_card(model, recipe, folder.path, record)
     if rows.test is not None:
-        if was_trained:
-            items = _items(settings, rows.training, processor, recipe, folder)
+        # Usage of codes is counted over the rows that it was trained on, where they are at hand.
+        items = _items(settings, rows.training, processor, recipe, folder, "train") if was_trained else items
+        counted = items if isinstance(items, (PreparedDataset, StoredDataset)) else None
         model.to(PartialState().device)
         prepared = _items(settings, rows.test, processor, recipe, folder, "test")
         templates = settings.templates or rows.templates
-        options: dict[str, Any] = {"seed": recipe.seed}
-        if not isinstance(rows.training, StreamedDataset):
-            options["training_rows"] = items
+        options: dict[str, Any] = {"training_rows": counted, "seed": recipe.seed}
         evaluation = Evaluation(model, processor, prepared, rows.class_names, templates, **options)
         _evaluate(evaluation, recipe, rows, folder, record)
     else:
@@ -105,13 +104,13 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
 
 
 def _items(
-    settings: RunSettings, rows: Any, processor: CodeBindProcessor, recipe: Recipe, folder: RunFolder, part: str = ""
+    settings: RunSettings, rows: Any, processor: CodeBindProcessor, recipe: Recipe, folder: RunFolder, part: str
 ) -> Any:
-    """Rows as tensors; those on disk lie beside the run."""
+    """Rows as tensors; those on disk lie beside the run, and only those to train on are augmented."""
     if isinstance(rows, StreamedDataset):
-        return rows.with_processor(processor, settings.on_error, recipe.seed)
-    place, loading = folder.rows / (part or "train"), settings.data.get("loading", "auto")
-    return load_items(rows, processor, loading, settings.on_error, recipe.seed, place)
+        return rows.with_processor(processor, settings.on_error, recipe.seed, augment=True)
+    place, loading = folder.rows / part, settings.data.get("loading", "auto")
+    return load_items(rows, processor, loading, settings.on_error, recipe.seed, place, augment=part == "train")
 
 
 def _publish(

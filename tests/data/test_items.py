@@ -1,5 +1,6 @@
 """Items wherever their tensors live: the same bits, the same drawn captions, and no row opened before its time."""
 
+import copy
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from codebind_hf import CodeBindProcessor
-from codebind_hf.data import LazyDataset, NineSenses, PreparedDataset, StoredDataset
+from codebind_hf.data import Augmentation, LazyDataset, NineSenses, PreparedDataset, StoredDataset
 from codebind_hf.data.items import Draw, Items, ItemView
 from codebind_hf.data.loading import RowView, estimated_bytes, load_items
 from codebind_hf.model.configuration_codebind import CodeBindConfig
@@ -119,8 +120,8 @@ def test_lazy_rows_are_opened_when_their_turn_comes(processor: CodeBindProcessor
 def test_items_go_to_workers(kind: str, processor: CodeBindProcessor, tmp_path: Path) -> None:
     items = made(kind, CAPTIONED, processor, tmp_path)
     first = items[0]
-    copy = pickle.loads(pickle.dumps(items))  # noqa: S301
-    assert_same(copy[0], first)
+    received = pickle.loads(pickle.dumps(items))  # noqa: S301
+    assert_same(received[0], first)
 
 
 BAD = [{"id": "good", "text": "a ring"}, {"id": "file", "image": "no/such/file.png"}]
@@ -194,3 +195,20 @@ def test_where_items_live_is_checked(processor: CodeBindProcessor) -> None:
         load_items(CAPTIONED, processor, "disk")
     with pytest.raises(ValueError, match="empty list of captions"):
         PreparedDataset([{"text": []}], processor)
+
+
+def test_lazy_rows_are_augmented_by_seed_epoch_and_row(processor: CodeBindProcessor) -> None:
+    rows = NineSenses("train", num_bridge=2, num_target=0, modalities=("text", "image"))
+    own = copy.copy(processor)
+    own.augmentation = {"image": [{"name": "random_resized_crop"}, {"name": "horizontal_flip"}]}
+    items = load_items(rows, own, seed=5, augment=True)
+    assert isinstance(items, LazyDataset)
+    first, again, later, other = (items[Draw(*draw)]["tensors"] for draw in ((0, 0), (0, 0), (0, 1), (1, 0)))
+    assert torch.equal(first["pixel_values"], again["pixel_values"])
+    assert not torch.equal(first["pixel_values"], later["pixel_values"])
+    expected = Augmentation(own).prepare(rows[1], (5, 0, 1))["tensors"]
+    assert torch.equal(other["pixel_values"], expected["pixel_values"])
+    plain = LazyDataset(rows, own)[0]["tensors"]["pixel_values"]
+    assert torch.equal(plain, PreparedDataset(rows, processor)[0]["tensors"]["pixel_values"])
+    with pytest.raises(ValueError, match="loading: got 'memory' with an augmentation.*Fix: 'lazy'"):
+        load_items(rows, own, "memory", augment=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from codebind_hf.data.surfaces import (
+from codebind_hf.nine_senses.surfaces import (
     grain_relief,
     outline_radius,
     pixel_grid,
@@ -10,7 +10,7 @@ from codebind_hf.data.surfaces import (
     surface,
     to_picture,
 )
-from codebind_hf.data.world import KNOTS, SceneObject
+from codebind_hf.nine_senses.world import KNOTS, SceneObject
 
 
 SIZE = 32

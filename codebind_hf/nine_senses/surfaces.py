@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from codebind_hf.data.world import KNOTS, NUM_HARMONICS, SceneObject
+from codebind_hf.nine_senses.world import KNOTS, NUM_HARMONICS, SceneObject
 
 
 @dataclass(frozen=True)

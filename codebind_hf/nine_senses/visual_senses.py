@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from codebind_hf.data.surfaces import Surface, pixel_grid, surface
-from codebind_hf.data.world import SceneObject
+from codebind_hf.nine_senses.surfaces import Surface, pixel_grid, surface
+from codebind_hf.nine_senses.world import SceneObject
 
 
 SIZE = 32

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codebind_hf.data import NineSenses
-from codebind_hf.data.nine_senses import TARGET_MODALITIES
+from codebind_hf.nine_senses.rows import TARGET_MODALITIES
 
 
 NAMES = ("text", "image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg")

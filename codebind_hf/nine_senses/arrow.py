@@ -8,10 +8,9 @@ from datasets import Dataset, Features, Image, List, Value, concatenate_datasets
 from PIL import Image as Picture
 from tqdm.auto import tqdm
 
-from codebind_hf.data.columns import EXTRA_COLUMNS
-
 
 _CHUNK = 256
+_EXTRAS = ("id", "label", "attributes")
 _GRID = List(List(Value("float32")))
 _PICTURES = ("image", "tactile", "thermal")
 # Pictures are stored as PNG, which loses nothing; sound as numbers, since decoding files would need another library.
@@ -30,7 +29,7 @@ _FEATURES: dict[str, Any] = {
 
 def row_features(modalities: Sequence[str]) -> Features:
     """Columns of a data set of rendered rows; `attributes` is JSON, since its keys differ from row to row."""
-    extras = {name: Value("string") for name in EXTRA_COLUMNS}
+    extras = {name: Value("string") for name in _EXTRAS}
     return Features({**extras, **{modality: _FEATURES[modality] for modality in modalities}})
 
 

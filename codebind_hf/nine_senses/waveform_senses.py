@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from codebind_hf.data.world import EEG_CHANNELS, FACTORS, NUM_PARTIALS, SceneObject
+from codebind_hf.nine_senses.world import EEG_CHANNELS, FACTORS, NUM_PARTIALS, SceneObject
 
 
 AUDIO_RATE = 16_000

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from codebind_hf.data.ranging_senses import render_depth, render_point_cloud, render_thermal
-from codebind_hf.data.visual_senses import render_image, render_tactile, render_video
-from codebind_hf.data.waveform_senses import AUDIO_RATE, render_audio, render_eeg
-from codebind_hf.data.world import CLASS_NAMES, SceneObject, World, random_generator
+from codebind_hf.nine_senses.ranging_senses import render_depth, render_point_cloud, render_thermal
+from codebind_hf.nine_senses.visual_senses import render_image, render_tactile, render_video
+from codebind_hf.nine_senses.waveform_senses import AUDIO_RATE, render_audio, render_eeg
+from codebind_hf.nine_senses.world import CLASS_NAMES, SceneObject, World, random_generator
 
 
 TEMPLATES = (

@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from codebind_hf.data.export import export_rows
-from codebind_hf.data.nine_senses_dataset import build_dataset
-from codebind_hf.data.rendering import NINE_MODALITIES, NUM_VALUES, PRIVATE_ATTRIBUTES, TEMPLATES, render_modalities
-from codebind_hf.data.world import CLASS_NAMES, DIFFICULTIES, FACTORS, SceneObject, draw_object, draw_world
+from codebind_hf.nine_senses.arrow import build_dataset
+from codebind_hf.nine_senses.export import export_rows
+from codebind_hf.nine_senses.rendering import (
+    NINE_MODALITIES,
+    NUM_VALUES,
+    PRIVATE_ATTRIBUTES,
+    TEMPLATES,
+    render_modalities,
+)
+from codebind_hf.nine_senses.world import CLASS_NAMES, DIFFICULTIES, FACTORS, SceneObject, draw_object, draw_world
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 
 
