@@ -154,8 +154,10 @@ class Benchmark:
         return self.classes(Path(root))
 
     def prompts(self, backbone: str = "ib", training: bool = False) -> tuple[str, ...]:
-        """Templates of the class prototypes, or of training texts."""
+        """Templates of the class prototypes, or of training texts; none where rows have captions."""
         check_choice("backbone", backbone, BACKBONES)
+        if self.metric.kind == "recall":
+            return ()
         chosen = self.training_templates if training and self.training_templates is not None else self.templates
         return chosen.get(backbone, ())
 
@@ -168,7 +170,9 @@ class Benchmark:
         read_split = self._split_read(split, protocol)
         entries = self.read(folder, read_split, protocol, backbone)
         if protocol == "sound" and not self.has_validation and split != "test":
-            entries = (one for one in entries if is_held_out(one.get("group", one["id"])) == (split == "validation"))
+            entries = (
+                one for one in entries if is_held_out(str(one.get("group") or one["id"])) == (split == "validation")
+            )
         templates = self.prompts(backbone, training=True) if split == "train" else ()
         rows = Rows(folder, entries, self.finish, templates, self.aliases.get(protocol))
         if not len(rows):

@@ -82,7 +82,7 @@ BENCHMARKS = (
         title="ImageNet-1k",
         modality="image",
         licence="terms of image-net.org: research and education only, no passing on",
-        source="image-net.org, or the Kaggle challenge 'imagenet-object-localization-challenge', whose folders these are",
+        source="image-net.org, or Kaggle's 'imagenet-object-localization-challenge', whose folders these are",
         hub="ILSVRC/imagenet-1k",
         layout=(
             Expected(_SYNSETS, "synsets and their words, 1000 lines"),

@@ -83,8 +83,8 @@ def _points() -> tuple[str, ...]:
     whole += [f"a photo of {article} {kind} {{}}." for kind in kinds for article in both]
     whole += [f"a {kind} photo of {article} {{}}." for kind in ("bright", "dark") for article in both]
     whole += [f"a photo of {article} hard to see {{}}." for article in both]
-    kinds = ("low resolution", "cropped", "close-up", "jpeg corrupted", "blurry", "pixelated")
-    whole += [f"a {kind} photo of {article} {{}}." for kind in kinds for article in both]
+    hard = ("low resolution", "cropped", "close-up", "jpeg corrupted", "blurry", "pixelated")
+    whole += [f"a {kind} photo of {article} {{}}." for kind in hard for article in both]
     whole += ["a black and white photo of the {}.", "a black and white photo of a {}"]
     whole += [f"{article} {kind} {{}}." for kind in ("plastic", "toy", "plushie", "cartoon") for article in both]
     return (*whole, "an embroidered {}.", "the embroidered {}.", "a painting of the {}.", "a painting of a {}.")

@@ -5,28 +5,22 @@ from codebind_hf.benchmarks.entry import Benchmark
 from codebind_hf.processing.values import check_choice
 
 
-_ORDER = [
-    "in1k",
-    "places365",
-    "k400",
-    "msr-vtt",
-    "nyu-d",
-    "sun-d",
-    "audioset",
-    "vggsound",
-    "esc-50",
-    "clotho",
-    "audiocaps",
-    "llvip",
-    "flir-v2",
-    "tag-m",
-    "tag-hs",
-    "tag-rs",
-    "in-eeg",
-    "modelnet40",
-    "shapenet55",
-    "ave",
-]
+_ORDER = (
+    *(
+        "in1k",
+        "places365",
+        "k400",
+        "msr-vtt",
+        "nyu-d",
+        "sun-d",
+        "audioset",
+        "vggsound",
+        "esc-50",
+        "clotho",
+        "audiocaps",
+    ),
+    *("llvip", "flir-v2", "tag-m", "tag-hs", "tag-rs", "in-eeg", "modelnet40", "shapenet55", "ave"),
+)
 _FAMILIES = (pictures, videos, depth, sounds, thermal, touch, brain, points)
 _BY_NAME = {one.name: one for family in _FAMILIES for one in family.BENCHMARKS}
 
@@ -42,5 +36,5 @@ def get(name: str) -> Benchmark:
     Raises:
         ValueError: there is none; the message names all and the nearest.
     """
-    check_choice("benchmark", name, tuple(_ORDER))
+    check_choice("benchmark", name, _ORDER)
     return _BY_NAME[name]

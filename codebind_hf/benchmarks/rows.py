@@ -1,4 +1,4 @@
-"""How does a benchmark with a million files become rows? A small table of names in memory; files are opened one by one."""
+"""How do a million files become rows? A small table of names in memory; files are opened one by one."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice

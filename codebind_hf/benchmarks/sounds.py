@@ -213,7 +213,7 @@ BENCHMARKS = (
         templates=_TEMPLATES,
         processing=_clips(2),
         differences=_ONE_CLIP,
-        traps="Nothing is trained on it; the number is the mean over five folds of 400. The paper's caption calls it R@1.",
+        traps="Nothing is trained on it; the number is the mean over five folds of 400. The paper calls it R@1.",
     ),
     Benchmark(
         name="clotho",
@@ -236,7 +236,7 @@ BENCHMARKS = (
         figures=FIGURES["clotho"],
         processing=_clips(6),
         has_validation=True,
-        differences=f"takes every caption as a query; the released code joins the five of a clip with commas. It {_ONE_CLIP}",
+        differences=f"takes every caption as a query; the released code joins the five of a clip. It {_ONE_CLIP}",
         traps="Only text to sound is reported. Nothing is trained on it. ViT-Lens takes every caption as a query.",
     ),
     Benchmark(

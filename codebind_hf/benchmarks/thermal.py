@@ -208,10 +208,10 @@ BENCHMARKS = (
         published_items=16_604,
         figures=FIGURES["llvip"],
         aliases={"sound": LLVIP_NAMES},
-        differences="shows each class under the names that the paper's text lists; the released code has the two words "
-        "'person' and 'background'. Models are selected on training scenes",
-        traps="Pedestrians against boxes of the same size at random places without a person, whose places are ours: the "
-        "authors' are not published. Two classes: chance is 50 %.",
+        differences="shows each class under the names that the paper's text lists; the released code has the two "
+        "words 'person' and 'background'. Models are selected on training scenes",
+        traps="Pedestrians against boxes of the same size at random places without a person, whose places are ours: "
+        "the authors' are not published. Two classes: chance is 50 %.",
     ),
     Benchmark(
         name="flir-v2",
@@ -234,7 +234,7 @@ BENCHMARKS = (
         figures=FIGURES["flir-v2"],
         differences="tests on every fifth video; the released code draws a fifth of the boxes at random, so that one "
         "thing in neighbouring frames is trained on and tested. Models are selected on training videos",
-        traps="The paper speaks of 90/10; the code splits the paired test videos 80/20. How it scores pairs of boxes is "
-        "known but for the formula: ours adds distance of centres and difference of areas, as shares of the picture.",
+        traps="The paper speaks of 90/10; the code splits the paired test videos 80/20. How it scores pairs of boxes "
+        "is known but for the formula: ours adds the distance of centres and the difference of areas, in shares.",
     ),
 )

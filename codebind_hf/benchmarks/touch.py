@@ -65,8 +65,8 @@ _MATERIAL = Benchmark(
     templates={"ib": CLIP, "vl": MATERIALS},
     training_templates={"ib": IMAGE_OF, "vl": IMAGE_OF},
     differences=_SELECTION,
-    traps="The released code's list of names has 19: 'natural fabric' is absent. Frames of one video are neighbours in "
-    "time; whether the lists separate videos was not checked.",
+    traps="The released code's list of names has 19: 'natural fabric' is absent. Frames of one video are neighbours "
+    "in time; whether the lists separate videos was not checked.",
 )
 _TOUCH_LAYOUT = _MATERIAL.layout[:1]
 
@@ -81,8 +81,8 @@ BENCHMARKS = (
         num_classes=2,
         figures=FIGURES["tag-hs"],
         templates={"ib": CLIP, "vl": TOUCHES},
-        traps="Hardness follows from the material: leather, fabrics, paper and grass are soft. The paper evaluates the "
-        "model trained on materials; the released code also has a script that trains on this. Chance is 50 %.",
+        traps="Hardness follows from the material: leather, fabrics, paper and grass are soft. The paper evaluates "
+        "the model trained on materials; the released code also has a script that trains on this. Chance is 50 %.",
     ),
     replace(
         _MATERIAL,
