@@ -69,6 +69,7 @@ class Benchmark:
         figures: model -> published numbers in percent, in the order of the metric (tables 2 and 3 of the paper).
         processing: options of the processor, by argument, by backbone, under the paper's protocol.
         only_present: backbones whose prototypes are those of the classes that the rows have, and of no others.
+        is_only_for_training: whether nothing is tested on it.
         has_validation: whether `read` knows a validation split of the data set's own.
         differences: what "sound" does otherwise, in words.
         traps: what else to know.
@@ -95,6 +96,7 @@ class Benchmark:
     figures: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     processing: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     only_present: tuple[str, ...] = ()
+    is_only_for_training: bool = False
     has_validation: bool = False
     differences: str = ""
     traps: str = ""
@@ -160,11 +162,6 @@ class Benchmark:
             return ()
         chosen = self.training_templates if training and self.training_templates is not None else self.templates
         return chosen.get(backbone, ())
-
-    @property
-    def is_only_for_training(self) -> bool:
-        """Whether the paper reports no number of it."""
-        return not self.figures
 
     def _rows(self, folder: Path, split: str, protocol: str, backbone: str) -> Rows:
         read_split = self._split_read(split, protocol)

@@ -122,6 +122,7 @@ BENCHMARKS = (
         classes=_shapenet_classes,
         num_classes=55,
         templates=_TEMPLATES,
+        is_only_for_training=True,
         has_validation=True,
         differences="keeps the test list for validation; ViT-Lens trains on both lists",
         traps="For training only. ViT-Lens draws one of thirty views, in colour or as depth, every time; here each "

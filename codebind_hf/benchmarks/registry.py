@@ -6,20 +6,8 @@ from codebind_hf.processing.values import check_choice
 
 
 _ORDER = (
-    *(
-        "in1k",
-        "places365",
-        "k400",
-        "msr-vtt",
-        "nyu-d",
-        "sun-d",
-        "audioset",
-        "vggsound",
-        "esc-50",
-        "clotho",
-        "audiocaps",
-    ),
-    *("llvip", "flir-v2", "tag-m", "tag-hs", "tag-rs", "in-eeg", "modelnet40", "shapenet55", "ave"),
+    *("in1k", "places365", "k400", "msr-vtt", "nyu-d", "sun-d", "audioset", "vggsound", "esc-50", "clotho"),
+    *("audiocaps", "llvip", "flir-v2", "tag-m", "tag-hs", "tag-rs", "in-eeg", "modelnet40", "shapenet55", "ave"),
 )
 _FAMILIES = (pictures, videos, depth, sounds, thermal, touch, brain, points)
 _BY_NAME = {one.name: one for family in _FAMILIES for one in family.BENCHMARKS}

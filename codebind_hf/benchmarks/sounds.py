@@ -9,7 +9,7 @@ from codebind_hf.benchmarks.figures import FIGURES
 from codebind_hf.benchmarks.layout import Expected, by_stem, lines_of
 from codebind_hf.benchmarks.prompts import CLIP, SOUNDS
 from codebind_hf.benchmarks.rows import Entry
-from codebind_hf.benchmarks.videos import MOVIES
+from codebind_hf.benchmarks.videos import MOVIES, heard
 
 
 _HEARD = (".wav", ".flac", ".mp3", ".ogg", ".m4a", *MOVIES)
@@ -161,6 +161,7 @@ BENCHMARKS = (
             Expected("audio/balanced_train", "likewise; videos, if any, in video/balanced_train", ("train",)),
         ),
         read=_audioset,
+        finish=heard,
         metric=Metric("average_precision"),
         classes=_audioset_classes,
         num_classes=527,
@@ -183,6 +184,7 @@ BENCHMARKS = (
             Expected("video | audio", "files <YouTube id>_<second>.mp4 or .wav, the second with six digits"),
         ),
         read=_vggsound,
+        finish=heard,
         classes=_vgg_classes,
         num_classes=309,
         published_items=15_434,
@@ -256,6 +258,7 @@ BENCHMARKS = (
             Expected("audio/val", "likewise", ("validation",)),
         ),
         read=_audiocaps,
+        finish=heard,
         metric=_RECALL,
         num_items={"paper": 813, "sound": 975},
         published_items=813,

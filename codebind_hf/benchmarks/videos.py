@@ -12,12 +12,25 @@ from codebind_hf.benchmarks.figures import FIGURES
 from codebind_hf.benchmarks.layout import Expected, by_stem, lines_of, split_line
 from codebind_hf.benchmarks.prompts import BARE, CLIP
 from codebind_hf.benchmarks.rows import Entry
+from codebind_hf.processing.modality_processing import naming
+from codebind_hf.processing.recordings import film_sound
 
 
 MOVIES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 _TRAIN_VAL, _TEST = "train_val_videodatainfo.json", "test_videodatainfo.json"
 # The last training video of MSR-VTT; those after it are its validation split.
 _LAST_TRAINED = 6512
+
+
+def heard(row: Entry, root: Path) -> Entry:
+    """The row with the sound of its film as samples, where its sound is a film's; the processor reads other files."""
+    path = root / row["audio"]
+    if path.suffix.lower() in MOVIES:
+        with naming(f"audio file {str(path)!r}"):
+            sound = film_sound(path)
+            samples = sound.read(0, sound.num_samples)
+        row["audio"] = {"array": samples[0] if len(samples) == 1 else samples, "sampling_rate": sound.rate}
+    return row
 
 
 def _kinetics_table(root: Path, split: str) -> list[dict[str, str]]:
@@ -154,6 +167,7 @@ BENCHMARKS = (
             Expected("AVE", "videos <VideoID>.mp4 of ten seconds"),
         ),
         read=_ave,
+        finish=heard,
         classes=_ave_classes,
         num_classes=28,
         num_items={"paper": 402, "sound": 402},

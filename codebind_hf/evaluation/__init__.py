@@ -6,6 +6,9 @@ from codebind_hf.lazy_names import lazy_names
 
 
 if TYPE_CHECKING:
+    from codebind_hf.evaluation.benchmarking import comparison_table as comparison_table
+    from codebind_hf.evaluation.benchmarking import evaluate_benchmark as evaluate_benchmark
+    from codebind_hf.evaluation.benchmarking import write_benchmarks as write_benchmarks
     from codebind_hf.evaluation.embedding import ClassEmbeds as ClassEmbeds
     from codebind_hf.evaluation.embedding import EmbeddedModality as EmbeddedModality
     from codebind_hf.evaluation.embedding import EmbeddedSet as EmbeddedSet
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from codebind_hf.evaluation.health import modality_usage as modality_usage
     from codebind_hf.evaluation.loading_metrics import load_metric as load_metric
     from codebind_hf.evaluation.loading_metrics import metric_path as metric_path
+    from codebind_hf.evaluation.metrics import hit_shares as hit_shares
+    from codebind_hf.evaluation.metrics import match_places as match_places
     from codebind_hf.evaluation.metrics import mean_average_precision as mean_average_precision
     from codebind_hf.evaluation.metrics import median_rank as median_rank
     from codebind_hf.evaluation.metrics import pool_recall as pool_recall
@@ -35,13 +40,14 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "codebind_hf.evaluation.benchmarking": "comparison_table evaluate_benchmark write_benchmarks",
         "codebind_hf.evaluation.embedding": """ClassEmbeds EmbeddedModality EmbeddedSet class_embeddings embed_dataset
             embed_texts""",
         "codebind_hf.evaluation.figures": "draw_figures",
         "codebind_hf.evaluation.health": "code_agreement codebook_health modality_usage",
         "codebind_hf.evaluation.loading_metrics": "load_metric metric_path",
-        "codebind_hf.evaluation.metrics": """mean_average_precision median_rank pool_recall retrieval_recall
-            zero_shot_accuracy""",
+        "codebind_hf.evaluation.metrics": """hit_shares match_places mean_average_precision median_rank pool_recall
+            retrieval_recall zero_shot_accuracy""",
         "codebind_hf.evaluation.model_card": "write_model_card",
         "codebind_hf.evaluation.probes": "ProbeResult linear_probe",
         "codebind_hf.evaluation.provenance": "checkpoint_digest",
