@@ -7,10 +7,12 @@
 
 Nothing is downloaded: docs/benchmarks.md says where each data set comes from, under which licence, and what must lie
 where. With several names, each has the folder of its name under `--root`. Written are the JSON with every item's
-prediction, the fingerprint of the data, the seed and the environment, and beside it the table *paper / ours / difference*.
+prediction, the fingerprint of the data, the seed and the environment, and beside it the table of the paper's numbers,
+ours and the difference.
 
-`--protocol paper` repeats the choices of the authors, mistakes included, so that numbers compare; `sound` is what we would
-defend. A few thousand pictures take minutes on a GPU and hours on two CPU cores: `--limit 500` gives a first impression.
+`--protocol paper` repeats the choices of the authors, mistakes included, so that numbers compare; `sound` is what we
+would defend. A few thousand pictures take minutes on a GPU and hours on two CPU cores: `--limit 500` gives a first
+impression.
 """
 
 import argparse

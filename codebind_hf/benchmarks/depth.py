@@ -53,7 +53,7 @@ def _mat_file(path: Path) -> dict[str, Any]:
         raise ImportError(f"{path.name} needs scipy: pip install 'codebind-hf[benchmarks]'.") from error
     try:
         return scipy.io.loadmat(path)
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except (ValueError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
         raise ValueError(f"{path}: is no MATLAB file that can be read ({error}).") from error
 
 
@@ -65,16 +65,17 @@ def _hdf5(path: Path) -> Any:
     return h5py.File(path, "r")
 
 
-def _nyu_scenes(root: Path) -> list[str]:
-    """Types of the rooms as words; MATLAB keeps each as numbers of letters behind a reference."""
+def _nyu_scenes(root: Path, name: str) -> list[str]:
+    """Words of the rooms; MATLAB keeps each as numbers of letters behind a reference."""
     with _hdf5(root / _MAT) as whole:
-        cells = np.asarray(whole["sceneTypes"]).reshape(-1)
+        cells = np.asarray(whole[name]).reshape(-1)
         letters = [np.asarray(whole[cell]).reshape(-1) for cell in cells]
     return ["".join(map(chr, one)).replace("_", " ").strip() for one in letters]
 
 
 def _nyu(root: Path, split: str, protocol: str, backbone: str) -> Iterator[Entry]:
-    scenes, splits = _nyu_scenes(root), _mat_file(root / _SPLITS)
+    scenes, places = _nyu_scenes(root, "sceneTypes"), _nyu_scenes(root, "scenes")
+    splits = _mat_file(root / _SPLITS)
     for number in np.asarray(splits["trainNdxs" if split == "train" else "testNdxs"]).reshape(-1):
         index = int(number) - 1
         if not 0 <= index < len(scenes) or scenes[index] not in NYU_CLASSES:
@@ -82,7 +83,8 @@ def _nyu(root: Path, split: str, protocol: str, backbone: str) -> Iterator[Entry
             raise ValueError(
                 f"{root}: got {got}; expected: one of {len(scenes)} rooms, each of {len(NYU_CLASSES)} types."
             )
-        entry = {"id": f"NYU{number:04d}", "label": scenes[index], "depth": _MAT, "attributes": {"index": index}}
+        entry: Entry = {"id": f"NYU{number:04d}", "label": scenes[index], "group": places[index]}
+        entry |= {"depth": _MAT, "attributes": {"index": index}}
         yield {**entry, "image": _MAT} if split == "train" else entry
 
 
@@ -169,7 +171,7 @@ BENCHMARKS = (
         licence="none stated; free for research (Silberman et al. 2012)",
         source=f"cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html: {_MAT} (2.8 GB) and {_SPLITS}",
         layout=(
-            Expected(_MAT, "HDF5 with depths, images and sceneTypes of 1,449 rooms"),
+            Expected(_MAT, "HDF5 with depths, images, scenes and sceneTypes of 1,449 pictures"),
             Expected(_SPLITS, "numbers of 795 training and 654 test rooms"),
         ),
         read=_nyu,
@@ -182,7 +184,7 @@ BENCHMARKS = (
         templates=_TEMPLATES,
         merged={one: {name: NYU_OTHER for name in NYU_CLASSES if name not in NYU_KEPT} for one in ("ib", "vl")},
         only_present=("vl",),
-        differences="selects models on one training room in twenty",
+        differences="selects models on a twentieth of the training rooms",
         traps="27 types are prompted, and eighteen of them count as one after the nearest was chosen; during training "
         "the released code leaves that out. ViT-Lens prompts only the types that the split has (here too, for vl).",
     ),
@@ -204,8 +206,8 @@ BENCHMARKS = (
         published_items=4660,
         figures=FIGURES["sun-d"],
         templates=_TEMPLATES,
-        differences="has true metres of every sensor, and selects models on groups of training scenes; under paper, "
-        "depth is scaled so that a processor with the first Kinect's numbers makes each camera's own disparity",
+        differences="has true metres of every sensor, and selects models on a twentieth of the training scenes; under "
+        "paper, depth is scaled so that a processor with the first Kinect's numbers makes each camera's own disparity",
         traps="Depth files are rotated by three bits, which neither released code undoes: their numbers are eight "
         "times the distance, and so are the means and deviations. Ours are metres; processors know the factor.",
     ),

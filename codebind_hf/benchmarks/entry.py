@@ -1,22 +1,24 @@
 """What is known of a benchmark before a file of it is opened? One frozen entry, with everything as data."""
 
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from codebind_hf.benchmarks.layout import Expected, Found, check_files, check_layout, needed_of
 from codebind_hf.benchmarks.prompts import CLIP
 from codebind_hf.benchmarks.rows import Entry, Finish, Rows
+from codebind_hf.benchmarks.splitting import held_out
 from codebind_hf.processing.values import check_choice
 
 
 SPLITS = ("train", "validation", "test")
 PROTOCOLS = ("paper", "sound")
 BACKBONES = ("ib", "vl")
-# Of training groups that "sound" holds out where a data set has no validation split: one in so many.
-_HELD_OUT = 20
+# Of the training rows, in whole groups, that "sound" holds out where a data set has no validation split.
+_HELD_OUT = 0.05
 
 Reader = Callable[[Path, str, str, str], Iterable[Entry]]
 Names = tuple[str, ...] | Callable[[Path], list[str]]
@@ -130,7 +132,7 @@ class Benchmark:
         """Rows of a split; a small table is read, and no other file before a row is asked for.
 
         Under "paper", "validation" is the test split: the authors choose their model on it. Under "sound" it is the
-        data set's own, or one training group (a video, or an item) in twenty, which "train" then lacks.
+        data set's own, or a twentieth of the training rows in whole groups (videos, places), which "train" then lacks.
 
         Raises:
             OSError: a file that says what the rows are is missing.
@@ -166,12 +168,12 @@ class Benchmark:
     def _rows(self, folder: Path, split: str, protocol: str, backbone: str) -> Rows:
         read_split = self._split_read(split, protocol)
         entries = self.read(folder, read_split, protocol, backbone)
-        if protocol == "sound" and not self.has_validation and split != "test":
-            entries = (
-                one for one in entries if is_held_out(str(one.get("group") or one["id"])) == (split == "validation")
-            )
         templates = self.prompts(backbone, training=True) if split == "train" else ()
         rows = Rows(folder, entries, self.finish, templates, self.aliases.get(protocol))
+        if protocol == "sound" and not self.has_validation and read_split == "train":
+            groups = [group or name for group, name in zip(rows.column("group"), rows.column("id"), strict=True)]
+            is_held_out = held_out(groups, _HELD_OUT)
+            rows = rows.take(np.flatnonzero(is_held_out == (split == "validation")))
         if not len(rows):
             raise ValueError(f"{self.title}: the split {split!r} under {folder} has no rows.")
         return rows
@@ -187,8 +189,3 @@ class Benchmark:
         check_choice("split", split, SPLITS)
         check_choice("backbone", backbone, BACKBONES)
         return Path(root)
-
-
-def is_held_out(group: str) -> bool:
-    """Whether a training group belongs to the validation split that "sound" makes; the same on every machine."""
-    return zlib.crc32(group.encode()) % _HELD_OUT == 0

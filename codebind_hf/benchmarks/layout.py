@@ -10,6 +10,7 @@ from codebind_hf.benchmarks.rows import Rows
 
 
 _MOST_NAMED = 20
+_FIX = "Fix: complete the copy, or take what is there as a part of the data set (partial=True, --partial)."
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Expected:
         path: relative to the root; alternatives are separated by " | ", and `*` stands for any name.
         what: it is, in words.
         splits, protocols: that need it; empty for all.
+        count: of the files in a folder that no list names.
     """
 
     path: str
     what: str
     splits: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
+    count: int | None = None
 
     def is_needed(self, split: str, protocol: str) -> bool:
         """Whether this split needs it under this protocol."""
@@ -119,12 +122,14 @@ def check_files(
         rest = [f"  and {len(missing) - _MOST_NAMED} more"] if len(missing) > _MOST_NAMED else []
         number = len(rows.files())
         head = f"{title}: {len(missing)} of {number} files of the {split} split are missing under {root}:"
-        fix = "Fix: complete the copy, or take what is there as a part of the data set (partial=True, --partial)."
-        raise OSError("\n".join([head, *(f"  {name}" for name in missing[:_MOST_NAMED]), *rest, fix]))
+        raise OSError("\n".join([head, *(f"  {name}" for name in missing[:_MOST_NAMED]), *rest, _FIX]))
+    for one in () if partial else needed:
+        held = len(list((root / one.path).iterdir())) if one.count is not None else None
+        if held != one.count:
+            raise ValueError(f"{title}: {root / one.path} holds {held} files; expected: {one.count}. {_FIX}")
     if expected is not None and listed != expected and not partial:
         raise ValueError(
-            f"{title}: its lists under {root} name {listed} rows for {split!r}; expected: {expected}. Fix: complete "
-            "the copy, or take it as a part of the data set (partial=True, --partial)."
+            f"{title}: its lists under {root} name {listed} rows for {split!r}; expected: {expected}. {_FIX}"
         )
     rows = rows.existing(missing) if missing else rows
     if not len(rows):

@@ -74,7 +74,7 @@ def _places(root: Path, split: str, protocol: str, backbone: str) -> Iterator[En
         yield {"id": path.lstrip("/"), "label": names[int(index)], "image": place}
 
 
-_SELECTION = "selects models on one training picture in twenty instead of on the test split"
+_SELECTION = "selects models on a twentieth of the training pictures instead of on the test split"
 
 BENCHMARKS = (
     Benchmark(
@@ -105,7 +105,7 @@ BENCHMARKS = (
         name="places365",
         title="Places365",
         modality="image",
-        licence="terms of places2.csail.mit.edu: research and education only; annotations CC BY",
+        licence="terms of places2.csail.mit.edu: non-commercial research and education",
         source="places2.csail.mit.edu: Places365-Standard, small (256 x 256) or large pictures, and the file lists",
         layout=(
             Expected(_PLACES, "classes and their numbers, 365 lines"),

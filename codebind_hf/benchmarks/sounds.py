@@ -169,7 +169,7 @@ BENCHMARKS = (
         figures=FIGURES["audioset"],
         templates=_TEMPLATES,
         processing=_clips(3),
-        differences=f"{_ONE_CLIP}; selects models on one training clip in twenty",
+        differences=f"{_ONE_CLIP}; selects models on a twentieth of the training clips",
         traps=f"Clips have several labels. The list has 20,371 clips, of which ViT-Lens had about 17,000. {_YOUTUBE}",
     ),
     Benchmark(
@@ -191,7 +191,7 @@ BENCHMARKS = (
         figures=FIGURES["vggsound"],
         templates=_TEMPLATES,
         processing=_clips(3),
-        differences=f"{_ONE_CLIP}; selects models on one training video in twenty",
+        differences=f"{_ONE_CLIP}; selects models on a twentieth of the training videos",
         traps=f"The list has 15,496 test clips. {_YOUTUBE}",
     ),
     Benchmark(

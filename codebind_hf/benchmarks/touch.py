@@ -43,13 +43,13 @@ def _read(kind: str, root: Path, split: str, protocol: str, backbone: str) -> It
 
 
 _LIST = "<folder>/<frame>.jpg,<class>, one a line"
-_SELECTION = "selects models on one training video in twenty instead of on the test split"
+_SELECTION = "selects models on training videos, a twentieth of the rows, instead of on the test split"
 
 _MATERIAL = Benchmark(
     name="tag-m",
     title="Touch and Go, material",
     modality="tactile",
-    licence="CC BY 4.0",
+    licence="see the owners' page (not verified here)",
     source="touch-and-go.github.io: frames made of the videos by its extract_frame.py, and its lists",
     layout=(
         Expected("dataset", "a folder for each video, with gelsight_frame/ and video_frame/"),

@@ -121,14 +121,14 @@ BENCHMARKS = (
         figures=FIGURES["k400"],
         training_templates={"ib": BARE, "vl": BARE},
         processing={"ib": {"videos": {"num_clips": 1, "frames_per_clip": 2, "num_crops": 3}}},
-        differences="selects models on one training video in twenty; clips as the processor has them",
+        differences="selects models on a twentieth of the training videos; clips as the processor has them",
         traps=f"The test split is the validation split. {_NONE_MISSING}",
     ),
     Benchmark(
         name="msr-vtt",
         title="MSR-VTT",
         modality="video",
-        licence="research only (Microsoft); the videos belong to their uploaders",
+        licence="see the owners' page (not verified here); the videos belong to their uploaders",
         source="the MSR-VTT challenge of 2016: both lists, TrainValVideo/ and TestVideo/",
         hub="AlexZigma/msr-vtt",
         layout=(
@@ -156,7 +156,7 @@ BENCHMARKS = (
         name="ave",
         title="AVE",
         modality="audio",
-        licence="CC BY-NC-SA 4.0 of the annotations as released; the videos are AudioSet's",
+        licence="see the owners' repository (not verified here); the videos are AudioSet's",
         source="github.com/YapengTian/AVE-ECCV18: AVE_Dataset.zip",
         layout=(
             Expected("Annotations.txt", "Category&VideoID&Quality&StartTime&EndTime; also names the 28 events"),
