@@ -49,9 +49,15 @@ def _shapenet_names(root: Path) -> dict[str, list[str]]:
     return {one["synsetId"]: [name.strip() for name in one["name"].split(",")] for one in taxonomy}
 
 
+def _shapenet_list(root: Path, part: str) -> Path:
+    """Beside the points, or in a folder of its own, as ULIP's own code has it."""
+    beside = root / f"{part}.txt"
+    return beside if beside.exists() else root / "ShapeNet-55" / f"{part}.txt"
+
+
 def _shapenet_classes(root: Path) -> list[str]:
     names = _shapenet_names(root)
-    lists = [line for part in ("train", "test") for line in lines_of(root / "ShapeNet-55" / f"{part}.txt")]
+    lists = [line for part in ("train", "test") for line in lines_of(_shapenet_list(root, part))]
     return [names[synset][0] for synset in sorted({line.split("-")[0] for line in lists})]
 
 
@@ -61,7 +67,7 @@ def _shapenet(root: Path, split: str, protocol: str, backbone: str) -> Iterator[
     names = _shapenet_names(root)
     parts = ("test",) if split == "validation" else ("train", "test") if protocol == "paper" else ("train",)
     for part in parts:
-        listing = root / "ShapeNet-55" / f"{part}.txt"
+        listing = _shapenet_list(root, part)
         for number, line in enumerate(lines_of(listing), start=1):
             shape = Path(line.strip()).stem
             synset = shape.split("-")[0]
@@ -113,8 +119,8 @@ BENCHMARKS = (
         source="github.com/salesforce/ULIP: ShapeNet-55 as triplets (points, renders, taxonomy)",
         layout=(
             Expected("taxonomy.json", "synsets and their words"),
-            Expected("ShapeNet-55/train.txt", "41,952 shapes <synset>-<model>.npy"),
-            Expected("ShapeNet-55/test.txt", "10,518 shapes"),
+            Expected("train.txt | ShapeNet-55/train.txt", "41,952 shapes <synset>-<model>.npy"),
+            Expected("test.txt | ShapeNet-55/test.txt", "10,518 shapes"),
             Expected("shapenet_pc", "points of every shape"),
             Expected("rendered_images", "a folder of views for every shape"),
         ),
