@@ -166,7 +166,8 @@ class _Task:
         """Items against the prototypes of all classes."""
         labels, names = rows.column("label"), self.benchmark.class_names(self.root)
         if self.backbone in self.benchmark.only_present:
-            names = [name for name in names if name in set(labels)]
+            present = set(labels)
+            names = [name for name in names if name in present]
         scores = scoring.cosines(embeds.numpy(), self._prototypes(tuple(names), part).numpy())
         if self.benchmark.metric.kind == "average_precision":
             return self._precision(rows, scores, names)
