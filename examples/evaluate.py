@@ -2,6 +2,8 @@
 
     python examples/evaluate.py --checkpoint runs/mine/checkpoint --manifest test.jsonl \\
         --template "the digit {}" --output report.json --figures figures
+    python examples/evaluate.py --checkpoint runs/sun/checkpoint --manifest test.jsonl \\
+        --recipe examples/recipes/vl-sun.yaml
 
 The manifest is JSONL, CSV or Parquet: paths of files by modality (image, audio, depth, ...), and per row an optional
 `label` and `attributes`. Written are `report.json` and, beside it, `report.md` with the same numbers as tables:
@@ -15,6 +17,7 @@ from pathlib import Path
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.data import Manifest
 from codebind_hf.evaluation import Evaluation, checkpoint_digest, draw_figures, write_report
+from codebind_hf.training import read_settings
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -23,6 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--manifest", required=True, help="rows to evaluate on")
     parser.add_argument("--output", type=Path, default=Path("report.json"), help="JSON file; Markdown goes beside it")
     parser.add_argument("--template", action="append", help="text with {} for the class name; repeat for several")
+    parser.add_argument("--recipe", type=Path, help="YAML whose `templates` are taken where there is no --template")
     parser.add_argument("--figures", type=Path, help="folder for pictures; none are drawn without it")
     parser.add_argument("--training_manifest", help="count codebook usage over these rows instead")
     parser.add_argument("--depth_unit", choices=("m", "cm", "mm"), help="unit of integer depth files")
@@ -35,6 +39,15 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.output.suffix != ".json":
         parser.error(f"--output: got {arguments.output}; give a file that ends in .json.")
     return arguments
+
+
+def templates_of(arguments: argparse.Namespace) -> list[str]:
+    if arguments.template or not arguments.recipe:
+        return arguments.template or ["a photo of a {}"]
+    templates = read_settings(arguments.recipe).templates
+    if not templates:
+        raise ValueError(f"--recipe: {arguments.recipe} has no `templates`. Fix: give --template.")
+    return templates
 
 
 def build_evaluation(arguments: argparse.Namespace) -> Evaluation:
@@ -51,7 +64,7 @@ def build_evaluation(arguments: argparse.Namespace) -> Evaluation:
         model,
         processor,
         rows,
-        templates=arguments.template or ["a photo of a {}"],
+        templates=templates_of(arguments),
         training_rows=training_rows,
         seed=arguments.seed,
         batch_size=arguments.batch_size,

@@ -17,7 +17,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def example(name: str) -> ModuleType:
     """The script `name` as a module, fresh every time."""
-    specification = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    specification = importlib.util.spec_from_file_location(
+        f"example_{name.replace('/', '_')}", EXAMPLES / f"{name}.py"
+    )
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)

@@ -36,7 +36,7 @@ def script(name: str, *arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_the_benchmark_of_points_prints_times_and_ratios() -> None:
-    done = run_example("benchmark_points", "--clouds", 2, "--points", 128, "--centres", 40)
+    done = run_example("bench/points", "--clouds", 2, "--points", 128, "--centres", 40)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["farthest", "nearest", "balls", "Chamfer"]
     assert "times as fast as a loop over points" in done.stdout

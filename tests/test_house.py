@@ -28,9 +28,13 @@ MAY_IMPORT = {
     "conversion": {"conversion", "processing", "model", *BESIDE},
     "nine_senses": {"nine_senses", *BESIDE},
     "data": {"data", "nine_senses", "processing", "model", *BESIDE},
-    "evaluation": {"evaluation", "data", "conversion", "processing", "model", *BESIDE},
-    "training": {"training", "evaluation", "data", "conversion", "processing", "model", *BESIDE},
-    "inference": {"inference", "evaluation", "data", "conversion", "processing", "model", "registration", *BESIDE},
+    "benchmarks": {"benchmarks", "processing", "model", *BESIDE},
+    "evaluation": {"evaluation", "benchmarks", "data", "conversion", "processing", "model", *BESIDE},
+    "training": {"training", "evaluation", "benchmarks", "data", "conversion", "processing", "model", *BESIDE},
+    "inference": {
+        *("inference", "evaluation", "benchmarks", "data", "conversion", "processing", "model", "registration"),
+        *BESIDE,
+    },
     "lazy_names.py": {"renamed"},
     "registration.py": set(),
     "renamed.py": set(),
@@ -43,15 +47,17 @@ OPTIONAL_LIBRARIES = {"soundfile", "av", "pi_heif", "trimesh", "laspy", "lazrs",
 PUBLIC = {
     "codebind_hf": """CodeBindConfig CodeBindEncoderConfig CodeBindModel CodeBindOutput CodeBindProcessor
         CodeBindTrainer CodeBindTrainingArguments LossBalancer""",
+    "codebind_hf.benchmarks": "Benchmark Expected Found Metric Rows get names",
     "codebind_hf.conversion": """clip_tokenizer codebind_processor convert_codebind convert_imagebind convert_vitlens
         imagebind_processor revert_codebind revert_imagebind revert_vitlens vitlens_processor""",
     "codebind_hf.data": """Augmentation CodeBindCollator LazyDataset Manifest NineSenses PreparedDataset
         ModalityBatchSampler StoredDataset StreamedDataset augmented_row load_items rows_from_dataset""",
     "codebind_hf.evaluation": """ClassEmbeds EmbeddedModality EmbeddedSet Evaluation FusionResult ProbeResult
-        checkpoint_digest class_embeddings code_agreement codebook_health draw_figures embed_dataset embed_texts
-        evaluate_model fusion_accuracy intra_class_cosine linear_probe load_metric markdown_report
-        mean_average_precision median_rank metric_path modality_usage pool_precision pool_recall
-        retrieval_recall write_model_card write_report zero_shot_accuracy""",
+        checkpoint_digest class_embeddings code_agreement codebook_health comparison_table draw_figures
+        embed_dataset embed_texts evaluate_benchmark evaluate_model fusion_accuracy hit_shares intra_class_cosine
+        linear_probe load_metric markdown_report match_places mean_average_precision median_rank metric_path
+        modality_usage pool_precision pool_recall retrieval_recall write_benchmarks write_model_card write_report
+        zero_shot_accuracy""",
     "codebind_hf.inference": """Audio ClipEmbeds CodeIndex CodeUse Depth Eeg Image Imu PointCloud SearchResult Sensor
         Tactile Text Thermal Video explain_code pack_codes packed_size unpack_codes""",
     "codebind_hf.inference.pipelines": """CrossModalRetrievalPipeline MultimodalEmbeddingPipeline

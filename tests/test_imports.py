@@ -19,7 +19,9 @@ from codebind_hf.renamed import MOVED, renamed_attribute, renamed_keywords
 
 # A name of the library's Trainer, and what the extras bring.
 HEAVY = "transformers.trainer sklearn matplotlib datasets faiss peft evaluate gradio"
-ROOMS = "codebind_hf.training codebind_hf.evaluation codebind_hf.data codebind_hf.conversion codebind_hf.inference"
+ROOMS = " ".join(
+    f"codebind_hf.{room}" for room in ("training", "evaluation", "benchmarks", "data", "conversion", "inference")
+)
 
 
 def in_fresh_process(script: str, *arguments: Any, strip: bool = True) -> str:

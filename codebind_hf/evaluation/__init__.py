@@ -6,6 +6,9 @@ from codebind_hf.lazy_names import lazy_names
 
 
 if TYPE_CHECKING:
+    from codebind_hf.evaluation.benchmarking import comparison_table as comparison_table
+    from codebind_hf.evaluation.benchmarking import evaluate_benchmark as evaluate_benchmark
+    from codebind_hf.evaluation.benchmarking import write_benchmarks as write_benchmarks
     from codebind_hf.evaluation.class_structure import intra_class_cosine as intra_class_cosine
     from codebind_hf.evaluation.embedding import ClassEmbeds as ClassEmbeds
     from codebind_hf.evaluation.embedding import EmbeddedModality as EmbeddedModality
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from codebind_hf.evaluation.health import modality_usage as modality_usage
     from codebind_hf.evaluation.loading_metrics import load_metric as load_metric
     from codebind_hf.evaluation.loading_metrics import metric_path as metric_path
+    from codebind_hf.evaluation.metrics import hit_shares as hit_shares
+    from codebind_hf.evaluation.metrics import match_places as match_places
     from codebind_hf.evaluation.metrics import mean_average_precision as mean_average_precision
     from codebind_hf.evaluation.metrics import median_rank as median_rank
     from codebind_hf.evaluation.metrics import pool_precision as pool_precision
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "codebind_hf.evaluation.benchmarking": "comparison_table evaluate_benchmark write_benchmarks",
         "codebind_hf.evaluation.class_structure": "intra_class_cosine",
         "codebind_hf.evaluation.embedding": """ClassEmbeds EmbeddedModality EmbeddedSet class_embeddings embed_dataset
             embed_texts""",
@@ -46,7 +52,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "codebind_hf.evaluation.fusion": "FusionResult fusion_accuracy",
         "codebind_hf.evaluation.health": "code_agreement codebook_health modality_usage",
         "codebind_hf.evaluation.loading_metrics": "load_metric metric_path",
-        "codebind_hf.evaluation.metrics": """mean_average_precision median_rank pool_precision pool_recall
+        "codebind_hf.evaluation.metrics": """hit_shares match_places mean_average_precision median_rank
+            pool_precision pool_recall
             retrieval_recall zero_shot_accuracy""",
         "codebind_hf.evaluation.model_card": "write_model_card",
         "codebind_hf.evaluation.probes": "ProbeResult linear_probe",

@@ -85,6 +85,27 @@ def retrieval_recall(
     return {f"recall_at_{cut}": _expected_hits(better_Q, tied_Q, cut) for cut in k}
 
 
+def match_places(
+    query: ArrayLike, gallery: ArrayLike, targets: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each query: how many gallery items come before its match, and how many tie with it, itself included.
+
+    Arguments and errors are those of `retrieval_recall`, whose shares follow from these by `hit_shares`.
+    """
+    better_Q, tied_Q = _ranked(query, gallery, targets)
+    return better_Q.numpy().astype(np.int64), tied_Q.numpy().astype(np.int64)
+
+
+def hit_shares(before: ArrayLike, tied: ArrayLike, k: int) -> np.ndarray:
+    """Chance of each match to be among the k first, where ties are broken at random, of shape `(queries,)`.
+
+    Args:
+        before, tied (integers of shape `(queries,)`): as `match_places` counts them.
+        k: the cut-off.
+    """
+    return np.clip((k - np.asarray(before, dtype=np.float64)) / np.asarray(tied), 0.0, 1.0)
+
+
 def median_rank(query: ArrayLike, gallery: ArrayLike, targets: ArrayLike | None = None) -> float:
     """Median over the queries of the match's rank, 1 being the best; a tie counts as its mean rank.
 

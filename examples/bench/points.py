@@ -1,6 +1,6 @@
 """How long does a cloud of points take before its encoder sees it? Against plain loops, on one core.
 
-    OMP_NUM_THREADS=1 python examples/benchmark_points.py
+    OMP_NUM_THREADS=1 python examples/bench/points.py
 
 Expected on a laptop core: 8 clouds of 8192 points to 512 farthest ones in about 0.1 s, 50 to 100 times as fast as a
 loop over points in Python; neighbours take 0.3 s, the Chamfer distance 2 s with a quarter of the memory.

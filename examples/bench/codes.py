@@ -1,7 +1,7 @@
 """Is it worth keeping code ids instead of floats? Bytes a vector and recall, against other ways of storing vectors.
 
-    python examples/benchmark_codes.py --checkpoint runs/demo/checkpoint --output_dir runs/codes
-    python examples/benchmark_codes.py --output_dir runs/codes          (trains tiny for a few minutes first)
+    python examples/bench/codes.py --checkpoint runs/demo/checkpoint --output_dir runs/codes
+    python examples/bench/codes.py --output_dir runs/codes          (trains tiny for a few minutes first)
 
 The gallery is the test split of NineSenses, each modality by itself and all of them in one pool; queries are the
 continuous embeddings of some of its objects. What is fitted (product quantizers, a codebook) is fitted to training

@@ -1,6 +1,6 @@
 """How long does one NineSenses object take? Milliseconds per modality and for all nine together, on one core.
 
-    OMP_NUM_THREADS=1 python examples/benchmark_rendering.py --objects 300
+    OMP_NUM_THREADS=1 python examples/bench/rendering.py --objects 300
 
 Expected on a laptop core: about 4 to 6 ms for all nine modalities of an object.
 """

@@ -1,4 +1,4 @@
-"""`examples/benchmark_codes.py`: its measures by hand, and a run in miniature on a model that has learned nothing."""
+"""`examples/bench/codes.py`: its measures by hand, and a run in miniature on a model that has learned nothing."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ pytest.importorskip("faiss", reason="the extra `index`")
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    return example("benchmark_codes")
+    return example("bench/codes")
 
 
 def test_recall_counts_what_reaches_the_tenth_best(benchmark: ModuleType) -> None:
@@ -42,7 +42,7 @@ SIZES = {"objects": 14, "queries": 4, "fit_objects": 20, "speed_items": 300}
 
 def run(checkpoint: Path, folder: Path) -> dict:
     options = [text for name, size in SIZES.items() for text in (f"--{name}", str(size))]
-    done = run_example("benchmark_codes", "--checkpoint", checkpoint, "--output_dir", folder, *options)
+    done = run_example("bench/codes", "--checkpoint", checkpoint, "--output_dir", folder, *options)
     assert done.returncode == 0, done.stderr
     assert (folder / "codes.md").read_text() in done.stdout
     return json.loads((folder / "codes.json").read_text())
