@@ -1,6 +1,9 @@
 """How do a million files become rows? A small table of names in memory; files are opened one by one."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -49,6 +52,35 @@ class Rows(Sequence[dict[str, Any]]):
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    @cached_property
+    def row_modalities(self) -> list[tuple[str, ...]]:
+        """Modalities of every row; no file is opened."""
+        names = [name for name in MODALITIES if name in self.table.column_names]
+        columns = {name: self.table.column(name).is_valid().to_numpy() for name in names}
+        if self.templates and "label" in self.table.column_names:
+            labelled = self.table.column("label").is_valid().to_numpy()
+            columns["text"] = columns.get("text", False) | labelled
+        order = [name for name in MODALITIES if name in columns]
+        kinds = zip(*(columns[name] for name in order), strict=True)
+        known: dict[tuple[bool, ...], tuple[str, ...]] = {}
+        return [
+            known.setdefault(kind, tuple(name for name, has_it in zip(order, kind, strict=True) if has_it))
+            for kind in kinds
+        ]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Labels in the order of their first appearance."""
+        labels = (name for label in self.column("label") if label is not None for name in _several(label))
+        return list(dict.fromkeys(labels))
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what is known of the rows, and of the sizes of their files; where they lie does not count."""
+        sizes = [(file, (self.root / file).stat().st_size) for file in self.files() if (self.root / file).is_file()]
+        told = json.dumps([self.table.to_pylist(), self.templates, sizes], sort_keys=True, default=str)
+        return hashlib.sha256(told.encode()).hexdigest()
 
     @overload
     def __getitem__(self, position: int) -> dict[str, Any]: ...

@@ -12,6 +12,9 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test_manifest", help="labelled rows to evaluate on after training")
     parser.add_argument("--dataset", help="instead: FOLDER[:SPLIT] that `datasets` reads, or a name on the Hub")
     parser.add_argument("--test_dataset", help="rows to evaluate on after training, likewise")
+    parser.add_argument("--benchmark", action="append", help="instead: a data set of the paper's; repeatable")
+    parser.add_argument("--root", help="folder of the benchmark, or of a folder for each of several")
+    parser.add_argument("--protocol", choices=("paper", "sound"), help="of the benchmark; paper without it")
     parser.add_argument("--columns", type=renames, help="columns to rename, such as img=image,caption=text")
     parser.add_argument("--text_from_label", action="append", help="text with {} for the label; repeatable")
     parser.add_argument("--encoding", help="of a CSV manifest that is not UTF-8")
@@ -21,8 +24,9 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 def data_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """`RunSettings.data` as the flags say it; `None` where they say nothing."""
-    names = ("manifest", "test_manifest", "dataset", "test_dataset", "columns", "encoding", "loading", "streaming")
-    return {**{name: getattr(arguments, name) for name in names}, "text_from_label": arguments.text_from_label}
+    names = ("manifest", "test_manifest", "dataset", "test_dataset", "benchmark", "root", "protocol", "columns")
+    names = (*names, "text_from_label", "encoding", "loading", "streaming")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def renames(text: str) -> dict[str, str]:

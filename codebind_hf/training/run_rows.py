@@ -1,13 +1,16 @@
-"""The rows of a run: of a manifest, a data set, or NineSenses."""
+"""The rows of a run: of a manifest, a data set, the paper's benchmarks, or NineSenses."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from codebind_hf import benchmarks
 from codebind_hf.data import Manifest, NineSenses
 from codebind_hf.data.fingerprints import digest_of, fingerprint
+from codebind_hf.data.joined import JoinedRows
 from codebind_hf.data.row_tensors import flattened
 from codebind_hf.data.sources import TextFromLabel, dataset_rows, dataset_stream
 from codebind_hf.data.streamed import StreamedDataset
@@ -15,7 +18,7 @@ from codebind_hf.training.recipe import modalities_of
 from codebind_hf.training.typed_fields import check_mapping, check_names, check_types
 
 
-SOURCES = ("manifest", "dataset", "nine_senses")
+SOURCES = ("manifest", "dataset", "nine_senses", "benchmark")
 
 
 @dataclass
@@ -26,7 +29,7 @@ class RunRows:
         training: rows to train on.
         test: rows to evaluate on, or `None`.
         modalities: that the training rows have.
-        texts: to train a tokenizer on.
+        texts: gives those to train a tokenizer on.
         class_names: if they are known beside the labels.
         name: of the test rows' data set, for the card.
         templates: zero-shot prompts that suit the rows.
@@ -36,7 +39,7 @@ class RunRows:
     training: Any
     test: Any
     modalities: list[str]
-    texts: list[str]
+    texts: Callable[[], list[str]]
     class_names: list[str] | None
     name: str
     templates: Sequence[str]
@@ -59,6 +62,8 @@ def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
         raise ValueError(f"`data` needs one of {', '.join(SOURCES)}; {found}.")
     if sources == ["nine_senses"]:
         return _of_nine_senses(check_mapping(data["nine_senses"], "nine_senses"))
+    if sources == ["benchmark"]:
+        return _of_benchmarks(data)
     name = sources[0]
     is_stream = bool(data.get("streaming"))
     train, test = (
@@ -70,7 +75,35 @@ def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
         digest = digest_of([data[name], digest])
     present = list(train.modalities) if isinstance(train, StreamedDataset) else modalities_of(train)
     called = Path(data.get(f"test_{name}") or "").name
-    return RunRows(train, test, present, texts_of(train), None, called, ["a photo of a {}"], digest)
+    return RunRows(train, test, present, partial(texts_of, train), None, called, ["a photo of a {}"], digest)
+
+
+def _of_benchmarks(data: Mapping[str, Any]) -> RunRows:
+    """Training rows alone: `examples/benchmark.py` evaluates, by the benchmark's own metric."""
+    names = [data["benchmark"]] if isinstance(data["benchmark"], str) else data["benchmark"]
+    root = data.get("root")
+    if not root:
+        raise ValueError(
+            f"root: got none; {' and '.join(names)} is read from a folder. Fix: root under `data`, or --root."
+        )
+    protocol, backbone = data.get("protocol") or "paper", data.get("backbone") or "ib"
+    folders = [Path(root) / name if len(names) > 1 else Path(root) for name in names]
+    parts = [
+        benchmarks.get(name).rows(folder, "train", protocol, backbone)
+        for name, folder in zip(names, folders, strict=True)
+    ]
+    rows: Any = parts[0] if len(parts) == 1 else JoinedRows(parts)
+    prompts = benchmarks.get(names[0]).prompts(backbone) or ("{}",)
+    return RunRows(
+        rows,
+        None,
+        modalities_of(rows),
+        partial(texts_of, rows),
+        None,
+        names[0],
+        prompts,
+        digest_of([rows.fingerprint]),
+    )
 
 
 def _stream(source: str, data: Mapping[str, Any], added: Sequence[str]) -> StreamedDataset:
@@ -114,4 +147,4 @@ def _of_nine_senses(options: dict[str, Any]) -> RunRows:
     test = NineSenses("test", rows.world, rows.difficulty, num_rows=num_test, modalities=rows.modalities)
     texts = [template.format(name) for name in rows.class_names for template in rows.templates]
     modalities, names = list(rows.modalities), list(rows.class_names)
-    return RunRows(rows, test, modalities, texts, names, "NineSenses", list(rows.templates), digest)
+    return RunRows(rows, test, modalities, lambda: texts, names, "NineSenses", list(rows.templates), digest)

@@ -73,7 +73,7 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     was_trained = record.status != "training"
     if not was_trained:
-        model, processor = build(recipe, rows.modalities, rows.texts)
+        model, processor = build(recipe, rows.modalities, [] if recipe.base else rows.texts())
         items = _items(settings, rows.training, processor, recipe, folder, "train")
         train(recipe, model, processor, items, folder.path, resume=True)
         if not PartialState().is_main_process:
@@ -96,7 +96,10 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
         evaluation = Evaluation(model, processor, prepared, rows.class_names, templates, **options)
         _evaluate(evaluation, recipe, rows, folder, record)
     else:
-        logger.info("Nothing is evaluated without test rows: --test_manifest, or test_manifest in the recipe's data.")
+        logger.info(
+            "Nothing is evaluated without test rows (--test_manifest, --test_dataset); of a benchmark, "
+            "examples/benchmark.py evaluates."
+        )
     if isinstance(rows.test, NineSenses):
         _export(rows.test, folder.path / FILES)
     folder.finish(record)

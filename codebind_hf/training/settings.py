@@ -20,6 +20,8 @@ from codebind_hf.training.typed_fields import check_mapping, check_names, check_
 # What `data` may hold, and of what type.
 DATA_KEYS: dict[str, Any] = {
     **dict.fromkeys(("manifest", "test_manifest", "dataset", "test_dataset", "encoding"), str | None),
+    **dict.fromkeys(("root", "protocol", "backbone"), str | None),
+    "benchmark": str | list[str] | None,
     "nine_senses": Mapping[str, Any] | None,
     "columns": Mapping[str, str] | None,
     "text_from_label": str | list[str] | None,
@@ -27,7 +29,8 @@ DATA_KEYS: dict[str, Any] = {
     "streaming": bool,
     "shuffle_buffer": int | None,
 }
-_PLACES = ("manifest", "test_manifest", "dataset", "test_dataset")
+_SOURCES = ("manifest", "dataset", "benchmark")
+_PLACES = ("manifest", "test_manifest", "dataset", "test_dataset", "root")
 _FILE_KEYS = ("data", "recipe", "templates")
 
 
@@ -62,7 +65,8 @@ class RunSettings:
     """Everything that a run depends on, beside code and files.
 
     Args:
-        data: `manifest` and maybe `test_manifest`, `dataset` and maybe `test_dataset` (see `dataset_rows`), or
+        data: `manifest` and maybe `test_manifest`, `dataset` and maybe `test_dataset` (see `dataset_rows`),
+            `benchmark` (a name or several, see `codebind_hf.benchmarks`) with `root`, `protocol` and `backbone`, or
             `nine_senses` with the arguments of `NineSenses`. Beside the first two, `columns` to rename,
             `text_from_label` (templates with `{}`), `encoding` of CSV. `loading`: where tensors live, see
             `load_items`. `streaming`: read `dataset` from front to back, with a
@@ -148,7 +152,7 @@ def read_settings(
             chosen["processor"] = {**check_mapping(chosen.get("processor"), "processor"), **processor}
         own, data = check_mapping(given.get("data"), "data"), _given(data)
         # Rows that are given replace those of the file, with all that is said of them there.
-        data = data if any(name in data for name in _PLACES) else {**own, **data}
+        data = data if any(name in data for name in _SOURCES) else {**own, **data}
         data = {name: _absolute_source(value) if name in _PLACES else value for name, value in data.items()}
         if chosen.get("base") is not None:
             chosen["base"] = _absolute(chosen["base"])
