@@ -24,8 +24,10 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 def data_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """`RunSettings.data` as the flags say it; `None` where they say nothing."""
-    names = ("manifest", "test_manifest", "dataset", "test_dataset", "benchmark", "root", "protocol", "columns")
-    names = (*names, "text_from_label", "encoding", "loading", "streaming")
+    names = (
+        *("manifest", "test_manifest", "dataset", "test_dataset", "benchmark", "root", "protocol", "columns"),
+        *("text_from_label", "encoding", "loading", "streaming"),
+    )
     return {name: getattr(arguments, name) for name in names}
 
 

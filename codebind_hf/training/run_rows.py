@@ -94,16 +94,8 @@ def _of_benchmarks(data: Mapping[str, Any]) -> RunRows:
     ]
     rows: Any = parts[0] if len(parts) == 1 else JoinedRows(parts)
     prompts = benchmarks.get(names[0]).prompts(backbone) or ("{}",)
-    return RunRows(
-        rows,
-        None,
-        modalities_of(rows),
-        partial(texts_of, rows),
-        None,
-        names[0],
-        prompts,
-        digest_of([rows.fingerprint]),
-    )
+    digest, texts = digest_of([rows.fingerprint]), partial(texts_of, rows)
+    return RunRows(rows, None, modalities_of(rows), texts, None, names[0], prompts, digest)
 
 
 def _stream(source: str, data: Mapping[str, Any], added: Sequence[str]) -> StreamedDataset:

@@ -11,6 +11,7 @@ import torch
 from recipe_files import FOLDER, read, recipe_of
 from torch import Tensor
 
+from codebind_hf.benchmarks import names
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import NineSenses, PreparedDataset
 from codebind_hf.model.codebooks import Codebook
@@ -109,11 +110,19 @@ def test_a_recipe_has_the_loss_weights_of_its_row(name: str) -> None:
     assert config.align_on == "codes"
 
 
+BENCHMARKS = {
+    **{"in1k": "in1k", "p365": "places365", "k400": "k400", "sun": "sun-d", "audioset": "audioset", "flir": "flir-v2"},
+    **{"vggsound": "vggsound", "audiocaps": "audiocaps", "llvip": "llvip", "touch_and_go": "tag-m", "eeg": "in-eeg"},
+}
+
+
 @each_row
-def test_the_data_of_a_recipe_are_manifests_of_the_user(name: str) -> None:
+def test_the_data_of_a_recipe_are_benchmarks_of_the_registry(name: str) -> None:
     settings = read(name)
     assert set(settings) <= {"data", "recipe", "templates"}
-    assert settings["data"] == {"manifest": f"data/{name}/train.jsonl", "test_manifest": f"data/{name}/test.jsonl"}
+    wanted: Any = ["audioset", "vggsound", "audiocaps"] if name == "audio" else BENCHMARKS[name]
+    assert settings["data"] == {"benchmark": wanted, "root": f"data/{name if name == 'audio' else wanted}"}
+    assert set([wanted] if isinstance(wanted, str) else wanted) <= set(names())
     assert all("{}" in template for template in settings.get("templates", []))
     assert f"--config examples/recipes/{name}.yaml" in (FOLDER / f"{name}.yaml").read_text()
 

@@ -33,7 +33,6 @@ class Row:
     orth: float
     uni: float
     prompts: int
-    test: str = ""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -97,12 +96,18 @@ def test_a_recipe_has_the_loss_weights_of_its_row(name: str) -> None:
     assert (config.align_on, config.decoder_inputs) == ("codes", "codes")
 
 
+BENCHMARKS = {
+    **{"audioset": "audioset", "eeg": "in-eeg", "shapenet": "shapenet55", "sun": "sun-d", "touch_and_go": "tag-m"},
+    "vggsound": "vggsound",
+}
+
+
 @each_row
-def test_the_data_of_a_recipe_are_manifests_of_the_user(name: str) -> None:
-    row, settings, folder = ROWS[name], read(name), name.removeprefix("vl-")
+def test_the_data_of_a_recipe_are_a_benchmark_of_the_registry(name: str) -> None:
+    row, settings = ROWS[name], read(name)
+    benchmark = BENCHMARKS[name.removeprefix("vl-")]
     assert set(settings) == {"data", "recipe", "templates"}
-    test = f"data/{row.test or folder}/test.jsonl"
-    assert settings["data"] == {"manifest": f"data/{folder}/train.jsonl", "test_manifest": test}
+    assert settings["data"] == {"benchmark": benchmark, "root": f"data/{benchmark}", "backbone": "vl"}
     assert len(settings["templates"]) == row.prompts
     assert all(template.count("{}") == 1 for template in settings["templates"])
     assert f"--config examples/recipes/{name}.yaml" in (FOLDER / f"{name}.yaml").read_text()
