@@ -120,7 +120,8 @@ def decoded(modality: str, content: bytes, name: str | None = None) -> Any:
     except BaseException as error:
         os.unlink(path)
         if isinstance(error, OSError):
-            raise OSError(f"{modality}: bytes of {name or 'a file without a name'!r}: {error}") from error
+            told = str(error).replace(path, name or "without a name")
+            raise OSError(f"{modality}: bytes of a file: {told}") from error
         raise
     if isinstance(value, Frames):
         weakref.finalize(value, os.unlink, path)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from codebind_hf import benchmarks
+from codebind_hf.benchmarks import get as get_benchmark
 from codebind_hf.data import Manifest, NineSenses
 from codebind_hf.data.fingerprints import digest_of, fingerprint
 from codebind_hf.data.joined import JoinedRows
@@ -89,11 +89,11 @@ def _of_benchmarks(data: Mapping[str, Any]) -> RunRows:
     protocol, backbone = data.get("protocol") or "paper", data.get("backbone") or "ib"
     folders = [Path(root) / name if len(names) > 1 else Path(root) for name in names]
     parts = [
-        benchmarks.get(name).rows(folder, "train", protocol, backbone)
+        get_benchmark(name).rows(folder, "train", protocol, backbone)
         for name, folder in zip(names, folders, strict=True)
     ]
     rows: Any = parts[0] if len(parts) == 1 else JoinedRows(parts)
-    prompts = benchmarks.get(names[0]).prompts(backbone) or ("{}",)
+    prompts = get_benchmark(names[0]).prompts(backbone) or ("{}",)
     digest, texts = digest_of([rows.fingerprint]), partial(texts_of, rows)
     return RunRows(rows, None, modalities_of(rows), texts, None, names[0], prompts, digest)
 

@@ -26,7 +26,7 @@ class StreamBatches(IterableDataset):
         drop_last: leave out, at the end of an epoch, sets with less than a batch for every process.
         num_workers: of the loader that reads rows.
         first: batches that were trained on before; their rows are counted, not read.
-        shares: whether processes share the rows; else this one reads all of them.
+        shares: whether processes share the rows; else this one reads all of them, once.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class StreamBatches(IterableDataset):
                     "rows: the stream has no batch of rows that can be aligned; each needs text, an image or a video "
                     "beside another modality that is trained. Fix: other columns, or smaller batches."
                 )
+            if not self.shares:
+                return
             epoch, past = epoch + 1, Past()
 
     def _where_it_stopped(self) -> tuple[int, Past]:

@@ -40,7 +40,7 @@ class Row:
 
 
 ROWS = {
-    "vl-shapenet": Row("point_cloud", 5e-4, 200, 1000, 0.1, 0.1, 1.0, 64, "modelnet40"),
+    "vl-shapenet": Row("point_cloud", 5e-4, 200, 1000, 0.1, 0.1, 1.0, 64),
     "vl-sun": Row("depth", 2e-4, 100 * 50, 1000, 0.1, 0.1, 1.0, 19),
     "vl-audioset": Row("audio", 2e-4, 80, 50, 1.0, 0.1, 1.0, 12),
     "vl-vggsound": Row("audio", 2e-4, 80, 50, 1.0, 0.1, 1.0, 12),
