@@ -143,6 +143,6 @@ def test_a_stream_needs_a_number_of_steps_and_a_data_set(manifest: Path, tmp_pat
     with pytest.raises(ValueError, match="max_steps: got none; a stream has no length"):
         run(settings_for(data, max_steps=-1), tmp_path / "run")
     with pytest.raises(
-        ValueError, match="`data` needs one of manifest, dataset, nine_senses; got manifest and dataset"
+        ValueError, match="`data` needs one of manifest, dataset, nine_senses, benchmark; got manifest and dataset"
     ):
         run(settings_for({**data, "manifest": str(manifest)}), tmp_path / "run")
