@@ -45,9 +45,7 @@ def test_several_benchmarks_are_one_set_of_rows(copy_of: CopyOf, tmp_path: Path)
 
 
 def test_a_benchmark_needs_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match="root: got none; sun-d is read from a folder. Fix: root"
-    ):
+    with pytest.raises(ValueError, match="root: got none; sun-d is read from a folder. Fix: root"):
         load_rows({"benchmark": "sun-d"})
     with pytest.raises(ValueError, match="benchmark: got 'sun'"):
         load_rows({"benchmark": "sun", "root": str(tmp_path)})

@@ -1,5 +1,6 @@
 """`accelerate launch` on two processes: one codebook, one set of loss weights, one model."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,16 +12,17 @@ from common import free_port
 
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_on_processes.py"
+STREAM = SCRIPT.with_name("stream_on_processes.py")
 # Without a device of its own for every process, accelerate launches several on the CPU by this variable alone.
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
-@pytest.mark.timeout(180)
-def test_two_launched_processes_end_with_the_same_model_codebooks_and_weights(tmp_path: Path) -> None:
+def launched(script: Path, *arguments: str) -> str:
+    """What a script on two processes prints."""
     options = f"--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --main_process_port {free_port()}"
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *options.split()]
     done = subprocess.run(
-        [*command, "--dynamo_backend", "no", str(SCRIPT), str(tmp_path)],
+        [*command, "--dynamo_backend", "no", str(script), *arguments],
         env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,
@@ -28,6 +30,12 @@ def test_two_launched_processes_end_with_the_same_model_codebooks_and_weights(tm
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(180)
+def test_two_launched_processes_end_with_the_same_model_codebooks_and_weights(tmp_path: Path) -> None:
+    launched(SCRIPT, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
     assert first["state"].keys() == second["state"].keys()
     different = [name for name, value in first["state"].items() if not torch.equal(value, second["state"][name])]
@@ -35,3 +43,26 @@ def test_two_launched_processes_end_with_the_same_model_codebooks_and_weights(tm
     assert first["balancer"] == second["balancer"]
     assert first["state"]["codebooks.shared.num_updates"].item() == 6, "two epochs of three rounds"
     assert [entry["step"] for entry in first["log"] if "loss" in entry] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_processes_of_two_workers_share_a_stream() -> None:
+    # 48 rows of two sets of modalities, 12 and 36, are 6 rounds of two batches of 4: an epoch and a half.
+    first, second = json.loads(launched(STREAM, "48", "4", "9", "0").splitlines()[-1])
+    assert [batch["kinds"] for batch in first] == [batch["kinds"] for batch in second]
+    assert all(len(batch["kinds"]) == 1 for batch in (*first, *second))
+    epoch = [name for own in (first, second) for batch in own[: rounds_of(first, second)] for name in batch["ids"]]
+    assert sorted(epoch, key=int) == [str(number) for number in range(48)], "a row twice, or lost"
+    later = json.loads(launched(STREAM, "48", "4", "6", "3").splitlines()[-1])
+    assert later == [first[3:], second[3:]]
+
+
+def rounds_of(first: list[dict], second: list[dict]) -> int:
+    """Rounds of the first epoch: until 48 rows were seen."""
+    seen = 0
+    for number, pair in enumerate(zip(first, second, strict=True), 1):
+        seen += sum(len(batch["ids"]) for batch in pair)
+        if seen >= 48:
+            return number
+    raise AssertionError(f"only {seen} rows in {len(first)} rounds")
