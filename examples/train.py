@@ -15,7 +15,7 @@ manifest), and an optional `label` and `attributes`. Written are `checkpoint/` (
 there are test rows, `report.json`, `report.md`, pictures and the model card. A run with LoRA also writes `adapter/`,
 and merges it into `checkpoint/`.
 
-A run saves every other minute, and when it is interrupted (Ctrl-C, SIGTERM). `--resume` finds its settings and goes
+A run saves every two minutes, and when it is interrupted (Ctrl-C, SIGTERM). `--resume` finds its settings and goes
 on, to the same bits as if nothing had happened; with the settings beside it, it starts a run that is not there yet.
 
 `--bind` trains one modality on a finished model whose bridges, other modalities and (unless `--shared_codes
@@ -39,6 +39,7 @@ import torch
 from accelerate import PartialState
 
 from codebind_hf.training import RunInterrupted, RunSettings, read_settings, run
+from codebind_hf.training.interruption import command_to_go_on
 from codebind_hf.training.settings import SHARED_CODES, read_binding
 
 
@@ -108,10 +109,7 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from error
     except RunInterrupted as stop:
         if state.is_main_process:
-            print(
-                f"\n{stop}\nGo on with: accelerate launch {' '.join(sys.argv[:1])} --resume --output_dir "
-                f"{arguments.output_dir}"
-            )
+            print(f"\n{stop}\nGo on with: {command_to_go_on(sys.argv[0], arguments.output_dir)}")
         raise SystemExit(128 + stop.signal_number) from stop
 
 

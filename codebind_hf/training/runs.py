@@ -113,7 +113,7 @@ def _evaluate(evaluation: Evaluation, recipe: Recipe, rows: RunRows, folder: Run
     report = {**evaluation.report(), "checkpoint_sha256": record.checkpoint}
     write_report(report, folder.path, draw_figures(evaluation, report, folder.path / FIGURES))
     write_card(evaluation.model, recipe, folder.path, record, report, rows.name)
-    logger.info("Wrote %s.", folder.path / "report.json")
+    logger.info("Wrote %s, and %s with pictures.", *(folder.path / name for name in ("report.json", "report.md")))
 
 
 def _export(test: NineSenses, folder: Path) -> None:
