@@ -36,10 +36,10 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import torch
-from accelerate import PartialState
 
 from codebind_hf.training import RunInterrupted, RunSettings, read_settings, run
 from codebind_hf.training.interruption import command_to_go_on
+from codebind_hf.training.processes import joined_processes
 from codebind_hf.training.settings import SHARED_CODES, read_binding
 
 
@@ -96,7 +96,7 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
 
 def main() -> None:
     arguments = parse_arguments()
-    state = PartialState()
+    state = joined_processes()
     if state.device.type == "cpu":
         # `accelerate launch` leaves a process one thread; give every process its share of the cores instead.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // state.num_processes))
