@@ -6,12 +6,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer
 
 from codebind_hf.data.streamed import Passed, Past, StreamedDataset
+from codebind_hf.training.processes import joined_processes
 
 
 class StreamBatches(IterableDataset):
@@ -70,7 +70,7 @@ class StreamBatches(IterableDataset):
         return epoch, Past()
 
     def _reader(self, epoch: int, past: Past, counts_only: bool = False) -> "_Reader":
-        state = PartialState()
+        state = joined_processes()
         process, processes = (state.process_index, state.num_processes) if self.shares else (0, 1)
         part = self.dataset.part(epoch, process, processes, past, counts_only)
         return _Reader(part, self.batch_size, self.drop_last, self.num_workers)

@@ -18,7 +18,7 @@ ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFF
 
 
 def launched(script: Path, *arguments: str) -> str:
-    """What a script on two processes prints."""
+    """What a script says on two processes."""
     options = f"--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --main_process_port {free_port()}"
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *options.split()]
     done = subprocess.run(
@@ -43,6 +43,12 @@ def test_two_launched_processes_end_with_the_same_model_codebooks_and_weights(tm
     assert first["balancer"] == second["balancer"]
     assert first["state"]["codebooks.shared.num_updates"].item() == 6, "two epochs of three rounds"
     assert [entry["step"] for entry in first["log"] if "loss" in entry] == [1, 2, 3, 4]
+
+
+@pytest.mark.timeout(180)
+def test_processes_on_the_cpu_know_each_other_before_anything_is_trained() -> None:
+    said = launched(SCRIPT.with_name("joined_processes.py"))
+    assert sorted(said.split("\n")[:2]) == ["0 of 2, decided by 0", "1 of 2, decided by 0"]
 
 
 @pytest.mark.slow
