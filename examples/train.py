@@ -37,11 +37,12 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import torch
+from accelerate import PartialState
 
 from codebind_hf.training import RunInterrupted, RunSettings, read_settings, run
 from codebind_hf.training.flags import add_data_flags, data_of
 from codebind_hf.training.interruption import command_to_go_on
-from codebind_hf.training.processes import joined_processes
+from codebind_hf.training.processes import launched_processes
 from codebind_hf.training.settings import SHARED_CODES, read_binding
 
 
@@ -97,7 +98,14 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
 
 def main() -> None:
     arguments = parse_arguments()
-    state = joined_processes()
+    with launched_processes() as state:
+        status = trained(arguments, state)
+    if status:
+        raise SystemExit(status)
+
+
+def trained(arguments: argparse.Namespace, state: PartialState) -> int:
+    """Run what was asked for; the exit status of one that ended well, or was stopped and saved."""
     if state.device.type == "cpu":
         # `accelerate launch` leaves a process one thread; give every process its share of the cores instead.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // state.num_processes))
@@ -111,7 +119,8 @@ def main() -> None:
     except RunInterrupted as stop:
         if state.is_main_process:
             print(f"\n{stop}\nGo on with: {command_to_go_on(sys.argv[0], arguments.output_dir)}")
-        raise SystemExit(128 + stop.signal_number) from stop
+        return 128 + stop.signal_number
+    return 0
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def load_items(
     seed: int = 0,
     folder: str | os.PathLike | None = None,
     augment: bool = False,
+    num_workers: int = 0,
 ) -> Items:
     """Rows as tensors, kept where `loading` says; training on them is the same wherever that is.
 
@@ -40,6 +41,8 @@ def load_items(
         seed: of the captions that are drawn.
         folder: of the files, with "disk".
         augment: apply the processor's `augmentation`, for which rows must be made anew every time.
+        num_workers: processes that make rows which are kept; rows that are made when their turn comes have the
+            loader's workers.
 
     Raises:
         ValueError: an unknown `loading` or `on_error`, "disk" without a folder, an augmentation of rows that are kept,
@@ -57,9 +60,11 @@ def load_items(
     if loading == "disk":
         if folder is None:
             raise ValueError("folder: got None with loading='disk'. Fix: name a folder for the tensors' files.")
-        return StoredDataset(rows, processor, Path(folder), on_error, seed)
+        return StoredDataset(rows, processor, Path(folder), on_error, seed, num_workers)
     is_small = loading == "memory" or loading == "auto" and estimated_bytes(rows, processor) <= MEMORY_LIMIT
-    return (PreparedDataset if is_small else LazyDataset)(rows, processor, on_error, seed)
+    if is_small:
+        return PreparedDataset(rows, processor, on_error, seed, num_workers)
+    return LazyDataset(rows, processor, on_error, seed)
 
 
 def estimated_bytes(rows: Sequence[Mapping[str, Any]], processor: Any) -> int:

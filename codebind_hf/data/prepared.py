@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from codebind_hf.data.collator import INPUT_IDS, modality_names, pad_text, pad_token_id
 from codebind_hf.data.items import Draw, Items, restricted
-from codebind_hf.data.row_tensors import CAPTIONS, class_names_of, drawn_caption, prepare_row
-from codebind_hf.processing.values import check_choice, check_types, describe, refuse
+from codebind_hf.data.preparing import prepared_rows
+from codebind_hf.data.row_tensors import CAPTIONS, class_names_of, drawn_caption
+from codebind_hf.processing.values import check_choice, describe, refuse
 
 
 # Not "null", as where items are embedded: a row of nothing teaches nothing.
@@ -29,21 +28,32 @@ class PreparedDataset(Items):
         on_error: "raise" reports ALL bad rows in one `ValueError` after the last row was tried; "skip" leaves them out
             and keeps their names and reasons in `skipped`.
         seed: of the captions that are drawn.
+        num_workers: processes that read and process rows; 0: this one. The tensors are the same.
 
     Raises:
-        ValueError: rows that have no order, a bad row with `on_error="raise"`, or an unknown `on_error`.
+        ValueError: rows that have no order, a bad row with `on_error="raise"`, an unknown `on_error`, or `num_workers`
+            that is no whole number from 0.
+        OSError: a worker was killed.
     """
 
     def __init__(
-        self, rows: Sequence[Mapping[str, Any]], processor: Any, on_error: str = "raise", seed: int = 0
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        processor: Any,
+        on_error: str = "raise",
+        seed: int = 0,
+        num_workers: int = 0,
     ) -> None:
         check_choice("on_error", on_error, ON_ERROR)
         total = num_rows(rows)
         self.seed = seed
         self.skipped: dict[str, str] = {}
         self.items: list[dict[str, Any]] = []
-        for index in tqdm(range(total), desc="Preparing rows", unit="row"):
-            self._add(rows, index, processor)
+        for name, item, reason in prepared_rows(rows, processor, num_workers):
+            if item is None:
+                self.skipped[name] = reason
+            else:
+                self.items.append(item)
         if self.skipped and on_error == "raise":
             raise ValueError(report_of(self.skipped, total))
         self._pad_texts(processor)
@@ -74,17 +84,6 @@ class PreparedDataset(Items):
             pad_id = pad_token_id(processor)
             for tensors in texts:
                 tensors.update(pad_text(tensors, max(lengths), pad_id))
-
-    def _add(self, rows: Sequence[Mapping[str, Any]], index: int, processor: Any) -> None:
-        name = f"row {index}"
-        try:
-            row = rows[index]
-            check_types({"row": row}, {"row": Mapping[str, Any]})
-            check_types({"id": row.get("id")}, {"id": str | int | None})
-            name = str(row.get("id") or name)
-            self.items.append(prepare_row(row, processor, default_id=name))
-        except (ValueError, OSError) as error:
-            self.skipped[name] = str(error)
 
 
 def num_rows(rows: Any) -> int:

@@ -13,13 +13,13 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_names
 from codebind_hf.data.fingerprints import fingerprint
 from codebind_hf.data.items import Draw, Items, restricted
 from codebind_hf.data.prepared import ON_ERROR, num_rows, report_of
-from codebind_hf.data.row_tensors import CAPTIONS, class_names_of, drawn, prepare_row
+from codebind_hf.data.preparing import prepared_rows
+from codebind_hf.data.row_tensors import CAPTIONS, class_names_of, drawn
 from codebind_hf.processing.values import check_choice
 
 
@@ -42,11 +42,12 @@ class StoredDataset(Items):
         on_error: "raise" reports ALL bad rows in one `ValueError` after the last row was tried; "skip" leaves them out
             and keeps their names and reasons in `skipped`.
         seed: of the captions that are drawn.
+        num_workers: processes that read and process rows; 0: this one. The files are the same.
 
     Raises:
         ValueError: rows without order, a bad row with `on_error="raise"`, an unknown `on_error`, or a folder that
             holds something else.
-        OSError: files cannot be written or read.
+        OSError: files cannot be written or read, or a worker was killed.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class StoredDataset(Items):
         folder: str | os.PathLike,
         on_error: str = "raise",
         seed: int = 0,
+        num_workers: int = 0,
     ) -> None:
         check_choice("on_error", on_error, ON_ERROR)
         self.folder, self.seed = Path(folder), seed
@@ -65,7 +67,7 @@ class StoredDataset(Items):
         with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
             index = _index_of(self.folder)
             if index is None or index["key"] != key:
-                index = _write(rows, processor, self.folder, on_error, key)
+                index = _write(rows, processor, self.folder, on_error, key, num_workers)
         self.index = index["rows"]
         self.skipped: dict[str, str] = index["skipped"]
         self.row_modalities = [tuple(row["modalities"]) for row in self.index]
@@ -139,7 +141,7 @@ def _index_of(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _write(rows: Any, processor: Any, folder: Path, on_error: str, key: str) -> dict[str, Any]:
+def _write(rows: Any, processor: Any, folder: Path, on_error: str, key: str, num_workers: int) -> dict[str, Any]:
     """Write everything beside `folder` and move it there when it is whole."""
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -147,13 +149,9 @@ def _write(rows: Any, processor: Any, folder: Path, on_error: str, key: str) -> 
     total, index = num_rows(rows), list[dict[str, Any]]()
     skipped: dict[str, str] = {}
     waiting: dict[str, Tensor] = {}
-    for number in tqdm(range(total), desc="Storing rows", unit="row"):
-        name = f"row {number}"
-        try:
-            name = str(rows[number].get("id") or name)
-            item = prepare_row(rows[number], processor, default_id=name)
-        except (ValueError, OSError) as error:
-            skipped[name] = str(error)
+    for name, item, reason in prepared_rows(rows, processor, num_workers, "Storing rows"):
+        if item is None:
+            skipped[name] = reason
             continue
         position, tensors = len(index), item.pop("tensors")
         captions = item.pop(CAPTIONS, ())

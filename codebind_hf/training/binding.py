@@ -182,6 +182,7 @@ def bind(
     resume: bool = False,
     loading: str = "auto",
     folder: Path | None = None,
+    num_workers: int = 0,
 ) -> Binding:
     """Train `modality` against the frozen bridge, in place, and measure how far all other modalities moved.
 
@@ -198,7 +199,7 @@ def bind(
         check_rows: rows of the other modalities to measure, by default `rows`.
         on_error: "raise" or "skip", as in `PreparedDataset`.
         resume: go on with a binding that stopped, as in `train`; `model` is the finished one that it started from.
-        loading, folder: of the rows to train on, as in `load_items`.
+        loading, folder, num_workers: of the rows to train on, as in `load_items`.
 
     Raises:
         ValueError: a modality that the model lacks or that is a bridge, no row to train on, a wrong `shared_codes` or
@@ -222,8 +223,8 @@ def bind(
             "give rows that have them (--check_manifest), or freeze the shared codes."
         )
     usable = _training_rows(rows, modality, others)
-    items = load_items(usable, processor, loading, on_error, recipe.seed, folder, augment=True)
-    checked = PreparedDataset(sample, processor, on_error=on_error)
+    items = load_items(usable, processor, loading, on_error, recipe.seed, folder, True, num_workers)
+    checked = PreparedDataset(sample, processor, on_error=on_error, num_workers=num_workers)
     own_stage = {**recipe.stages.get("bind", {}), "freeze_shared_codes": shared_codes == "frozen"}
     recipe = replace(recipe, order="bind", stages={**recipe.stages, "bind": own_stage})
     stage = Stage("bind", (modality,), (*others, modality))

@@ -19,6 +19,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text_from_label", action="append", help="text with {} for the label; repeatable")
     parser.add_argument("--encoding", help="of a CSV manifest that is not UTF-8")
     parser.add_argument("--loading", choices=LOADINGS, help="where tensors live; auto: in memory, if they fit")
+    parser.add_argument("--preprocessing_num_workers", type=int, help="processes that make tensors which are kept")
     parser.add_argument("--streaming", action="store_true", default=None, help="read --dataset from front to back")
 
 
@@ -26,7 +27,7 @@ def data_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """`RunSettings.data` as the flags say it; `None` where they say nothing."""
     names = (
         *("manifest", "test_manifest", "dataset", "test_dataset", "benchmark", "root", "protocol", "columns"),
-        *("text_from_label", "encoding", "loading", "streaming"),
+        *("text_from_label", "encoding", "loading", "preprocessing_num_workers", "streaming"),
     )
     return {name: getattr(arguments, name) for name in names}
 

@@ -1,11 +1,19 @@
 """What all processes of a run must agree on before any of them acts on it."""
 
-from collections.abc import Callable
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
+
+
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def joined_processes() -> PartialState:
@@ -15,6 +23,36 @@ def joined_processes() -> PartialState:
     """
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     return PartialState(cpu=on_cpu)
+
+
+@contextmanager
+def launched_processes() -> Iterator[PartialState]:
+    """`joined_processes` for a script: they part where all have come to its end.
+
+    One that exits still joined may abort, and a run that is done then looks like one that failed. After an error
+    others may still wait for this one, and nothing is taken apart.
+    """
+    state = joined_processes()
+    yield state
+    state.destroy_process_group()
+
+
+def end_with_launcher() -> None:
+    """End this process at once when the elastic launcher that started it is gone.
+
+    A launcher that is killed leaves its processes alive, each in a session of its own; they would go on writing beside
+    the run that is started next.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os.kill(os.getpid(), signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+
+    threading.Thread(target=watch, name="end_with_launcher", daemon=True).start()
 
 
 def largest_of_all(value: int) -> int:

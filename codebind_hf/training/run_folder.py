@@ -2,9 +2,14 @@
 
 import hashlib
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.evaluation.environment import environment
@@ -25,7 +30,10 @@ from codebind_hf.training.running import LOG_FILE, save
 from codebind_hf.training.settings import RunSettings
 
 
+logger = logging.getLogger(__name__)
+
 RECORD_FILE = "run.json"
+LOCK_FILE = "run.lock"
 CHECKPOINT, ADAPTER, FIGURES, FILES, ROWS = "checkpoint", "adapter", "figures", "files", "rows"
 # What a run writes, beside the folders of its stages.
 _OWN = (
@@ -33,6 +41,8 @@ _OWN = (
     *("report.json", "report.md", "binding.json"),
 )
 _STAGES = ("bridge", "bind", "bind-*", "joint")
+# Processes of a run that was killed need a moment to end.
+_PATIENCE_SECONDS = 10
 STATUSES = ("training", "trained", "finished")
 
 
@@ -71,6 +81,34 @@ class RunFolder:
     def rows(self) -> Path:
         """Where tensors of rows lie, of a run that keeps them on disk."""
         return self.path / ROWS
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others from using the folder meanwhile; they would write between each other's files.
+
+        Raises:
+            ValueError: another process uses it.
+            OSError: the folder cannot be made or written to.
+        """
+        was_there = self.path.is_dir()
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK_FILE)
+        try:
+            lock.acquire(timeout=_PATIENCE_SECONDS)
+        except Timeout as error:
+            raise ValueError(
+                f"--output_dir: another process trains in {self.path}. Fix: wait until it ends, or name a new folder."
+            ) from error
+        except NotImplementedError:
+            logger.warning("%s: this file system has no locks; only one process may use the folder.", self.path)
+        try:
+            yield
+        finally:
+            # Gone before it is released: whoever waits for it then finds none to mistake for a new one.
+            (self.path / LOCK_FILE).unlink(missing_ok=True)
+            lock.release()
+            if not was_there and not any(self.path.iterdir()):
+                self.path.rmdir()
 
     def record(self) -> RunRecord | None:
         """What the folder says of its run; `None` without one.
@@ -200,7 +238,7 @@ class RunFolder:
                 discard(folder)
 
     def _foreign(self) -> str:
-        names = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+        names = sorted({path.name for path in self.path.iterdir()} - {LOCK_FILE}) if self.path.is_dir() else []
         return ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
 
 

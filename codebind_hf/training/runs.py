@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.binding import bind, binding_recipe
 from codebind_hf.training.building import build, recipe_config
-from codebind_hf.training.processes import decided_by_main, joined_processes
+from codebind_hf.training.processes import decided_by_main, end_with_launcher, joined_processes
 from codebind_hf.training.recipe import Recipe
 from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
 from codebind_hf.training.run_rows import RunRows, load_rows
@@ -48,21 +49,28 @@ def run(
         The record on the main process, `None` on others.
 
     Raises:
-        ValueError: settings, rows or a folder that cannot be used.
+        ValueError: settings, rows or a folder that cannot be used, or that another process uses.
         OSError: a file cannot be read or written.
         FloatingPointError: training diverged; no checkpoint is written.
         RunInterrupted: a signal asked the run to end, and it saved.
     """
     if resume and overwrite:
         raise ValueError("--resume and --overwrite: got both; one goes on with a run, the other removes it.")
-    folder = RunFolder(output_dir)
     joined_processes()
+    end_with_launcher()
+    folder = RunFolder(output_dir)
+    with ExitStack() as stack:
+        decided_by_main(lambda: stack.enter_context(folder.held()))
+        return _run(settings, folder, resume, overwrite)
+
+
+def _run(settings: RunSettings | None, folder: RunFolder, resume: bool, overwrite: bool) -> RunRecord | None:
     settings = decided_by_main(lambda: folder.open(settings, resume, overwrite))
     if resume and not folder.has_results():
-        logger.info("%s: nothing was saved there, so the run starts from the beginning.", output_dir)
+        logger.info("%s: nothing was saved there, so the run starts from the beginning.", folder.path)
     record = decided_by_main(folder.record)
     if record is not None and record.status == "finished" and not overwrite:
-        logger.info("%s is finished: checkpoint %s. --overwrite trains anew.", output_dir, record.checkpoint)
+        logger.info("%s is finished: checkpoint %s. --overwrite trains anew.", folder.path, record.checkpoint)
         return record if PartialState().is_main_process else None
     if settings.bind:
         return _bind(settings, settings.bind, folder, overwrite)
@@ -113,8 +121,9 @@ def _items(
     """Rows as tensors; those on disk lie beside the run, and only those to train on are augmented."""
     if isinstance(rows, StreamedDataset):
         return rows.with_processor(processor, settings.on_error, recipe.seed, augment=True)
-    place, loading = folder.rows / part, settings.data.get("loading", "auto")
-    return load_items(rows, processor, loading, settings.on_error, recipe.seed, place, augment=part == "train")
+    loading, workers = settings.data.get("loading", "auto"), settings.data.get("preprocessing_num_workers", 0)
+    place, augment = folder.rows / part, part == "train"
+    return load_items(rows, processor, loading, settings.on_error, recipe.seed, place, augment, workers)
 
 
 def _publish(
@@ -178,6 +187,7 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
             on_error=settings.on_error,
             resume=True,
             loading=settings.data.get("loading", "auto"),
+            num_workers=settings.data.get("preprocessing_num_workers", 0),
             folder=folder.rows / "train",
         )
         if PartialState().is_main_process:

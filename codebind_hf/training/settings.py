@@ -26,6 +26,7 @@ DATA_KEYS: dict[str, Any] = {
     "columns": Mapping[str, str] | None,
     "text_from_label": str | list[str] | None,
     "loading": str,
+    "preprocessing_num_workers": int,
     "streaming": bool,
     "shuffle_buffer": int | None,
 }
@@ -69,8 +70,8 @@ class RunSettings:
             `benchmark` (a name or several, see `codebind_hf.benchmarks`) with `root`, `protocol` and `backbone`, or
             `nine_senses` with the arguments of `NineSenses`. Beside the first two, `columns` to rename,
             `text_from_label` (templates with `{}`), `encoding` of CSV. `loading`: where tensors live, see
-            `load_items`. `streaming`: read `dataset` from front to back, with a
-            `shuffle_buffer`, see `dataset_stream`.
+            `load_items`; `preprocessing_num_workers`: processes that make those that are kept. `streaming`: read
+            `dataset` from front to back, with a `shuffle_buffer`, see `dataset_stream`.
         recipe: fields of `Recipe`.
         templates: zero-shot prompts with `{}` for the class.
         on_error: what an unreadable file does, "raise" or "skip".

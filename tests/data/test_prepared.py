@@ -1,8 +1,12 @@
+import os
+import signal
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from codebind_hf.data import NineSenses, PreparedDataset
+from codebind_hf.data import NineSenses, PreparedDataset, StoredDataset
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.tokenization import build_tokenizer
@@ -49,11 +53,9 @@ def test_rows_without_an_id_are_called_by_their_number(processor: CodeBindProces
 
 
 def test_an_error_of_the_program_is_not_taken_for_a_bad_row() -> None:
-    def broken(**_: object) -> None:
-        raise TypeError("a defect")
-
-    with pytest.raises(TypeError, match="a defect"):
-        PreparedDataset([{"text": "a"}], broken, on_error="skip")
+    for workers in (0, 1):
+        with pytest.raises(TypeError, match="a defect"):
+            PreparedDataset([{"text": "a"}], _broken, on_error="skip", num_workers=workers)
 
 
 def test_class_names_come_in_order_of_appearance(processor: CodeBindProcessor) -> None:
@@ -65,3 +67,46 @@ def test_on_error_is_checked_before_any_work() -> None:
     for choice in ("ignore", "null", None):
         with pytest.raises(ValueError, match=f"on_error: got {choice!r}; allowed: 'raise', 'skip'"):
             PreparedDataset([], None, on_error=choice)
+
+
+def test_workers_make_the_same_tensors_in_the_same_order(processor: CodeBindProcessor) -> None:
+    rows = [{**row, "text": ["a wooden ring", "a ring"]} for row in NineSenses("test", num_rows=20)]
+    rows[3] = {"id": "bad", "eeg": np.ones((17, 128), np.float32)}
+    before = torch.get_rng_state()
+    items = [PreparedDataset(rows, processor, on_error="skip", num_workers=workers) for workers in (0, 2)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [list(each.skipped) for each in items] == [["bad"], ["bad"]]
+    assert items[0].skipped == items[1].skipped
+    assert [item["id"] for item in items[0]] == [item["id"] for item in items[1]]
+    for alone, beside in zip(items[0].items, items[1].items, strict=True):
+        for key in ("tensors", "captions"):
+            torch.testing.assert_close(alone[key], beside[key], rtol=0, atol=0)
+        assert len(beside["captions"]) == 2
+
+
+def test_stored_rows_are_the_same_with_workers(processor: CodeBindProcessor, tmp_path: Path) -> None:
+    rows = [dict(row) for row in NineSenses("test", num_rows=3, modalities=["text", "depth"])]
+    for workers in (0, 1):
+        StoredDataset(rows, processor, tmp_path / str(workers), num_workers=workers)
+    made = [sorted((tmp_path / str(workers)).iterdir()) for workers in (0, 1)]
+    assert [file.read_bytes() for file in made[0]] == [file.read_bytes() for file in made[1]]
+    assert [file.name for file in made[0]] == ["rows-00000.safetensors", "rows.json"]
+
+
+def _broken(**_: object) -> None:
+    raise TypeError("a defect")
+
+
+def test_a_killed_worker_is_an_error_with_a_fix() -> None:
+    with pytest.raises(OSError, match="num_workers: DataLoader worker .* Fix: fewer workers"):
+        PreparedDataset([{"text": "a"}], _dying, num_workers=1)
+
+
+def _dying(**_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_num_workers_is_a_whole_number(processor: CodeBindProcessor) -> None:
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="num_workers: got"):
+            PreparedDataset([{"text": "a"}], processor, num_workers=wrong)  # type: ignore[arg-type]

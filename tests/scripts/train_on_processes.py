@@ -12,6 +12,7 @@ from torch import Tensor
 
 from codebind_hf.data import CodeBindCollator, NineSenses, PreparedDataset
 from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, Recipe, build, train_only
+from codebind_hf.training.processes import launched_processes
 
 
 NAMES = ["text", "image", "audio", "depth"]
@@ -66,4 +67,5 @@ def _whole(value: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with launched_processes():
+        main(Path(sys.argv[1]))
