@@ -7,7 +7,7 @@
     accelerate launch examples/train.py --resume --output_dir runs/demo
 
 One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three modalities take
-two to five minutes on two CPU cores; the demo about eight.
+two to five minutes on two CPU cores; the demo eight to ten.
 
 A manifest is JSONL, CSV or Parquet: per row, any subset of modalities (`text` itself, otherwise paths relative to the
 manifest), and an optional `label` and `attributes`. `--dataset` takes what `datasets` reads instead: saved data sets,
@@ -16,7 +16,7 @@ many numbers learned in which parts), `run.json` (what the run was started with)
 `report.json`, `report.md`, pictures and the model card. A run with LoRA also writes `adapter/`, and merges it into
 `checkpoint/`.
 
-A run saves every other minute, and when it is interrupted (Ctrl-C, SIGTERM). `--resume` finds its settings and goes
+A run saves every two minutes, and when it is interrupted (Ctrl-C, SIGTERM). `--resume` finds its settings and goes
 on, to the same bits as if nothing had happened; with the settings beside it, it starts a run that is not there yet.
 
 `--bind` trains one modality on a finished model whose bridges, other modalities and (unless `--shared_codes
@@ -37,10 +37,11 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import torch
-from accelerate import PartialState
 
 from codebind_hf.training import RunInterrupted, RunSettings, read_settings, run
 from codebind_hf.training.flags import add_data_flags, data_of
+from codebind_hf.training.interruption import command_to_go_on
+from codebind_hf.training.processes import joined_processes
 from codebind_hf.training.settings import SHARED_CODES, read_binding
 
 
@@ -96,7 +97,7 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
 
 def main() -> None:
     arguments = parse_arguments()
-    state = PartialState()
+    state = joined_processes()
     if state.device.type == "cpu":
         # `accelerate launch` leaves a process one thread; give every process its share of the cores instead.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // state.num_processes))
@@ -109,10 +110,7 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from error
     except RunInterrupted as stop:
         if state.is_main_process:
-            print(
-                f"\n{stop}\nGo on with: accelerate launch {' '.join(sys.argv[:1])} --resume --output_dir "
-                f"{arguments.output_dir}"
-            )
+            print(f"\n{stop}\nGo on with: {command_to_go_on(sys.argv[0], arguments.output_dir)}")
         raise SystemExit(128 + stop.signal_number) from stop
 
 

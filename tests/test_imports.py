@@ -109,11 +109,9 @@ BRINGING_TABLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
-@pytest.mark.parametrize(
-    "names",
-    [pytest.param(BRINGING_TABLES, id="some"), pytest.param(EVERY_MODULE, id="every", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("names", [pytest.param(BRINGING_TABLES, id="some"), pytest.param(EVERY_MODULE, id="every")])
 def test_any_module_may_be_the_first_that_is_imported(names: list[str]) -> None:
     """The tables of the library are filled while modules of ours are half loaded, so every order has to work."""
     script = f"""

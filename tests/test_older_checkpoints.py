@@ -95,6 +95,7 @@ def test_its_index_answers_as_it_did_and_is_saved_as_today(saved: Path, tmp_path
     assert not (saved / "index" / "senses.npy").exists()
 
 
+@pytest.mark.slow
 def test_without_the_package_old_and_new_code_read_both(saved: Path, tmp_path: Path) -> None:
     """The code of a folder may be older than its weights: whoever pins a revision of the code has that."""
     model, processor = (cls.from_pretrained(saved / "checkpoint") for cls in (CodeBindModel, CodeBindProcessor))

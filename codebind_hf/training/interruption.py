@@ -1,8 +1,12 @@
 """Checkpoints by time, and one when a run is asked to end."""
 
+import os
+import shutil
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,6 +32,15 @@ class RunInterrupted(KeyboardInterrupt):
     def __init__(self, signal_number: int, step: int, max_steps: int) -> None:
         self.signal_number, self.step, self.max_steps = signal_number, step, max_steps
         super().__init__(f"{signal.Signals(signal_number).name} at step {step} of {max_steps}; saved.")
+
+
+def command_to_go_on(script: str, output_dir: Path) -> str:
+    """The command line that goes on with a run, as it can be typed here."""
+    launcher = shutil.which("accelerate")
+    own = Path(sys.executable).with_name("accelerate")
+    # An environment that is not activated has its launcher beside its Python.
+    name = "accelerate" if launcher or not own.is_file() else os.path.relpath(own)
+    return f"{name} launch {script} --resume --output_dir {output_dir}"
 
 
 class TimedCheckpoints(TrainerCallback):

@@ -5,7 +5,16 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+
+
+def joined_processes() -> PartialState:
+    """This process among those that were launched with it.
+
+    Where none has a device, the library takes each for a single one until it is told that they run on the CPU.
+    """
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=on_cpu)
 
 
 def largest_of_all(value: int) -> int:

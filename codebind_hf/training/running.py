@@ -166,11 +166,11 @@ def _run(trainer: CodeBindTrainer, resume: bool) -> None:
         # Shards are loaded into a model that is being trained; so something must be left to train.
         checkpoints = [each for each in checkpoints if not _is_last_step(each)]
     checkpoint = decided_by_main(lambda: first_sound(checkpoints))
-    if checkpoint:
-        logger.info("%s: going on from %s.", folder.name, checkpoint.name)
     if checkpoint and _is_last_step(checkpoint):
+        logger.info("%s: is done, %s.", folder.name, checkpoint.name)
         trainer.load_finished(str(checkpoint))
     else:
+        logger.info("%s: %s.", folder.name, f"going on from {checkpoint.name}" if checkpoint else "starts at step 0")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_world_process_zero() and folder.is_dir() and not any(folder.iterdir()):
         # The library makes it for checkpoints, of which there may be none.

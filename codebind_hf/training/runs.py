@@ -17,7 +17,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.binding import bind, binding_recipe
 from codebind_hf.training.building import build, recipe_config
-from codebind_hf.training.processes import decided_by_main
+from codebind_hf.training.processes import decided_by_main, joined_processes
 from codebind_hf.training.recipe import Recipe
 from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
 from codebind_hf.training.run_rows import RunRows, load_rows
@@ -56,6 +56,7 @@ def run(
     if resume and overwrite:
         raise ValueError("--resume and --overwrite: got both; one goes on with a run, the other removes it.")
     folder = RunFolder(output_dir)
+    joined_processes()
     settings = decided_by_main(lambda: folder.open(settings, resume, overwrite))
     if resume and not folder.has_results():
         logger.info("%s: nothing was saved there, so the run starts from the beginning.", output_dir)
@@ -128,7 +129,7 @@ def _evaluate(evaluation: Evaluation, recipe: Recipe, rows: RunRows, folder: Run
     report = {**evaluation.report(), "checkpoint_sha256": record.checkpoint}
     write_report(report, folder.path, draw_figures(evaluation, report, folder.path / FIGURES))
     write_card(evaluation.model, recipe, folder.path, record, report, rows.name)
-    logger.info("Wrote %s.", folder.path / "report.json")
+    logger.info("Wrote %s, and %s with pictures.", *(folder.path / name for name in ("report.json", "report.md")))
 
 
 def _export(test: NineSenses, folder: Path) -> None:

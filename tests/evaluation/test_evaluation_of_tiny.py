@@ -77,6 +77,7 @@ def test_embeddings_of_files_memory_and_prepared_rows_agree(tiny: SimpleNamespac
             )
 
 
+@pytest.mark.slow
 def test_the_evaluate_example_writes_the_report_of_a_manifest(tiny: SimpleNamespace, tmp_path: Path) -> None:
     output = tmp_path / "out" / "digits.json"
     printed = run_example(

@@ -62,6 +62,7 @@ def report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     return run(checkpoint, tmp_path_factory.mktemp("codes"))
 
 
+@pytest.mark.slow
 def test_a_miniature_run_writes_every_number(report: dict) -> None:
     assert report["settings"] == {**SIZES, "world": 0, "seed": 0, "trained_here_for_steps": None}
     assert {"date", "torch", "faiss"} <= report["environment"].keys()

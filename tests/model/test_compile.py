@@ -171,7 +171,8 @@ def test_the_whole_forward_pass_exports_saves_and_loads() -> None:
     assert torch.equal(found.logits_per_eeg, expected.logits_per_eeg)
 
 
-@pytest.mark.parametrize("readout", ["token", pytest.param("network", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("readout", ["token", "network"])
 def test_a_read_out_of_its_own_exports_and_compiles(readout: str) -> None:
     model = tiny_model(small_config("depth", specific_readout=readout))
     first, second = (arguments_of(model, "depth", batch) for batch in BATCHES)

@@ -122,9 +122,9 @@ def work(rank: int, port: int, parallel: str, split: str, frozen: tuple[str, ...
     ("parallel", "split", "frozen", "micro"),
     [
         pytest.param("ddp", "even", (), 1, id="two", marks=pytest.mark.slow),
-        pytest.param("ddp", "one lacks modalities", (), 2, id="two-accumulating"),
+        pytest.param("ddp", "one lacks modalities", (), 2, id="two-accumulating", marks=pytest.mark.slow),
         pytest.param("ddp", "three", ("text", "vision"), 1, id="three-with-frozen-bridges", marks=pytest.mark.slow),
-        pytest.param("fsdp", "same modalities", (), 1, id="two-sharded"),
+        pytest.param("fsdp", "same modalities", (), 1, id="two-sharded", marks=pytest.mark.slow),
     ],
 )
 def test_several_processes_train_as_one(

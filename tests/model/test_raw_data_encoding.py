@@ -241,6 +241,7 @@ def test_clips_of_a_video_have_their_times(model: CodeBindModel, processor: Code
         model.encode([Video(frames)], processor, clips="sliding")
 
 
+@pytest.mark.slow
 def test_threads_share_a_film(model: CodeBindModel, processor: CodeBindProcessor, tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
@@ -299,6 +300,7 @@ def peak_of_stream(items: str, count: int, batch_size: int) -> int:
     return peak_memory("", f"{setup}\n{work}\nassert total == {count}")
 
 
+@pytest.mark.slow
 def test_a_stream_ten_times_as_long_needs_no_more_memory() -> None:
     """1,000 recordings of half a megabyte against 100: the peak of the whole process, 1.3 times at the most."""
     assert peak_of_stream("recordings", 1000, 16) < 1.3 * peak_of_stream("recordings", 100, 16)

@@ -18,7 +18,7 @@ ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFF
 
 
 def launched(script: Path, *arguments: str) -> str:
-    """What a script on two processes prints."""
+    """What a script says on two processes."""
     options = f"--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --main_process_port {free_port()}"
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *options.split()]
     done = subprocess.run(
@@ -66,3 +66,9 @@ def rounds_of(first: list[dict], second: list[dict]) -> int:
         if seen >= 48:
             return number
     raise AssertionError(f"only {seen} rows in {len(first)} rounds")
+
+
+@pytest.mark.timeout(180)
+def test_processes_on_the_cpu_know_each_other_before_anything_is_trained() -> None:
+    said = launched(SCRIPT.with_name("joined_processes.py"))
+    assert sorted(said.split("\n")[:2]) == ["0 of 2, decided by 0", "1 of 2, decided by 0"]

@@ -20,6 +20,7 @@ from codebind_hf.data import NineSenses
 from codebind_hf.evaluation import checkpoint_digest
 from codebind_hf.training import CodeBindTrainer, RunInterrupted, RunSettings, read_settings, run, running, runs
 from codebind_hf.training.checkpoints import STAGING_FOLDER, complete_checkpoints
+from codebind_hf.training.interruption import command_to_go_on
 from codebind_hf.training.run_folder import RunFolder
 
 
@@ -459,3 +460,34 @@ def test_a_signal_after_the_last_step_is_not_swallowed(
     with pytest.raises(KeyboardInterrupt):
         run(settings_for(manifest, save_minutes=1000.0), tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_the_way_to_go_on_can_be_typed_where_nothing_is_activated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "environment" / "bin"
+    own.mkdir(parents=True)
+    (own / "accelerate").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.executable", str(own / "python"))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    expected = "launch examples/train.py --resume --output_dir runs/mine"
+    assert command_to_go_on("examples/train.py", Path("runs/mine")) == f"environment/bin/accelerate {expected}"
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert command_to_go_on("examples/train.py", Path("runs/mine")) == f"accelerate {expected}"
+
+
+def test_a_run_that_goes_on_says_what_of_it_is_done(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    settings = settings_for(manifest)
+    with monkeypatch.context() as patch:
+        at_step(patch, "bind", 1, die)
+        with pytest.raises(Killed):
+            run(settings, tmp_path / "run")
+    assert "bridge: starts at step 0." in caplog.text
+    caplog.clear()
+    run(None, tmp_path / "run", resume=True)
+    assert f"bridge: is done, checkpoint-{STEPS}." in caplog.text
+    assert "bind: starts at step 0." in caplog.text
