@@ -71,8 +71,8 @@ def model_inputs(
     """The given tensors by modality name, checked.
 
     Raises:
-        ValueError: an unknown keyword, a modality this checkpoint lacks or that is given twice, a wrong shape or dtype,
-            a tensor that is not dense or has no data, NaN, infinite or unusably large numbers, or no input at all.
+        ValueError: an unknown keyword, a modality this checkpoint lacks or that comes twice, a wrong shape or dtype, a
+            tensor that is not dense or has no data, NaN, infinite or unusably large numbers, or no input at all.
     """
     by_tensor = {modality.tensor: modality for modality in config.modalities.values()}
     given = {name: tensor for name, tensor in tensors.items() if tensor is not None and name not in IGNORED_KEYWORDS}
@@ -103,7 +103,7 @@ def _with_pooled(
     for name, tokens in pooled_tokens.items():
         label, modality = f"pooled_tokens[{shown(name)}]", config.modality(name)
         if name in found:
-            raise ValueError(f"{label}: got it beside {modality.tensor}, which it stands for. Fix: give one of the two.")
+            raise ValueError(f"{label}: got it beside {modality.tensor}; allowed: one of the two.")
         check_storage(label, tokens)
         check_floats(label, tokens)
         width = config.encoder_configs[modality.encoder].hidden_size
