@@ -82,7 +82,7 @@ def check_used(wanted: bool | Sequence[str], cached: Iterable[str]) -> None:
             "leave it out; or freeze the bridge: train_bridge_heads false or 'shared' (true also trains CLS tokens, "
             "which towers read), and for a finished bridge order 'bind'."
         )
-    if idle := [name for name in (wanted if isinstance(wanted, Sequence) else ()) if name not in every]:
+    if idle := [name for name in dict.fromkeys([] if isinstance(wanted, bool) else wanted) if name not in every]:
         raise ValueError(
             f"cache_bridge: got {', '.join(idle)}, which no row has, or whose tower learns. Fix: leave it out."
         )

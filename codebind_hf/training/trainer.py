@@ -109,6 +109,8 @@ class CodeBindTrainer(Trainer):
         """Batches that are homogeneous in their modalities, shuffled anew every epoch."""
         if isinstance(self.train_dataset, StreamedDataset):
             return stream_loader(self, self._first_batch)
+        # By now weights of a checkpoint to go on from are loaded, and codebooks started without autocast.
+        self.train_dataset = with_cached_towers(self, self._cache_folder)
         return self.accelerator.prepare(self._batches())
 
     def _num_batches(self) -> int:
@@ -123,8 +125,6 @@ class CodeBindTrainer(Trainer):
         if isinstance(self.train_dataset, StreamedDataset):
             # The same on every process, which may then see other rows.
             return stream_loader(self, shares=False)
-        # Weights of a checkpoint to go on from are loaded by now.
-        self.train_dataset = with_cached_towers(self, self._cache_folder)
         sampler = ModalityBatchSampler(
             self.train_dataset,
             batch_size=self._train_batch_size,
