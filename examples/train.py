@@ -88,7 +88,7 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
         data_of(arguments),
         templates=arguments.template,
         recipe={"seed": arguments.seed, "base": arguments.base},
-        training={"per_device_train_batch_size": arguments.batch_size},
+        training={"per_device_train_batch_size": arguments.batch_size, "cache_bridge": arguments.cache_bridge},
         max_steps=arguments.max_steps,
         processor={"depth": {"depth_unit": arguments.depth_unit}} if arguments.depth_unit else None,
         on_error=arguments.on_error,

@@ -14,12 +14,15 @@ from codebind_hf.processing.arguments import argument_of
 
 ATTENTION_MASK = "attention_mask"
 INPUT_IDS = "input_ids"
+# Of an item and of a batch: by modality, what its tower gave, in place of the modality's tensor.
+POOLED_TOKENS = "pooled_tokens"
 
 
 def modality_names(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Modalities of a raw or prepared row, the built-in ones first and in their order."""
     if "tensors" in row:
         names = {_modality_of_tensor(name).name for name in row["tensors"] if name != ATTENTION_MASK}
+        names |= set(row.get(POOLED_TOKENS, ()))
     else:
         names = {name for name in row if name not in EXTRA_COLUMNS}
         names = set(present_modalities(row, names))
@@ -43,7 +46,8 @@ class CodeBindCollator:
 
     The result holds, per modality that any row has, its tensor stacked over the rows that have it (text with
     `attention_mask`, as wide as the longest in the batch), `"rows"`: for every such modality the positions of these
-    rows in the batch, and `"return_loss": True`.
+    rows in the batch, and `"return_loss": True`. Pooled tokens that rows have in place of a tensor are stacked
+    under `"pooled_tokens"`.
 
     Args:
         processor (`CodeBindProcessor`, *optional*): needed for raw rows; prepared rows (`PreparedDataset`) need none,
@@ -81,9 +85,13 @@ class CodeBindCollator:
         values = {argument_of(modality): [rows[i][modality] for i in places] for modality, places in positions.items()}
         return _trimmed(dict(self.processor(**values, return_tensors="pt")))
 
-    def _stacked(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
+    def _stacked(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Any]:
+        tensors: dict[str, Any] = {}
         for modality, places in positions.items():
+            if modality in rows[places[0]].get(POOLED_TOKENS, ()):
+                tokens = [rows[i][POOLED_TOKENS][modality] for i in places]
+                tensors.setdefault(POOLED_TOKENS, {})[modality] = _stack(tokens, modality, rows, places)
+                continue
             name = modality_for(modality).tensor
             items = [rows[i]["tensors"] for i in places]
             if name == INPUT_IDS:

@@ -3,9 +3,13 @@
 import hashlib
 import json
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import torch
 from datasets.fingerprint import Hasher
+from torch import Tensor
 
 from codebind_hf.data.columns import EXTRA_COLUMNS
 
@@ -22,6 +26,22 @@ def fingerprint(rows: Any) -> str:
     for row in rows:
         digest.update(Hasher.hash({name: _weighed(name, value) for name, value in row.items()}).encode())
     return digest.hexdigest()
+
+
+def processor_fingerprint(processor: Any) -> str:
+    """Hexadecimal digest of all that a processor saves, but code."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as folder:
+        processor.save_pretrained(folder)
+        for file in sorted(Path(folder).iterdir()):
+            if file.suffix != ".py":
+                digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """The numbers of a tensor of any type as they lie in memory."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def digest_of(value: Any) -> str:

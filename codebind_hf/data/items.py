@@ -1,11 +1,18 @@
 """What training asks of rows that became tensors: which modalities each has, and one of them, whole or in part."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_for, modality_names
+from codebind_hf.data.fingerprints import bytes_of
+
+
+# Of an item whose row has several captions: tensors of each, of which `tensors` holds one.
+CAPTIONS = "captions"
 
 
 class Draw(NamedTuple):
@@ -26,14 +33,30 @@ def as_draw(index: Any) -> Draw:
 class Items(Dataset):
     """Rows as tensors, by number or `Draw`. An item is `{"tensors", "id", "label", "attributes"}`.
 
-    A subclass says what every row has in `row_modalities`, without making tensors for it, and makes an item in `take`.
+    A subclass says what every row has in `row_modalities`, without making tensors for it, and makes an item in `take`;
+    one whose rows have several captions also in `whole`. `seed` is of the captions that are drawn.
     """
 
     row_modalities: Sequence[tuple[str, ...]]
+    seed: int = 0
 
     def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
         """One item with no modalities but these, by default all; `None` for a row that is skipped."""
         raise NotImplementedError
+
+    def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
+        """As `take`, and under `captions` the tensors of every caption of a row that has several."""
+        return self.take(Draw(position), modalities)
+
+    def fingerprint_of(self, modality: str) -> str:
+        """Digest of what the tensors of a modality follow from; here that of the tensors themselves."""
+        digest = hashlib.sha256()
+        for position, names in enumerate(self.row_modalities):
+            item = self.whole(position, [modality]) if modality in names else None
+            for tensors in [] if item is None else texts_or_tensors(item, modality):
+                for name, value in sorted(tensors.items()):
+                    digest.update(f"{position} {name} {value.dtype} {tuple(value.shape)}".encode() + bytes_of(value))
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.row_modalities)
@@ -60,6 +83,10 @@ class ListedItems(Items):
     def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any]:
         return restricted(self.items[draw.position], modalities)
 
+    def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any]:
+        """As `take`, which draws no caption."""
+        return {name: value for name, value in self.take(Draw(position), modalities).items() if name != CAPTIONS}
+
 
 class ItemView(Items):
     """Some rows of `items`, with only some of their modalities.
@@ -76,13 +103,24 @@ class ItemView(Items):
         self.row_modalities = [kept[items.row_modalities[position]] for position in self.positions]
 
     def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
-        wanted = self.modalities if modalities is None else [name for name in self.modalities if name in modalities]
-        return self.items.take(draw._replace(position=self.positions[draw.position]), wanted)
+        return self.items.take(draw._replace(position=self.positions[draw.position]), self._kept(modalities))
+
+    def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
+        """As `take`, and every caption."""
+        return self.items.whole(self.positions[position], self._kept(modalities))
+
+    def _kept(self, modalities: Sequence[str] | None) -> Sequence[str]:
+        return self.modalities if modalities is None else [name for name in self.modalities if name in modalities]
 
 
 def as_items(items: Any) -> Items:
     """`items` themselves, or a list of them."""
     return items if isinstance(items, Items) else ListedItems(items)
+
+
+def texts_or_tensors(item: Mapping[str, Any], modality: str) -> Sequence[Mapping[str, Tensor]]:
+    """Of an item with one modality its tensors, or those of each of its captions."""
+    return (modality == "text" and item.get(CAPTIONS)) or [item["tensors"]]
 
 
 def restricted(item: Mapping[str, Any], modalities: Sequence[str] | None) -> dict[str, Any]:

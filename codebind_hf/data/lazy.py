@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codebind_hf.data.augmentation import Augmentation
+from codebind_hf.data.fingerprints import digest_of, fingerprint, processor_fingerprint
 from codebind_hf.data.items import Draw, Items, row_modalities
 from codebind_hf.data.prepared import ON_ERROR, num_rows
 from codebind_hf.data.row_tensors import drawn, prepare_row
@@ -58,12 +59,23 @@ class LazyDataset(Items):
             ValueError: with "raise", a row that the processor refuses; the message names it.
             OSError: with "raise", a file cannot be read.
         """
+        return self._made(draw, modalities, every_caption=False)
+
+    def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
+        """As `take`, and every caption."""
+        return self._made(Draw(position), modalities, every_caption=True)
+
+    def fingerprint_of(self, modality: str) -> str:
+        """Digest of rows and processor."""
+        return digest_of([self.on_error, fingerprint(self.rows), processor_fingerprint(self.processor)])
+
+    def _made(self, draw: Draw, modalities: Sequence[str] | None, every_caption: bool) -> dict[str, Any] | None:
         name = f"row {draw.position}"
         try:
             row = self.rows[draw.position]
             name = str(row.get("id") or name)
             captions = row.get("text")
-            if isinstance(captions, (list, tuple)) and captions:
+            if isinstance(captions, (list, tuple)) and captions and not every_caption:
                 row = {**row, "text": captions[drawn(len(captions), self.seed, draw)]}
             if self.augmentation is not None:
                 return self.augmentation.prepare(row, (self.seed, draw.epoch, draw.position), name, modalities)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codebind_hf.data.columns import EXTRA_COLUMNS
+from codebind_hf.data.fingerprints import digest_of, fingerprint
 from codebind_hf.data.items import Items, row_modalities
 from codebind_hf.data.lazy import LazyDataset
 from codebind_hf.data.prepared import PreparedDataset
@@ -97,6 +98,11 @@ class RowView(Sequence[dict[str, Any]]):
         self.positions = [position for position, present in enumerate(names) if required in present]
         kept = {each: tuple(name for name in each if name in self.modalities) for each in set(names)}
         self.row_modalities = [kept[names[position]] for position in self.positions]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all rows, and of which are seen."""
+        return digest_of([fingerprint(self.rows), self.positions, self.modalities])
 
     def __len__(self) -> int:
         return len(self.positions)

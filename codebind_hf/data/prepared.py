@@ -5,9 +5,9 @@ from functools import cached_property
 from typing import Any
 
 from codebind_hf.data.collator import INPUT_IDS, modality_names, pad_text, pad_token_id
-from codebind_hf.data.items import Draw, Items, restricted
+from codebind_hf.data.items import CAPTIONS, Draw, Items, restricted
 from codebind_hf.data.preparing import prepared_rows
-from codebind_hf.data.row_tensors import CAPTIONS, class_names_of, drawn_caption
+from codebind_hf.data.row_tensors import class_names_of, drawn_caption
 from codebind_hf.processing.values import check_choice, describe, refuse
 
 
@@ -69,6 +69,10 @@ class PreparedDataset(Items):
     def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any]:
         """One item with no modalities but these, and the caption that its epoch drew."""
         return restricted(drawn_caption(self.items[draw.position], self.seed, draw), modalities)
+
+    def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any]:
+        """As `take`, and every caption."""
+        return restricted(self.items[position], modalities)
 
     @property
     def class_names(self) -> list[str]:

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from codebind_hf.data.row_tensors import CAPTIONS, prepare_row
+from codebind_hf.data.items import CAPTIONS
+from codebind_hf.data.row_tensors import prepare_row
 from codebind_hf.processing.values import LIMITS, check_number, check_types
 
 

@@ -1,10 +1,8 @@
 """How is every row processed just once, and memory left alone? Tensors in files that are mapped, not read whole."""
 
-import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_names
-from codebind_hf.data.fingerprints import fingerprint
-from codebind_hf.data.items import Draw, Items, restricted
+from codebind_hf.data.fingerprints import digest_of, fingerprint, processor_fingerprint
+from codebind_hf.data.items import CAPTIONS, Draw, Items, restricted
 from codebind_hf.data.prepared import ON_ERROR, num_rows, report_of
 from codebind_hf.data.preparing import prepared_rows
-from codebind_hf.data.row_tensors import CAPTIONS, class_names_of, drawn
+from codebind_hf.data.row_tensors import class_names_of, drawn
 from codebind_hf.processing.values import check_choice
 
 
@@ -68,7 +66,7 @@ class StoredDataset(Items):
             index = _index_of(self.folder)
             if index is None or index["key"] != key:
                 index = _write(rows, processor, self.folder, on_error, key, num_workers)
-        self.index = index["rows"]
+        self.key, self.index = key, index["rows"]
         self.skipped: dict[str, str] = index["skipped"]
         self.row_modalities = [tuple(row["modalities"]) for row in self.index]
         self._files: dict[int, Any] = {}
@@ -92,15 +90,30 @@ class StoredDataset(Items):
         places = {name: f"{draw.position}.{name}" for name in kept}
         if row["captions"] and INPUT_IDS in kept:
             places |= _caption_places(draw.position, drawn(row["captions"], self.seed, draw), row["tensors"])
+        tensors = self._read(row, places)
+        return {"tensors": tensors, **{name: row[name] for name in ("id", "label", "attributes")}}
+
+    def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any]:
+        """As `take`, and every caption."""
+        row, item = self.index[position], self.take(Draw(position), modalities)
+        if row["captions"] and INPUT_IDS in item["tensors"]:
+            places = [_caption_places(position, caption, row["tensors"]) for caption in range(row["captions"])]
+            item[CAPTIONS] = [self._read(row, each) for each in places]
+        return item
+
+    def fingerprint_of(self, modality: str) -> str:
+        """Digest of rows and processor."""
+        return self.key
+
+    def _read(self, row: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Tensor]:
         try:
             file = self._file(row["file"])
-            tensors = {name: file.get_tensor(place) for name, place in places.items()}
+            return {name: file.get_tensor(place) for name, place in places.items()}
         except (SafetensorError, OSError) as error:
             raise OSError(
                 f"{self.folder}: the tensors of row {row['id']!r} cannot be read ({error}). Fix: delete the folder, "
                 "and they are made anew."
             ) from error
-        return {"tensors": tensors, **{name: row[name] for name in ("id", "label", "attributes")}}
 
     def _file(self, number: int) -> Any:
         if number not in self._files:
@@ -118,13 +131,7 @@ def _caption_places(position: int, caption: int, names: Sequence[str]) -> dict[s
 
 def _key(rows: Any, processor: Any, on_error: str) -> str:
     """What tensors are made of: the rows, the processor, and how."""
-    digest = hashlib.sha256(f"{_FORMAT} {on_error} {fingerprint(rows)}".encode())
-    with tempfile.TemporaryDirectory() as folder:
-        processor.save_pretrained(folder)
-        for file in sorted(Path(folder).iterdir()):
-            if file.suffix != ".py":
-                digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
+    return digest_of([_FORMAT, on_error, fingerprint(rows), processor_fingerprint(processor)])
 
 
 def _index_of(folder: Path) -> dict[str, Any] | None:

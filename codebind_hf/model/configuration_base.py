@@ -134,6 +134,10 @@ class CodeBindBaseConfig(PreTrainedConfig):
         defaults = {name: type(self).__dataclass_fields__[name].default for name in self.later_fields}
         return {name: value for name, value in super().to_dict().items() if value != defaults.get(name, _REQUIRED)}
 
+    def plain_fields(self) -> dict[str, Any]:
+        """The fields that differ from the defaults, as JSON values."""
+        return {key: value for key, value in self.to_diff_dict().items() if key in type(self).__dataclass_fields__}
+
     def __post_init__(self, **kwargs: Any) -> None:
         if _IS_INSTALLED:
             # The package registers its pipelines itself. Named here, they would be loaded as code of the checkpoint,

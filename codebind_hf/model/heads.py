@@ -127,21 +127,27 @@ class Encoder(nn.Module):
         part changes nothing of the shared one. `specific=False` skips the specific part where it cannot matter.
         """
         states = self.tower(values, attention_mask)
-        tokens = states[-1]
-        if not all_tokens or self.config.stem == "tokens":
-            rows = torch.arange(tokens.shape[0], device=tokens.device)
-            tokens = tokens[rows, self.tower.pooled_index(values)].unsqueeze(1)
-        shared = self.shared_head(tokens)
-        is_joint = self.specific_readout is None and clips > 1 and self.config.normalize_clips
-        if self.specific_head is None or not (specific or is_joint):
-            return Encoded(self._mean_over_clips(shared, clips), None, states)
-        if self.specific_readout is not None:
+        is_pooled = not all_tokens or self.config.stem == "tokens"
+        tokens = self.tower.pooled(values, states[-1]).unsqueeze(1) if is_pooled else states[-1]
+        encoded = self.of_tokens(tokens, clips, specific)
+        own = encoded.specific
+        if specific and self.specific_head is not None and self.specific_readout is not None:
             seen = self.specific_readout(values, self.tower, states)
             own = self._mean_over_clips(self.specific_head(seen if all_tokens else seen[:, :1]), clips)
-            return Encoded(self._mean_over_clips(shared, clips), own, states)
+        return Encoded(encoded.shared, own, states)
+
+    def of_tokens(self, tokens: Tensor, clips: int = 1, specific: bool = True) -> Encoded:
+        """As `forward`, of what the tower gave, `(batch * clips, tokens, hidden_size)`; without hidden states.
+
+        The specific part is left out where it has a read-out of its own, which reads more than these tokens.
+        """
+        shared = self.shared_head(tokens)
+        is_joint = clips > 1 and self.config.normalize_clips
+        if self.specific_head is None or self.specific_readout is not None or not (specific or is_joint):
+            return Encoded(self._mean_over_clips(shared, clips), None, ())
         joint = self._mean_over_clips(torch.cat([shared, self.specific_head(tokens)], dim=-1), clips)
         shared, own = joint.split([shared.shape[-1], joint.shape[-1] - shared.shape[-1]], dim=-1)
-        return Encoded(shared, own, states)
+        return Encoded(shared, own, ())
 
     def specific_of(self, values: Tensor, clips: int = 1) -> Tensor:
         """The pooled specific embedding `(batch, specific_dim)` alone; a network of its own needs no tower for it."""

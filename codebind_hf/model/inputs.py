@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .configuration_codebind import CodeBindConfig
 from .configuration_encoders import CodeBindEncoderConfig
-from .modalities import Modality
+from .modalities import Modality, shown
 
 
 # What tokenizers, the Trainer and pipelines pass along and no encoder needs.
@@ -44,11 +44,12 @@ class ModalityInput(NamedTuple):
 
     Args:
         modality: which one.
-        values: `(batch * clips, ...)`.
+        values: `(batch * clips, ...)`; pooled tokens are `(batch * clips, 1, hidden_size)`.
         clips: clips in every sample.
         attention_mask: of text.
         view: a second view of the same samples, in the shape of `values`.
         specific: whether anything depends on their specific part.
+        is_pooled: whether `values` are what the tower gave, not what it reads.
     """
 
     modality: Modality
@@ -57,6 +58,7 @@ class ModalityInput(NamedTuple):
     attention_mask: Tensor | None
     view: Tensor | None = None
     specific: bool = True
+    is_pooled: bool = False
 
 
 def model_inputs(
@@ -64,12 +66,13 @@ def model_inputs(
     tensors: dict[str, Tensor | None],
     attention_mask: Tensor | None,
     checks: Checks = _CHECKS,
+    pooled_tokens: Mapping[str, Tensor] | None = None,
 ) -> dict[str, ModalityInput]:
     """The given tensors by modality name, checked.
 
     Raises:
-        ValueError: an unknown keyword, a modality this checkpoint lacks, a wrong shape or dtype, a tensor that is not
-            dense or has no data, NaN, infinite or unusably large numbers, or no input at all.
+        ValueError: an unknown keyword, a modality this checkpoint lacks or that comes twice, a wrong shape or dtype, a
+            tensor that is not dense or has no data, NaN, infinite or unusably large numbers, or no input at all.
     """
     by_tensor = {modality.tensor: modality for modality in config.modalities.values()}
     given = {name: tensor for name, tensor in tensors.items() if tensor is not None and name not in IGNORED_KEYWORDS}
@@ -79,7 +82,7 @@ def model_inputs(
                 f"{name}: this checkpoint does not take it; it takes {', '.join(by_tensor)} (for the modalities "
                 f"{', '.join(config.modality_names)})."
             )
-    if not given:
+    if not given and not pooled_tokens:
         raise ValueError(f"forward: got no input; give at least one of {', '.join(by_tensor)}.")
     encoders = config.encoder_configs
     inputs = {}
@@ -87,7 +90,47 @@ def model_inputs(
         modality = by_tensor[name]
         mask = attention_mask if modality.encoder == "text" else None
         inputs[modality.name] = model_input(modality, encoders[modality.encoder], tensor, mask, checks)
-    return inputs
+    return inputs if pooled_tokens is None else _with_pooled(config, inputs, pooled_tokens, checks)
+
+
+def _with_pooled(
+    config: CodeBindConfig, inputs: dict[str, ModalityInput], pooled_tokens: Mapping[str, Tensor], checks: Checks
+) -> dict[str, ModalityInput]:
+    """`inputs` and pooled tokens by modality, in the order in which all would be if none were pooled."""
+    if not isinstance(pooled_tokens, Mapping):
+        raise ValueError(f"pooled_tokens: got {type(pooled_tokens).__name__}; expected tensors by modality.")
+    found = dict(inputs)
+    for name, tokens in pooled_tokens.items():
+        label, modality = f"pooled_tokens[{shown(name)}]", config.modality(name)
+        if name in found:
+            raise ValueError(f"{label}: got it beside {modality.tensor}; allowed: one of the two.")
+        check_storage(label, tokens)
+        check_floats(label, tokens)
+        width = config.encoder_configs[modality.encoder].hidden_size
+        if tokens.ndim != 3 or tokens.shape[2] != width or not tokens.numel():
+            raise ValueError(
+                f"{label}: got shape {tuple(tokens.shape)}; expected (batch, clips, {width}), as `get_pooled_tokens` "
+                "gives it."
+            )
+        check_numbers(label, tokens, checks)
+        found[name] = ModalityInput(modality, tokens.flatten(0, 1).unsqueeze(1), tokens.shape[1], None, is_pooled=True)
+    return {name: found[name] for name in config.modalities if name in found}
+
+
+def check_pooled(value: ModalityInput, tower: nn.Module, needs_tokens: bool, is_training: bool) -> None:
+    """Refuse pooled tokens where they are less than what is asked for.
+
+    Args:
+        needs_tokens: whether something reads all tokens.
+        is_training: whether towers may learn.
+    """
+    if not value.is_pooled:
+        return
+    label, fix = f"pooled_tokens[{value.modality.name!r}]", f"Fix: give {value.modality.tensor}"
+    if needs_tokens:
+        raise ValueError(f"{label}: this call reads all tokens, to reconstruct or for `parity_losses`. {fix}.")
+    if is_training and any(parameter.requires_grad for parameter in tower.parameters()):
+        raise ValueError(f"{label}: its tower learns, and would get no gradient. {fix}, or freeze the tower.")
 
 
 def model_input(

@@ -6,6 +6,10 @@ from typing import Any
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from .heads import Encoder
+from .inputs import Checks, model_input
+from .typed_modules import ModulesByName
+
 
 class ModalityFeatures:
     """`get_<modality>_features` for every built-in modality; each is `get_features` of that modality.
@@ -14,7 +18,28 @@ class ModalityFeatures:
     quantized unless `quantize=False`. Further keyword arguments and errors are those of `get_features`.
     """
 
+    config: Any
+    encoders: ModulesByName[Encoder]
+    input_checks: Callable[[], Checks]
     get_features: Callable[..., BaseModelOutputWithPooling]
+
+    def get_pooled_tokens(self, modality: str, values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """What the tower of a modality gives and its heads read, for `forward(pooled_tokens={modality: ...})`.
+
+        Args:
+            values: the input of the modality, as `forward` takes it.
+
+        Returns:
+            `(batch, clips, hidden_size)`: the token that stands for each clip; texts and images are one clip.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        chosen = self.config.modality(modality)
+        encoder = self.encoders[chosen.encoder]
+        value = model_input(chosen, encoder.config, values, attention_mask, self.input_checks())
+        tokens = encoder.tower(value.values, value.attention_mask)[-1]
+        return encoder.tower.pooled(value.values, tokens).unflatten(0, (-1, value.clips))
 
     def get_text_features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any

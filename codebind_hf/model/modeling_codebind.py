@@ -14,7 +14,7 @@ from .configuration_encoders import CodeBindEncoderConfig
 from .decoders import Decoder
 from .decoding import Decoding
 from .heads import Encoded, Encoder
-from .inputs import ModalityInput, model_input, model_inputs, paired_rows, with_views
+from .inputs import ModalityInput, check_pooled, model_input, model_inputs, paired_rows, with_views
 from .modalities import ENCODERS, MODALITIES
 from .modality_features import ModalityFeatures
 from .objective import ModalityState, Objective
@@ -167,6 +167,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         imu_values: Tensor | None = None,
         rows: dict[str, Tensor] | None = None,
         views: dict[str, Tensor] | None = None,
+        pooled_tokens: dict[str, Tensor] | None = None,
         quantize: bool = True,
         return_loss: bool | None = None,
         output_reconstructions: bool = False,
@@ -189,6 +190,9 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
                 a modality belongs to, when some rows lack some modalities.
             views (`dict[str, torch.Tensor]`, *optional*): second views of the samples, such as noisy copies, with the
                 names and shapes of the inputs above; the loss term `views` compares their specific parts.
+            pooled_tokens (`dict[str, torch.Tensor]`, *optional*): by modality, instead of its input, what
+                `get_pooled_tokens` gave of it, `(batch, clips, hidden_size)`: its tower does not run. Without hidden
+                states, reconstruction and a specific part that has a read-out of its own.
             quantize (`bool`): `False` gives continuous shared and specific embeddings.
             return_loss (`bool`, *optional*): also compute the loss; in training mode this moves the codebooks. With
                 gradients, specific parts that are frozen beside others that learn are left out.
@@ -196,7 +200,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             added: `<name>_values` of modalities that `add_modality` added.
 
         Raises:
-            ValueError: no input, a modality that this checkpoint lacks, a wrong shape or dtype, NaN (`check_inputs`).
+            ValueError: no input, a modality that this checkpoint lacks, a wrong shape or dtype, NaN (`check_inputs`),
+                or pooled tokens where a tower learns or all tokens are needed.
         """
         tensors = {
             "input_ids": input_ids,
@@ -212,7 +217,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             **added,
         }
         checks = self.input_checks()
-        inputs = model_inputs(self.config, tensors, attention_mask, checks)
+        inputs = model_inputs(self.config, tensors, attention_mask, checks, pooled_tokens)
         inputs = with_views(self.config, inputs, views, checks)
         if rows is not None or return_loss:
             sizes = {name: len(value.values) // value.clips for name, value in inputs.items()}
@@ -225,6 +230,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         for name, value in inputs.items():
             decode = output_reconstructions or (learns and self._is_reconstructed(value.modality.encoder))
             decode = decode and value.modality.encoder in self.decoders
+            tower = self.encoders[value.modality.encoder].tower
+            check_pooled(value, tower, decode or all_tokens, bool(return_loss) and self.training)
             run = self.modality_runner or type(self)._quantized
             states[name], hidden[name] = run(self, value, decode, all_tokens or (decode and self._decodes_patches))
         loss, terms = self._loss(states, rows or {}) if return_loss else (None, None)
@@ -247,6 +254,8 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
 
     def _encode(self, value: ModalityInput, all_tokens: bool, specific: bool = True) -> Encoded:
         encoder = self.encoders[value.modality.encoder]
+        if value.is_pooled:
+            return encoder.of_tokens(value.values, value.clips, specific)
         return encoder(value.values, value.attention_mask, value.clips, all_tokens, specific)
 
     def _quantized(
@@ -286,7 +295,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         output = CodeBindOutput(
             loss=loss,
             loss_terms=terms,
-            last_hidden_state=None if only is None else hidden[only][-1],
+            last_hidden_state=hidden[only][-1] if only is not None and hidden[only] else None,
             pooler_output=None if only is None else embeds[only],
             embeds=ByModality(embeds),
             continuous_embeds=ByModality({name: state.shared.continuous for name, state in states.items()}),
@@ -361,7 +370,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         taken = {*MODALITIES, *ENCODERS, *(self.config.added_encoders or {})}
         if name in taken or not name.isidentifier():
             raise ValueError(f"name: got {name!r}; it must be an identifier other than {', '.join(sorted(taken))}.")
-        fields = dict(config) if isinstance(config, Mapping) else _plain_fields(config)
+        fields = dict(config) if isinstance(config, Mapping) else config.plain_fields()
         before = self.config.added_encoders
         self.config.added_encoders = {**(before or {}), name: fields}
         try:
@@ -387,8 +396,3 @@ def _pooled(tokens: Quantized) -> Quantized:
 
 def _read(part: Quantized, quantize: bool) -> Tensor:
     return part.embedding if quantize else part.continuous
-
-
-def _plain_fields(config: CodeBindEncoderConfig) -> dict[str, Any]:
-    """The fields of an encoder configuration that differ from the defaults, as JSON values."""
-    return {key: value for key, value in config.to_diff_dict().items() if key in type(config).__dataclass_fields__}

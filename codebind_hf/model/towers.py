@@ -54,6 +54,10 @@ class Tower(nn.Module):
             states.append(layer(states[-1], mask))
         return tuple(states)
 
+    def pooled(self, values: Tensor, tokens: Tensor) -> Tensor:
+        """Of the last tokens those that stand for the samples, `(B, H)`."""
+        return tokens[torch.arange(tokens.shape[0], device=tokens.device), self.pooled_index(values)]
+
     def pooled_index(self, values: Tensor) -> Tensor:
         """Which token stands for the sample, `(B,)`: the first end-of-text token, or CLS at 0."""
         if self.config.stem == "tokens" and self.config.eos_token_id is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from codebind_hf.model.configuration_codebind import LOSS_TERMS
+from codebind_hf.processing.values import fits
 from codebind_hf.training.adapters import LORA_MODULES
 
 
@@ -102,6 +103,13 @@ class CodeBindTrainingArguments(TrainingArguments):
             "help": "Steps that may be left out because gradients or codebooks are not finite; one more ends the run."
         },
     )
+    cache_bridge: bool | list[str] = field(
+        default=False,
+        metadata={
+            "help": "Let the towers that do not learn run once a row and keep what they give on the disk: True is all "
+            "of them, a list names modalities. Those are then neither read nor processed while training."
+        },
+    )
     gradient_cache_chunk: int | None = field(
         default=None,
         metadata={
@@ -148,4 +156,11 @@ class CodeBindTrainingArguments(TrainingArguments):
         if chunk is not None and (not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1):
             raise ValueError(
                 f"gradient_cache_chunk: got {chunk!r}; it must be a whole number of 1 or more, or None for no chunks."
+            )
+        self._check_cache_bridge()
+
+    def _check_cache_bridge(self) -> None:
+        if not fits(self.cache_bridge, bool | list[str]) or self.cache_bridge == []:
+            raise ValueError(
+                f"cache_bridge: got {self.cache_bridge!r}; allowed: true, false, or modalities, such as ['text']."
             )

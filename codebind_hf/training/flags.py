@@ -20,6 +20,14 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoding", help="of a CSV manifest that is not UTF-8")
     parser.add_argument("--loading", choices=LOADINGS, help="where tensors live; auto: in memory, if they fit")
     parser.add_argument("--preprocessing_num_workers", type=int, help="processes that make tensors which are kept")
+    parser.add_argument(
+        "--cache_bridge",
+        nargs="?",
+        const=True,
+        type=lambda text: text.split(","),
+        metavar="MODALITIES",
+        help="run towers that do not learn, all or such as text,image, once a row, and keep what they give",
+    )
     parser.add_argument("--streaming", action="store_true", default=None, help="read --dataset from front to back")
 
 

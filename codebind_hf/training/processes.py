@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
 
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -80,3 +80,19 @@ def decided_by_main(decide: Callable[[], Any]) -> Any:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+def done_by_all(act: Callable[[], None]) -> None:
+    """Wait until every process has acted; a `ValueError` or `OSError` of one is raised on all, which else would wait.
+
+    Every process must ask.
+    """
+    outcome: list[Exception | None] = [None]
+    try:
+        act()
+    except (ValueError, OSError) as error:
+        outcome = [error]
+    if PartialState().num_processes > 1:
+        outcome = gather_object(outcome)
+    if failed := [error for error in outcome if error is not None]:
+        raise failed[0]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.processing.values import shown
 from codebind_hf.training.adapters import merge_lora, save_adapter
+from codebind_hf.training.bridge_cache import CACHE_FOLDER
 from codebind_hf.training.checkpoints import (
     STAGING_FOLDER,
     clear_write_errors,
@@ -38,7 +39,7 @@ CHECKPOINT, ADAPTER, FIGURES, FILES, ROWS = "checkpoint", "adapter", "figures", 
 # What a run writes, beside the folders of its stages.
 _OWN = (
     *(CHECKPOINT, ADAPTER, FIGURES, FILES, ROWS, STAGING_FOLDER, RECORD_FILE, LOG_FILE),
-    *("report.json", "report.md", "binding.json"),
+    *("report.json", "report.md", "binding.json", CACHE_FOLDER),
 )
 _STAGES = ("bridge", "bind", "bind-*", "joint")
 # Processes of a run that was killed need a moment to end.
@@ -174,7 +175,8 @@ class RunFolder:
         """
         record = self.record()
         if record is None or overwrite or not self.has_results():
-            self.clear()
+            # What a run embedded before its first checkpoint is known by what it is of, and may still be used.
+            self.clear(() if overwrite else (CACHE_FOLDER,))
             record = RunRecord(settings.as_json(), _digest(settings.as_json()), data_digest, environment())
             self.write(record)
         elif record.data_digest != data_digest:
@@ -201,9 +203,9 @@ class RunFolder:
         """Write the record, whole or not at all."""
         write_text(self.path / RECORD_FILE, json.dumps(asdict(record), indent=1))
 
-    def clear(self) -> None:
-        """Remove what runs write, and nothing else."""
-        for folder in (*self._stages(), *(self.path / name for name in _OWN)):
+    def clear(self, but: Sequence[str] = ()) -> None:
+        """Remove what runs write, and nothing else; also not those of these names."""
+        for folder in (*self._stages(), *(self.path / name for name in _OWN if name not in but)):
             discard(folder)
 
     def publish(self, model: CodeBindModel, processor: CodeBindProcessor, record: RunRecord) -> None:
@@ -228,9 +230,10 @@ class RunFolder:
         self.write(record)
 
     def finish(self, record: RunRecord) -> None:
-        """The run is done: its last checkpoints of training go, unless its settings asked for them."""
+        """The run is done: what it cached goes, and its last checkpoints unless its settings asked for them."""
         record.status = "finished"
         self.write(record)
+        discard(self.path / CACHE_FOLDER)
         recipe = record.settings["recipe"]
         options = [recipe.get("training") or {}, *(recipe.get("stages") or {}).values()]
         if all(each.get("save_strategy", "no") == "no" for each in options):

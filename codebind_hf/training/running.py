@@ -21,6 +21,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import add_lora, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
+from codebind_hf.training.bridge_cache import CACHE_FOLDER, cached_modalities, check_used
 from codebind_hf.training.checkpoints import complete_checkpoints, discard, first_sound, settle
 from codebind_hf.training.freezing import train_only, trainable_parts
 from codebind_hf.training.health import CodebookHealthCallback
@@ -49,7 +50,7 @@ def train(
     """Run all stages; returns the training log of each.
 
     Checkpoints of a stage lie in `output_dir/<stage>`, as often as its arguments say; `output_dir/training.json` holds
-    the logs of the stages that are done.
+    the logs of the stages that are done, and `output_dir/bridge_cache` what `cache_bridge` keeps.
 
     Args:
         model: fresh from `build`, also to resume: its weights are then replaced.
@@ -68,17 +69,16 @@ def train(
         for stage, view in _planned(items, model.config.modalities, recipe.order)
     ]
     _add_lora(model, plan)
+    _limit_caches(model, plan)
     names = [stage.name for stage, _, _ in plan]
     first, logs = decided_by_main(lambda: _progress(names, output_dir, resume))
     for position, (stage, view, arguments) in enumerate(plan[first:], start=first):
-        bridges = set(stage.modalities) - set(stage.trained) if arguments.train_bridge_heads else ()
-        bridge_mode = "shared_heads" if arguments.train_bridge_heads == "shared" else "heads"
-        encoders = train_only(model, stage.trained, arguments.train_mode, bridges, bridge_mode)
+        encoders = _freeze(model, stage, arguments)
         parts = trainable_parts(model)
         named = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
         logger.info("%s: %s numbers learn: %s", stage.name, f"{sum(parts.values()):,}", named)
         arguments.save_at_end = arguments.save_at_end or position + 1 < len(plan)
-        trainer = _trainer(arguments, model, processor, view)
+        trainer = _trainer(arguments, model, processor, view, output_dir / CACHE_FOLDER)
         _run(trainer, resume and position == first)
         logs.append({"stage": stage.name, "encoders": encoders, "trainable": parts, "log": trainer.state.log_history})
         if trainer.is_world_process_zero():
@@ -141,8 +141,33 @@ def _add_lora(model: CodeBindModel, plan: Sequence[_Planned]) -> None:
     add_lora(model, encoders, *kinds[0])
 
 
+def _freeze(model: CodeBindModel, stage: Stage, arguments: CodeBindTrainingArguments) -> list[str]:
+    """Let only what a stage trains learn; returns its encoders."""
+    bridges = set(stage.modalities) - set(stage.trained) if arguments.train_bridge_heads else ()
+    bridge_mode = "shared_heads" if arguments.train_bridge_heads == "shared" else "heads"
+    return train_only(model, stage.trained, arguments.train_mode, bridges, bridge_mode)
+
+
+def _limit_caches(model: CodeBindModel, plan: Sequence[_Planned]) -> None:
+    """Ask every stage for no caches but those that it can have, before any stage begins.
+
+    Raises:
+        ValueError: a frozen tower whose tokens cannot be cached, or no stage that caches what is asked for.
+    """
+    if not any(arguments.cache_bridge for _, _, arguments in plan):
+        return
+    wanted, cached = list[str](), list[str]()
+    for stage, view, arguments in plan:
+        _freeze(model, stage, arguments)
+        wanted += arguments.cache_bridge if isinstance(arguments.cache_bridge, list) else []
+        chosen = cached_modalities(model, view, arguments)
+        arguments.cache_bridge = chosen or False
+        cached += chosen
+    check_used(wanted or True, cached)
+
+
 def _trainer(
-    arguments: CodeBindTrainingArguments, model: CodeBindModel, processor: CodeBindProcessor, view: _Rows
+    arguments: CodeBindTrainingArguments, model: CodeBindModel, processor: CodeBindProcessor, view: _Rows, cache: Path
 ) -> CodeBindTrainer:
     if isinstance(view, StreamedDataset) and arguments.max_steps <= 0:
         raise ValueError("max_steps: got none; a stream has no length, so epochs cannot be counted. Fix: 1000.")
@@ -155,6 +180,7 @@ def _trainer(
         train_dataset=view,
         data_collator=CodeBindCollator(processor),
         callbacks=[CodebookHealthCallback()],
+        cache_folder=cache,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState
+from transformers import ProgressCallback, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, seed_worker
 
@@ -27,6 +27,8 @@ from codebind_hf.training.adapters import load_adapter, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.augmentation import augmented
 from codebind_hf.training.balancing import LossBalancer
+from codebind_hf.training.bridge_cache import CACHE_FOLDER, check_cache, with_cached_towers
+from codebind_hf.training.callbacks import ShortProgress, ShuffleAnew
 from codebind_hf.training.checkpoints import (
     BALANCER_FILE,
     STAGING_FOLDER,
@@ -48,39 +50,26 @@ from codebind_hf.training.processes import decided_by_main
 from codebind_hf.training.stream_batches import stream_loader
 
 
-class _ShuffleAnew(TrainerCallback):
-    """Tells the sampler its epoch; inside the wrappers of a resumed run on several processes nobody else does."""
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
-        sampler = train_dataloader.batch_sampler
-        if sampler is None:  # A stream, which counts its epochs itself.
-            return
-        while not hasattr(sampler, "set_epoch"):
-            sampler = sampler.batch_sampler
-        sampler.set_epoch(int(state.epoch))
-
-
-class _ShortProgress(ProgressCallback):
-    """A progress bar that shows loss and scale; the full log goes to the trackers and the log history."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero and self.training_bar is not None and logs and "loss" in logs:
-            shown = {name.removeprefix("loss/"): value for name, value in logs.items() if name.startswith("loss/")}
-            self.training_bar.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
-
-
 class CodeBindTrainer(Trainer):
     """Trains a `CodeBindModel` on rows of any subset of modalities.
 
     Every logged step carries the mean of each loss term (`loss/align`, ...), its weight (`weight/align`, ...), the
     scale, and usage and perplexity of every codebook (`codebook/shared/usage`, ...). Batches hold rows of one set of
     modalities: negatives are then of the modality that is being bound.
+
+    Args:
+        balancer: of adaptive loss weights.
+        cache_folder: of what `cache_bridge` keeps, by default one in `output_dir`.
+        args, kwargs: as of `Trainer`.
     """
 
     loss_is_scaled_for_ga = False
 
-    def __init__(self, *args: Any, balancer: LossBalancer | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, balancer: LossBalancer | None = None, cache_folder: Path | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._cache_folder = cache_folder or Path(str(self.args.output_dir)) / CACHE_FOLDER
         self.balancer = balancer or LossBalancer(max_steps=self._num_batches())
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
         self._factors: dict[str, float] = {}
@@ -92,14 +81,15 @@ class CodeBindTrainer(Trainer):
         if self.args.gradient_cache_chunk is not None:
             config = self._plain_model.config
             check_config(config, self.args.gradient_cache_chunk, self.is_fsdp_enabled)
-        self.add_callback(_ShuffleAnew)
+        check_cache(self)
+        self.add_callback(ShuffleAnew)
         self._timed: TimedCheckpoints | None = None
         if self.args.save_minutes is not None:
             self._timed = TimedCheckpoints(self.args.save_minutes, at_end=self.args.save_at_end)
             self.add_callback(self._timed)
         if not self.args.disable_tqdm:
             self.remove_callback(ProgressCallback)
-            self.add_callback(_ShortProgress)
+            self.add_callback(ShortProgress)
 
     args: CodeBindTrainingArguments
     train_dataset: Any
@@ -119,6 +109,8 @@ class CodeBindTrainer(Trainer):
         """Batches that are homogeneous in their modalities, shuffled anew every epoch."""
         if isinstance(self.train_dataset, StreamedDataset):
             return stream_loader(self, self._first_batch)
+        # By now weights of a checkpoint to go on from are loaded, and codebooks started without autocast.
+        self.train_dataset = with_cached_towers(self, self._cache_folder)
         return self.accelerator.prepare(self._batches())
 
     def _num_batches(self) -> int:
