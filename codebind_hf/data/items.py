@@ -8,6 +8,10 @@ from torch.utils.data import Dataset
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_for, modality_names
 
 
+# Of an item whose row has several captions: tensors of each, of which `tensors` holds one.
+CAPTIONS = "captions"
+
+
 class Draw(NamedTuple):
     """A row of an epoch: what is drawn anew every time, captions and augmentations, follows from the two.
 
@@ -34,6 +38,10 @@ class Items(Dataset):
     def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
         """One item with no modalities but these, by default all; `None` for a row that is skipped."""
         raise NotImplementedError
+
+    def whole(self, position: int) -> dict[str, Any] | None:
+        """An item as evaluation sees it: where its row has several captions, `captions` are the tensors of all."""
+        return self.take(Draw(position))
 
     def __len__(self) -> int:
         return len(self.row_modalities)
@@ -79,6 +87,11 @@ class ItemView(Items):
         wanted = self.modalities if modalities is None else [name for name in self.modalities if name in modalities]
         return self.items.take(draw._replace(position=self.positions[draw.position]), wanted)
 
+    def whole(self, position: int) -> dict[str, Any] | None:
+        """Of the item, what is kept of its modalities."""
+        item = self.items.whole(self.positions[position])
+        return item and restricted(item, self.modalities)
+
 
 def as_items(items: Any) -> Items:
     """`items` themselves, or a list of them."""
@@ -92,6 +105,8 @@ def restricted(item: Mapping[str, Any], modalities: Sequence[str] | None) -> dic
     kept = {modality_for(name).tensor for name in modalities}
     if INPUT_IDS in kept:
         kept.add(ATTENTION_MASK)
+    else:
+        item = {name: value for name, value in item.items() if name != CAPTIONS}
     return {**item, "tensors": {name: value for name, value in item["tensors"].items() if name in kept}}
 
 

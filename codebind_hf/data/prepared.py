@@ -7,8 +7,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from codebind_hf.data.collator import INPUT_IDS, modality_names, pad_text, pad_token_id
-from codebind_hf.data.items import Draw, Items, restricted
-from codebind_hf.data.row_tensors import CAPTIONS, class_names_of, drawn_caption, prepare_row
+from codebind_hf.data.items import CAPTIONS, Draw, Items, restricted
+from codebind_hf.data.row_tensors import class_names_of, drawn_caption, prepare_row
 from codebind_hf.processing.values import check_choice, check_types, describe, refuse
 
 
@@ -59,6 +59,10 @@ class PreparedDataset(Items):
     def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any]:
         """One item with no modalities but these, and the caption that its epoch drew."""
         return restricted(drawn_caption(self.items[draw.position], self.seed, draw), modalities)
+
+    def whole(self, position: int) -> dict[str, Any]:
+        """One item with all of its captions."""
+        return self.items[position]
 
     @property
     def class_names(self) -> list[str]:

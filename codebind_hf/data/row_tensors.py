@@ -9,13 +9,11 @@ from torch import Tensor
 
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_names
 from codebind_hf.data.columns import present_modalities
-from codebind_hf.data.items import Draw
+from codebind_hf.data.items import CAPTIONS, Draw
 from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.values import check_types
 
 
-# Of an item whose row has several captions: tensors of each, of which `tensors` holds one.
-CAPTIONS = "captions"
 # An item with any of several labels, and of a row with any of several texts.
 _EXTRAS = {"id": str | int | None, "label": str | int | list[str] | None, "attributes": Mapping[str, Any] | None}
 

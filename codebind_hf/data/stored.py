@@ -17,9 +17,9 @@ from tqdm.auto import tqdm
 
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_names
 from codebind_hf.data.fingerprints import fingerprint
-from codebind_hf.data.items import Draw, Items, restricted
+from codebind_hf.data.items import CAPTIONS, Draw, Items, restricted
 from codebind_hf.data.prepared import ON_ERROR, num_rows, report_of
-from codebind_hf.data.row_tensors import CAPTIONS, class_names_of, drawn, prepare_row
+from codebind_hf.data.row_tensors import class_names_of, drawn, prepare_row
 from codebind_hf.processing.values import check_choice
 
 
@@ -90,15 +90,27 @@ class StoredDataset(Items):
         places = {name: f"{draw.position}.{name}" for name in kept}
         if row["captions"] and INPUT_IDS in kept:
             places |= _caption_places(draw.position, drawn(row["captions"], self.seed, draw), row["tensors"])
+        return self._item(row, self._read(row, places))
+
+    def whole(self, position: int) -> dict[str, Any]:
+        """One item with all of its captions; errors are those of `take`."""
+        row = self.index[position]
+        item = self._item(row, self._read(row, {name: f"{position}.{name}" for name in row["tensors"]}))
+        places = [_caption_places(position, caption, row["tensors"]) for caption in range(row["captions"])]
+        return {**item, CAPTIONS: [self._read(row, each) for each in places]} if places else item
+
+    def _item(self, row: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+        return {"tensors": tensors, **{name: row[name] for name in ("id", "label", "attributes")}}
+
+    def _read(self, row: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Tensor]:
         try:
             file = self._file(row["file"])
-            tensors = {name: file.get_tensor(place) for name, place in places.items()}
+            return {name: file.get_tensor(place) for name, place in places.items()}
         except (SafetensorError, OSError) as error:
             raise OSError(
                 f"{self.folder}: the tensors of row {row['id']!r} cannot be read ({error}). Fix: delete the folder, "
                 "and they are made anew."
             ) from error
-        return {"tensors": tensors, **{name: row[name] for name in ("id", "label", "attributes")}}
 
     def _file(self, number: int) -> Any:
         if number not in self._files:
