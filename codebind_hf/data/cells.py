@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import Audio, ClassLabel, Image, Video
 
+from codebind_hf.data.units import UNITS, with_units
 from codebind_hf.processing.frames import Frames
 from codebind_hf.processing.media import SUFFIXES, read_media
 from codebind_hf.processing.values import refuse
@@ -34,11 +35,11 @@ def row_of_cells(cells: Mapping[str, Any], keys: Mapping[str, str], features: Ma
     """A row of what the data set holds: column -> key as `keys` say, without cells that are empty.
 
     Raises:
-        ValueError: nested lists of unequal length, or a file of an unsupported kind.
+        ValueError: nested lists of unequal length, a file of an unsupported kind, or a unit that cannot be.
         OSError: a file in a cell cannot be read.
     """
     present = {name: key for name, key in keys.items() if cells.get(name) is not None}
-    return {key: _value(key, cells[name], features.get(name)) for name, key in present.items()}
+    return with_units({key: _value(key, cells[name], features.get(name)) for name, key in present.items()})
 
 
 def _value(key: str, value: Any, feature: Any) -> Any:
@@ -46,6 +47,8 @@ def _value(key: str, value: Any, feature: Any) -> Any:
         return label_of(feature, value)
     if key == "id":
         return str(value)
+    if key in UNITS:
+        return value
     if key == "attributes":
         attributes = json.loads(value) if isinstance(value, (str, bytes)) else value
         # Arrow gives every row the keys of all rows.

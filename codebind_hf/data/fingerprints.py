@@ -8,6 +8,7 @@ from typing import Any
 from datasets.fingerprint import Hasher
 
 from codebind_hf.data.columns import EXTRA_COLUMNS
+from codebind_hf.processing.items import Item
 
 
 def fingerprint(rows: Any) -> str:
@@ -30,6 +31,8 @@ def digest_of(value: Any) -> str:
 
 
 def _weighed(name: str, value: Any) -> Any:
+    if isinstance(value, Item):
+        return [type(value).__name__, {**vars(value), "value": _weighed(name, value.value)}]
     if name in (*EXTRA_COLUMNS, "text") or not isinstance(value, (str, os.PathLike)):
         return value
     return [os.path.basename(value), *size_and_time(value)]
