@@ -162,11 +162,12 @@ def embed_dataset(
     if batch_size < 1 or len(rows) == 0:
         raise ValueError(f"rows, batch_size: got {len(rows)} rows in batches of {batch_size}; both must be 1 or more.")
     encoder = _Encoder(model, processor, _wanted(model, modalities), on_error)
-    # Rows that are tensors already say by number only what training draws.
     row_at = rows.whole if isinstance(rows, Items) else rows.__getitem__
     with evaluating(model), torch.inference_mode():
         for start in tqdm(range(0, len(rows), batch_size), desc="Embedding", unit="batch", disable=not progress):
-            encoder.add(start, [row_at(position) for position in range(start, min(start + batch_size, len(rows)))])
+            stop = min(start + batch_size, len(rows))
+            # A lazy row that cannot be read and is skipped is a row of nothing.
+            encoder.add(start, [row_at(position) or {} for position in range(start, stop)])
     return encoder.result()
 
 

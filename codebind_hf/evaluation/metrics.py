@@ -141,8 +141,8 @@ def owner_recall(
         raise ValueError(f"query_owners: got {lost[0]}, which nothing in the gallery has; every query needs a match.")
     blocks = _blocks(len(query_QD), _QUERY_BLOCK)
     relevance = ((query_QD[block] @ gallery_GD.T, owners_Q[block, None] == owners_G[None, :]) for block in blocks)
-    counts_Q3 = np.concatenate([_best_counts(*each) for each in relevance])
-    return {f"recall_at_{cut}": float(chance_of_any(*counts_Q3.T, cut).mean()) for cut in k}
+    before_Q, tied_Q, relevant_Q = np.concatenate([_best_counts(*each) for each in relevance]).T
+    return {f"recall_at_{cut}": float(chance_of_any(before_Q, tied_Q, relevant_Q, cut).mean()) for cut in k}
 
 
 def median_rank(query: ArrayLike, gallery: ArrayLike, targets: ArrayLike | None = None) -> float:
@@ -195,9 +195,9 @@ def pool_recall(embeds: ArrayLike, owners: ArrayLike, k: Sequence[int] = (1, 10)
     items_GD, owners_G = _pool(embeds, owners)
     found: dict[int, list[np.ndarray]] = {cut: [] for cut in k}
     for block in _blocks(len(items_GD), _QUERY_BLOCK):
-        counts_Q3 = _best_counts(*_similar_and_relevant(items_GD, owners_G, block))
+        before_Q, tied_Q, relevant_Q = _best_counts(*_similar_and_relevant(items_GD, owners_G, block)).T
         for cut, hits in found.items():
-            hits.append(chance_of_any(*counts_Q3.T, cut))
+            hits.append(chance_of_any(before_Q, tied_Q, relevant_Q, cut))
     return {f"recall_at_{cut}": np.concatenate(hits) for cut, hits in found.items()}
 
 

@@ -135,6 +135,15 @@ def test_a_view_without_text_has_no_captions(fake: SimpleNamespace) -> None:
     assert embedded.captions is None
 
 
+def test_a_lazy_row_that_is_skipped_is_a_row_of_nothing(fake: SimpleNamespace) -> None:
+    rows = captioned(fake)
+    rows[1]["image"] = "broken"
+    embedded = embed_dataset(fake.model, fake.processor, LazyDataset(rows, fake.processor, on_error="skip"))
+    assert len(embedded) == 5
+    assert embedded.modalities["image"].positions.tolist() == [0, 2, 3, 4]
+    assert embedded.ids[1] is None
+
+
 def test_a_caption_that_cannot_be_read_is_left_out_by_itself(fake: SimpleNamespace) -> None:
     class Strict(type(fake.processor)):  # type: ignore[misc]
         def __call__(self, **values: Any) -> Any:
