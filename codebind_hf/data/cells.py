@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Audio, ClassLabel, Image, Video
+from datasets import Audio, ClassLabel, Dataset, Image, Value, Video
 
 from codebind_hf.data.units import UNITS, with_units
 from codebind_hf.processing.frames import Frames
@@ -19,6 +19,7 @@ from codebind_hf.processing.values import refuse
 
 # Cells that hold a file: our readers open it, with their limits and their choice of formats.
 ENCODED = (Audio, Image, Video)
+_STORED = {"bytes": Value("binary"), "path": Value("string")}
 # Of bytes that came without a name; readers look at what is in them.
 _USUAL_SUFFIX = {"audio": ".wav", "video": ".mp4", **dict.fromkeys(("image", "tactile", "depth", "thermal"), ".png")}
 
@@ -27,7 +28,9 @@ def undecoded(dataset: Any) -> Any:
     """A data set, or a stream, whose pictures, sounds and videos stay what was stored."""
     for name, feature in (dataset.features or {}).items():
         if isinstance(feature, ENCODED):
-            dataset = dataset.cast_column(name, type(feature)(decode=False))
+            # Streams encode what they have read, for sounds by a library that only decoding needs; bytes stay bytes.
+            is_map = isinstance(dataset, Dataset)
+            dataset = dataset.cast_column(name, type(feature)(decode=False) if is_map else dict(_STORED))
     return dataset
 
 
