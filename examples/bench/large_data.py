@@ -126,15 +126,28 @@ def stream_of(shards: list[Path], rows: int, processor: Any) -> StreamedDataset:
     return StreamedDataset(stream, processor, columns).restricted(("text", "image", "audio"), ("audio",), ("text",))
 
 
+class Opened:
+    """In place of a processor: files are read and decoded, and become one number each."""
+
+    def __call__(self, return_tensors: str, **values: list[Any]) -> dict[str, torch.Tensor]:
+        names = {"text": "input_ids", "images": "pixel_values", "audio": "input_features"}
+        return {names[argument]: torch.zeros(len(each), 1) for argument, each in values.items()}
+
+
 def walk(data: StreamedDataset, shards: list[Path], arguments: argparse.Namespace) -> None:
     """Go on with an epoch where the last call was killed."""
     seen_file, workers = arguments.folder / "seen.txt", max(map(int, arguments.workers.split(",")))
     seen = seen_file.read_text().splitlines() if seen_file.is_file() else []
     batches = iter(StreamBatches(data, arguments.batch_size, num_workers=workers, first=len(seen)))
-    start, found = time.perf_counter(), sum(len(line.split()) for line in seen)
+    found, begun = sum(len(line.split()) for line in seen), time.perf_counter()
+    print(f"goes on after {found} rows", flush=True)
+    start = begun
     with seen_file.open("a") as file:
         while found < arguments.rows:
             names = [item["id"] for item in next(batches)]
+            if start == begun:
+                start = time.perf_counter()
+                print(f"the first new batch came after {start - begun:.0f} s", flush=True)
             if len(names) > arguments.rows - found:
                 raise SystemExit(f"{found + len(names)} rows of {arguments.rows} came by.")
             found += len(names)
@@ -155,6 +168,10 @@ def walk(data: StreamedDataset, shards: list[Path], arguments: argparse.Namespac
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.walk is not None:
+        shards = write_shards(arguments.folder, arguments.gigabytes, arguments.size)
+        walk(stream_of(shards, arguments.rows, Opened()), shards, arguments)
+        return
     recipe = Recipe(preset="tiny")
     texts = [f"thing number {number}" for number in range(997)]
     model, processor = build(recipe, ["text", "image", "audio"], texts)
@@ -166,9 +183,6 @@ def main() -> None:
     else:
         shards = write_shards(arguments.folder, arguments.gigabytes, arguments.size)
         items = stream_of(shards, arguments.rows, processor)
-        if arguments.walk is not None:
-            walk(items, shards, arguments)
-            return
         rows = iter(items.part(0))
         first = [next(rows).item for _ in range(arguments.batch_size)]
     bare, start = times(model, processor, [first] * arguments.steps, arguments, 0)
