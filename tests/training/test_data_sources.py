@@ -88,7 +88,7 @@ def straight(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("loading", ["lazy", "disk"])
+@pytest.mark.parametrize("loading", ["lazy", pytest.param("disk", marks=pytest.mark.slow)])
 def test_where_tensors_live_changes_no_bit(manifest: Path, straight: Path, tmp_path: Path, loading: str) -> None:
     run(settings_for({"manifest": str(manifest), "loading": loading}), tmp_path / "run")
     assert losses_of(tmp_path / "run") == losses_of(straight)
@@ -97,7 +97,10 @@ def test_where_tensors_live_changes_no_bit(manifest: Path, straight: Path, tmp_p
     assert (tmp_path / "run" / "rows" / "train" / "rows.json").is_file() == (loading == "disk")
 
 
-@pytest.mark.parametrize(("source", "streaming"), [(as_dataset, False), (as_dataset, True), (as_shards, True)])
+@pytest.mark.parametrize(
+    ("source", "streaming"),
+    [(as_dataset, False), pytest.param(as_dataset, True, marks=pytest.mark.slow), (as_shards, True)],
+)
 def test_every_source_gives_the_same_losses(
     manifest: Path, straight: Path, tmp_path: Path, source: Callable[..., dict[str, Any]], streaming: bool
 ) -> None:
