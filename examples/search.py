@@ -79,7 +79,9 @@ def ranked(query: EmbeddedModality, gallery: EmbeddedModality, part: str, top_k:
 
 def shown(row: dict[str, Any], modality: str, folder: Path) -> str:
     """A text as it is, a file relative to the manifest."""
-    return row[modality] if modality == "text" else os.path.relpath(row[modality], folder)
+    # Where the manifest says a unit, the file has it with it.
+    value = getattr(row[modality], "value", row[modality])
+    return value if modality == "text" else os.path.relpath(value, folder)
 
 
 def search(arguments: argparse.Namespace) -> None:

@@ -255,14 +255,12 @@ def test_training_refuses_a_manifest_that_it_cannot_learn_from(files: Path, mani
     ("text", "named"),
     [
         pytest.param("dat: {}", "unknown keys ['dat']; allowed: data, recipe, templates", id="key"),
-        pytest.param(
-            "data: {manifset: a}", "unknown keys ['manifset'] under `data`; allowed: manifest", id="data-key"
-        ),
+        pytest.param("data: {manifset: a}", "data: unknown key 'manifset'. Did you mean 'manifest'?", id="data-key"),
         pytest.param("recipe: {modell: {}}", "recipe: unknown key 'modell'. Did you mean 'model'?", id="recipe-key"),
         pytest.param("templates: [a photo]", "templates: 'a photo' has no {} for the name", id="template"),
         pytest.param("- 1", "--config", id="list"),
-        pytest.param("", "`data` needs `manifest` or `nine_senses`", id="empty"),
-        pytest.param("data: {rows: a.jsonl}", "unknown keys ['rows'] under `data`; allowed: manifest", id="no-rows"),
+        pytest.param("", "`data` needs one of manifest, dataset, nine_senses, benchmark; got none", id="empty"),
+        pytest.param("data: {rows: a.jsonl}", "data: unknown key 'rows'. Allowed: manifest, test_man", id="no-rows"),
         pytest.param("data: {nine_senses: {num_brige: 3}}", "num_brige", id="nine-modalities"),
         pytest.param("recipe: {sed: 0}", "recipe: ", id="recipe"),
         pytest.param("recipe: {stages: {brige: {}}}", "'brige'; allowed: bridge, bind, joint", id="stage"),

@@ -56,8 +56,8 @@ PUBLIC = {
         checkpoint_digest class_embeddings code_agreement codebook_health comparison_table draw_figures
         embed_dataset embed_texts evaluate_benchmark evaluate_model fusion_accuracy hit_shares intra_class_cosine
         linear_probe load_metric markdown_report match_places mean_average_precision median_rank metric_path
-        modality_usage pool_precision pool_recall retrieval_recall write_benchmarks write_model_card write_report
-        zero_shot_accuracy""",
+        modality_usage owner_recall pool_precision pool_recall retrieval_recall write_benchmarks write_model_card
+        write_report zero_shot_accuracy""",
     "codebind_hf.inference": """Audio ClipEmbeds CodeIndex CodeUse Depth Eeg Image Imu PointCloud SearchResult Sensor
         Tactile Text Thermal Video explain_code pack_codes packed_size unpack_codes""",
     "codebind_hf.inference.pipelines": """CrossModalRetrievalPipeline MultimodalEmbeddingPipeline

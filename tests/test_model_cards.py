@@ -289,6 +289,8 @@ def test_the_commands_name_scripts_options_recipes_and_targets_that_exist() -> N
         script = re.match(r"(?:python|accelerate launch) (\S+\.py) ", command)
         assert script, command
         source = (ROOT / script[1]).read_text()
+        if "from codebind_hf.training.flags import" in source:
+            source += (ROOT / "codebind_hf" / "training" / "flags.py").read_text()
         assert re.findall(r"--\w+", command)
         for option in re.findall(r"--\w+", command):
             assert f'"{option}"' in source, f"{script[1]} has no {option}"

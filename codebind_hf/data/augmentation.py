@@ -3,7 +3,7 @@
 import copy
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,7 @@ from codebind_hf.data.tensor_augmentations import (
 from codebind_hf.processing.arguments import argument_of, tensor_of
 from codebind_hf.processing.arrays import as_float_array
 from codebind_hf.processing.frames import Frames
+from codebind_hf.processing.items import item_named
 from codebind_hf.processing.model_sizes import checked_augmentation
 from codebind_hf.processing.pictures import grey_grid, picture_or_grid
 from codebind_hf.processing.values import check_rate, check_types, nearest, refuse, refuse_unknown, split_rated
@@ -229,8 +230,9 @@ class _Raw:
     """
 
     def __init__(self, modality: str, value: Any, part: Any, label: str) -> None:
-        self.label = label
-        self.value, self.rate = part.load(value, label), None
+        self.label, self.item = label, item_named(modality, value)
+        part = part.with_parameters(**self.item.options)
+        self.value, self.rate = part.load(self.item.raw, label), None
         if modality in MAPS:
             # Integers keep their type: the processor asks for their unit, and knows their largest by it.
             self.value = grey_grid(self.value, label, colour=modality == "thermal")[0]
@@ -259,6 +261,8 @@ class _Raw:
         if self.modality == "video":
             return ChangedFrames(self.value, self.rate, change, self.label)
         value = change(self.value)
+        if self.modality in MAPS:
+            return replace(self.item, value=value)
         return value if self.rate is None else {"array": value, "sampling_rate": self.rate}
 
 

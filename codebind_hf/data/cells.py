@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Audio, ClassLabel, Image, Video
+from datasets import Audio, ClassLabel, Dataset, Image, Value, Video
 
+from codebind_hf.data.units import UNITS, with_units
 from codebind_hf.processing.frames import Frames
 from codebind_hf.processing.media import SUFFIXES, read_media
 from codebind_hf.processing.values import refuse
@@ -18,6 +19,7 @@ from codebind_hf.processing.values import refuse
 
 # Cells that hold a file: our readers open it, with their limits and their choice of formats.
 ENCODED = (Audio, Image, Video)
+_STORED = {"bytes": Value("binary"), "path": Value("string")}
 # Of bytes that came without a name; readers look at what is in them.
 _USUAL_SUFFIX = {"audio": ".wav", "video": ".mp4", **dict.fromkeys(("image", "tactile", "depth", "thermal"), ".png")}
 
@@ -26,7 +28,9 @@ def undecoded(dataset: Any) -> Any:
     """A data set, or a stream, whose pictures, sounds and videos stay what was stored."""
     for name, feature in (dataset.features or {}).items():
         if isinstance(feature, ENCODED):
-            dataset = dataset.cast_column(name, type(feature)(decode=False))
+            # Streams encode what they have read, for sounds by a library that only decoding needs; bytes stay bytes.
+            is_map = isinstance(dataset, Dataset)
+            dataset = dataset.cast_column(name, type(feature)(decode=False) if is_map else dict(_STORED))
     return dataset
 
 
@@ -34,11 +38,11 @@ def row_of_cells(cells: Mapping[str, Any], keys: Mapping[str, str], features: Ma
     """A row of what the data set holds: column -> key as `keys` say, without cells that are empty.
 
     Raises:
-        ValueError: nested lists of unequal length, or a file of an unsupported kind.
+        ValueError: nested lists of unequal length, a file of an unsupported kind, or a unit that cannot be.
         OSError: a file in a cell cannot be read.
     """
     present = {name: key for name, key in keys.items() if cells.get(name) is not None}
-    return {key: _value(key, cells[name], features.get(name)) for name, key in present.items()}
+    return with_units({key: _value(key, cells[name], features.get(name)) for name, key in present.items()})
 
 
 def _value(key: str, value: Any, feature: Any) -> Any:
@@ -46,6 +50,8 @@ def _value(key: str, value: Any, feature: Any) -> Any:
         return label_of(feature, value)
     if key == "id":
         return str(value)
+    if key in UNITS:
+        return value
     if key == "attributes":
         attributes = json.loads(value) if isinstance(value, (str, bytes)) else value
         # Arrow gives every row the keys of all rows.

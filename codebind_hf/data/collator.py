@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codebind_hf.data.columns import EXTRA_COLUMNS, present_modalities
+from codebind_hf.data.units import call_of, has_options
 from codebind_hf.model.modalities import MODALITIES, Modality, added_modality
-from codebind_hf.processing.arguments import argument_of
 
 
 ATTENTION_MASK = "attention_mask"
@@ -82,8 +82,16 @@ class CodeBindCollator:
     def _processed(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Tensor]:
         if self.processor is None:
             raise ValueError("processor: got None, but the rows are raw. Fix: CodeBindCollator(processor).")
-        values = {argument_of(modality): [rows[i][modality] for i in places] for modality, places in positions.items()}
-        return _trimmed(dict(self.processor(**values, return_tensors="pt")))
+        tensors: dict[str, Tensor] = {}
+        for modality, places in positions.items():
+            values = [rows[i][modality] for i in places]
+            # Options are of a whole call.
+            calls = [[value] for value in values] if any(map(has_options, values)) else [values]
+            parts = [self.processor(**call_of(modality, each), return_tensors="pt") for each in calls]
+            tensors |= (
+                {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts[1:] else parts[0]
+            )
+        return _trimmed(tensors)
 
     def _stacked(self, rows: Sequence[Mapping[str, Any]], positions: Mapping[str, list[int]]) -> dict[str, Any]:
         tensors: dict[str, Any] = {}

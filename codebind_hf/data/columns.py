@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from codebind_hf.data.units import UNITS, units_of
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.processing.values import check_types, nearest, shortened, shown
 
@@ -28,9 +29,10 @@ def modality_columns(modalities: Sequence[str] = ()) -> tuple[str, ...]:
     check_types({"modalities": modalities}, {"modalities": Sequence[str]})
     added = [name for name in modalities if name not in MODALITIES]
     for name in added:
-        if not name.isidentifier() or name in EXTRA_COLUMNS:
+        if not name.isidentifier() or name in (*EXTRA_COLUMNS, *UNITS):
             raise ValueError(
-                f"modalities: got {shown(name)}; allowed: an identifier other than {', '.join(EXTRA_COLUMNS)}."
+                f"modalities: got {shown(name)}; allowed: an identifier other than "
+                f"{', '.join((*EXTRA_COLUMNS, *UNITS))}."
             )
     return (*MODALITIES, *added)
 
@@ -81,7 +83,7 @@ def known_columns(keys: Mapping[str, str], modalities: Sequence[str], source: st
     Raises:
         ValueError: a column renamed to what no row has, or none that is a modality.
     """
-    allowed = [*modalities, *EXTRA_COLUMNS]
+    allowed = [*modalities, *EXTRA_COLUMNS, *units_of(keys.values())]
     known = {name: key for name, key in keys.items() if key in allowed or key.startswith("attributes.")}
     others = {name: key for name, key in keys.items() if name not in known}
     for name, key in others.items():

@@ -12,6 +12,7 @@ from datasets.fingerprint import Hasher
 from torch import Tensor
 
 from codebind_hf.data.columns import EXTRA_COLUMNS
+from codebind_hf.processing.items import Item
 
 
 def fingerprint(rows: Any) -> str:
@@ -50,6 +51,8 @@ def digest_of(value: Any) -> str:
 
 
 def _weighed(name: str, value: Any) -> Any:
+    if isinstance(value, Item):
+        return [type(value).__name__, {**vars(value), "value": _weighed(name, value.value)}]
     if name in (*EXTRA_COLUMNS, "text") or not isinstance(value, (str, os.PathLike)):
         return value
     return [os.path.basename(value), *size_and_time(value)]

@@ -45,7 +45,7 @@ class Items(Dataset):
         raise NotImplementedError
 
     def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
-        """As `take`, and under `captions` the tensors of every caption of a row that has several."""
+        """An item as it is kept and judged: where its row has several captions, `captions` are the tensors of all."""
         return self.take(Draw(position), modalities)
 
     def fingerprint_of(self, modality: str) -> str:
@@ -130,6 +130,8 @@ def restricted(item: Mapping[str, Any], modalities: Sequence[str] | None) -> dic
     kept = {modality_for(name).tensor for name in modalities}
     if INPUT_IDS in kept:
         kept.add(ATTENTION_MASK)
+    else:
+        item = {name: value for name, value in item.items() if name != CAPTIONS}
     return {**item, "tensors": {name: value for name, value in item["tensors"].items() if name in kept}}
 
 

@@ -59,26 +59,32 @@ class LazyDataset(Items):
             ValueError: with "raise", a row that the processor refuses; the message names it.
             OSError: with "raise", a file cannot be read.
         """
-        return self._made(draw, modalities, every_caption=False)
+        return self._made(draw, modalities, self.augmentation)
 
     def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any] | None:
-        """As `take`, and every caption."""
-        return self._made(Draw(position), modalities, every_caption=True)
+        """One item with all of its captions, without augmentation; errors are those of `take`."""
+        return self._made(Draw(position), modalities, draws_caption=False)
 
     def fingerprint_of(self, modality: str) -> str:
         """Digest of rows and processor."""
         return digest_of([self.on_error, fingerprint(self.rows), processor_fingerprint(self.processor)])
 
-    def _made(self, draw: Draw, modalities: Sequence[str] | None, every_caption: bool) -> dict[str, Any] | None:
+    def _made(
+        self,
+        draw: Draw,
+        modalities: Sequence[str] | None = None,
+        augmentation: Augmentation | None = None,
+        draws_caption: bool = True,
+    ) -> dict[str, Any] | None:
         name = f"row {draw.position}"
         try:
             row = self.rows[draw.position]
             name = str(row.get("id") or name)
             captions = row.get("text")
-            if isinstance(captions, (list, tuple)) and captions and not every_caption:
+            if draws_caption and isinstance(captions, (list, tuple)) and captions:
                 row = {**row, "text": captions[drawn(len(captions), self.seed, draw)]}
-            if self.augmentation is not None:
-                return self.augmentation.prepare(row, (self.seed, draw.epoch, draw.position), name, modalities)
+            if augmentation is not None:
+                return augmentation.prepare(row, (self.seed, draw.epoch, draw.position), name, modalities)
             return prepare_row(row, self.processor, name, modalities)
         except (ValueError, OSError) as error:
             if self.on_error == "skip":

@@ -14,6 +14,7 @@ from codebind_hf.data.fingerprints import digest_of, size_and_time
 from codebind_hf.data.manifest_columns import is_plain, row_of, rows_with_modality, to_table, with_text
 from codebind_hf.data.row_tensors import class_names_of, flattened
 from codebind_hf.data.tables import called, read_columns, read_rows
+from codebind_hf.data.units import UNITS, checked_unit, with_units
 from codebind_hf.processing.values import check_types
 from codebind_hf.renamed import renamed_attribute
 
@@ -27,8 +28,10 @@ class Manifest(Sequence):
     A row is `{"id", "label", "attributes", <modality>: text or path}`; relative paths are resolved against the folder
     of the manifest, empty cells are absent modalities, a missing `id` is the manifest's name and the row's number.
     `label` and `text` may be lists: several classes, several captions. Values stay paths: the processor reads them.
-    In CSV and Parquet, `attributes` is a JSON object or columns named `attributes.<name>`. Other columns are ignored,
-    with a note. Rows are held as Arrow columns, and made when they are asked for.
+    Columns that say what the values of a sensor mean, such as `depth_unit` (all are in `codebind_hf.data.units`), make
+    of its path an `Item` that knows it. In CSV and Parquet, `attributes` is a JSON object or columns named
+    `attributes.<name>`. Other columns are ignored, with a note. Rows are held as Arrow columns, and made when they are
+    asked for.
 
     Args:
         path: a `.jsonl`, `.csv`, `.tsv` or `.parquet` file. Of CSV, the delimiter is the one of `,;|` and tab that the
@@ -82,7 +85,7 @@ class Manifest(Sequence):
         paths = {
             name: self._resolved(value) for name, value in row.items() if name in self.modalities and name != "text"
         }
-        return {**row, **paths}
+        return with_units({**row, **paths})
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -158,6 +161,8 @@ class Manifest(Sequence):
                 attributes |= _attributes(value, where)
             elif key.startswith("attributes."):
                 attributes[key.removeprefix("attributes.")] = value
+            elif key in UNITS:
+                row[key] = _unit(key, value, where)
             else:
                 row[key] = _cell(key, value, where)
         if not present_modalities(row, self.modalities):
@@ -194,6 +199,13 @@ def _cell(key: str, value: Any, where: str) -> str | list[str]:
         fix = "download it first, and write its path"
         raise ValueError(f"{where}: {key} is the URL {value!r}; allowed: a local file. Fix: {fix}.")
     return value
+
+
+def _unit(name: str, value: Any, where: str) -> Any:
+    try:
+        return checked_unit(name, value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _attributes(value: Any, where: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow
 import pyarrow.compute as pc
 
 from codebind_hf.data.columns import tuples_of
+from codebind_hf.data.units import UNITS, checked_unit
 
 
 _PREFIX = "attributes."
@@ -23,6 +24,9 @@ def is_plain(table: pyarrow.Table, modalities: Sequence[str]) -> bool:
     for name, column in columns.items():
         if name == "attributes" or name.startswith(_PREFIX):
             if not _has_plain_attributes(column, is_object=name == "attributes"):
+                return False
+        elif name in UNITS:
+            if not _has_units(name, column):
                 return False
         elif (
             not (_is_text(column.type) or name in ("label", "text") and _is_texts(column))
@@ -78,6 +82,9 @@ def to_table(rows: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> py
         if any(cell is not None for cell in cells):
             is_listed = any(isinstance(cell, list) for cell in cells)
             columns[name] = [_listed(cell) for cell in cells] if is_listed else cells
+    for name in UNITS:
+        if any(name in row for row in rows):
+            columns[name] = [json.dumps(row[name]) if name in row else None for row in rows]
     if any("attributes" in row for row in rows):
         columns["attributes"] = [json.dumps(row["attributes"]) if "attributes" in row else None for row in rows]
     return pyarrow.table(columns)
@@ -85,12 +92,6 @@ def to_table(rows: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> py
 
 def _listed(cell: Any) -> Any:
     return [cell] if isinstance(cell, str) else cell
-
-
-def _is_plain_column(name: str, column: pyarrow.ChunkedArray) -> bool:
-    if name in ("label", "text") and _is_texts(column):
-        return True
-    return _is_text(column.type) and (name in ("id", "label", "text") or not _has_urls(column))
 
 
 def _is_text(kind: pyarrow.DataType) -> bool:
@@ -116,6 +117,16 @@ def _has_plain_attributes(column: pyarrow.ChunkedArray, is_object: bool) -> bool
         return all(isinstance(json.loads(value), dict) for value in pc.unique(column).to_pylist() if value)
     except ValueError:
         return False
+
+
+def _has_units(name: str, column: pyarrow.ChunkedArray) -> bool:
+    values = column.to_pylist() if pyarrow.types.is_nested(column.type) else pc.unique(column).to_pylist()
+    try:
+        for value in {repr(value): value for value in values if value not in (None, "") and value == value}.values():
+            checked_unit(name, value)
+    except ValueError:
+        return False
+    return True
 
 
 def _has_urls(column: pyarrow.ChunkedArray) -> bool:

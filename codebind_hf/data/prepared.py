@@ -71,7 +71,7 @@ class PreparedDataset(Items):
         return restricted(drawn_caption(self.items[draw.position], self.seed, draw), modalities)
 
     def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any]:
-        """As `take`, and every caption."""
+        """One item with all of its captions."""
         return restricted(self.items[position], modalities)
 
     @property

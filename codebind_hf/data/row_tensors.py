@@ -10,7 +10,7 @@ from torch import Tensor
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_names
 from codebind_hf.data.columns import present_modalities
 from codebind_hf.data.items import CAPTIONS, Draw
-from codebind_hf.processing.arguments import argument_of
+from codebind_hf.data.units import call_of
 from codebind_hf.processing.values import check_types
 
 
@@ -39,13 +39,14 @@ def prepare_row(
     if not present:
         raise ValueError("the row has no modality; allowed: one or more.")
     kept = [name for name in present if modalities is None or name in modalities]
-    values = {name: [row[name]] for name in kept}
+    values: dict[str, Any] = {name: [row[name]] for name in kept}
     captions = row["text"] if "text" in kept and isinstance(row["text"], (list, tuple)) else None
     if captions is not None:
         if not captions:
             raise ValueError("text: got an empty list of captions; allowed: a text, or one caption or more.")
         values["text"] = list(captions)
-    batch = processor(**{argument_of(name): value for name, value in values.items()}, return_tensors="pt")
+    calls = {key: value for name, each in values.items() for key, value in call_of(name, each).items()}
+    batch = processor(**calls, return_tensors="pt")
     tensors: dict[str, Tensor] = {name: torch.as_tensor(value)[0] for name, value in batch.items()}
     row_id, attributes = row.get("id") or default_id, row.get("attributes") or {}
     item = {"tensors": tensors, "id": row_id, "label": row.get("label"), "attributes": attributes}

@@ -90,11 +90,10 @@ class StoredDataset(Items):
         places = {name: f"{draw.position}.{name}" for name in kept}
         if row["captions"] and INPUT_IDS in kept:
             places |= _caption_places(draw.position, drawn(row["captions"], self.seed, draw), row["tensors"])
-        tensors = self._read(row, places)
-        return {"tensors": tensors, **{name: row[name] for name in ("id", "label", "attributes")}}
+        return self._item(row, self._read(row, places))
 
     def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any]:
-        """As `take`, and every caption."""
+        """One item with all of its captions; errors are those of `take`."""
         row, item = self.index[position], self.take(Draw(position), modalities)
         if row["captions"] and INPUT_IDS in item["tensors"]:
             places = [_caption_places(position, caption, row["tensors"]) for caption in range(row["captions"])]
@@ -104,6 +103,9 @@ class StoredDataset(Items):
     def fingerprint_of(self, modality: str) -> str:
         """Digest of rows and processor."""
         return self.key
+
+    def _item(self, row: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+        return {"tensors": tensors, **{name: row[name] for name in ("id", "label", "attributes")}}
 
     def _read(self, row: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Tensor]:
         try:

@@ -17,6 +17,7 @@ from codebind_hf.data.columns import EXTRA_COLUMNS, known_columns, modality_colu
 from codebind_hf.data.items import Draw
 from codebind_hf.data.prepared import ON_ERROR
 from codebind_hf.data.row_tensors import check_templates, drawn, flattened, prepare_row, with_text
+from codebind_hf.data.units import units_of
 from codebind_hf.processing.values import check_choice
 
 
@@ -176,7 +177,8 @@ class StreamedDataset(IterableDataset):
         return len(modalities) > bool(self.bridges) and not self.required.isdisjoint(modalities) and has_bridge
 
     def _item(self, cells: Mapping[str, Any], modalities: tuple[str, ...], place: Place) -> dict[str, Any] | None:
-        keys = {name: key for name, key in self.keys.items() if key in modalities or key in EXTRA_COLUMNS}
+        kept = (*modalities, *EXTRA_COLUMNS, *units_of(modalities))
+        keys = {name: key for name, key in self.keys.items() if key in kept}
         name = f"row {place.number} of worker {place.worker}"
         try:
             row = with_text(row_of_cells(cells, keys, self.features), self.templates)

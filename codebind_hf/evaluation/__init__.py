@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from codebind_hf.evaluation.metrics import match_places as match_places
     from codebind_hf.evaluation.metrics import mean_average_precision as mean_average_precision
     from codebind_hf.evaluation.metrics import median_rank as median_rank
+    from codebind_hf.evaluation.metrics import owner_recall as owner_recall
     from codebind_hf.evaluation.metrics import pool_precision as pool_precision
     from codebind_hf.evaluation.metrics import pool_recall as pool_recall
     from codebind_hf.evaluation.metrics import retrieval_recall as retrieval_recall
@@ -53,8 +54,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "codebind_hf.evaluation.health": "code_agreement codebook_health modality_usage",
         "codebind_hf.evaluation.loading_metrics": "load_metric metric_path",
         "codebind_hf.evaluation.metrics": """hit_shares match_places mean_average_precision median_rank
-            pool_precision pool_recall
-            retrieval_recall zero_shot_accuracy""",
+            owner_recall pool_precision pool_recall retrieval_recall zero_shot_accuracy""",
         "codebind_hf.evaluation.model_card": "write_model_card",
         "codebind_hf.evaluation.probes": "ProbeResult linear_probe",
         "codebind_hf.evaluation.provenance": "checkpoint_digest",

@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from codebind_hf.data.collator import ATTENTION_MASK, CodeBindCollator
+from codebind_hf.data.items import CAPTIONS, Items
 from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.model.evaluating import evaluating
 from codebind_hf.model.modalities import Modality
@@ -78,6 +79,8 @@ class EmbeddedSet:
         attributes: of every row, an empty dictionary where a row has none.
         failures: items left out because of `on_error="skip"`.
         label_sets: all labels of every row, where any row has several; else empty.
+        captions: all texts, where any row has several, with positions that repeat; `modalities["text"]` holds the
+            first of every row.
     """
 
     modalities: dict[str, EmbeddedModality]
@@ -86,6 +89,7 @@ class EmbeddedSet:
     attributes: list[dict[str, str | int]]
     failures: list[Failure] = field(default_factory=list)
     label_sets: list[tuple[str, ...]] = field(default_factory=list)
+    captions: EmbeddedModality | None = None
 
     senses = renamed_attribute("senses", "modalities")
 
@@ -98,13 +102,22 @@ class EmbeddedSet:
         shared = first.positions[torch.isin(first.positions, second.positions)]
         return first.take(items_at(first.positions, shared)), second.take(items_at(second.positions, shared))
 
+    def all_of_both(self, one: str, other: str) -> tuple[EmbeddedModality, EmbeddedModality]:
+        """As `both`, but with all captions of the rows where texts are asked for; then positions may repeat."""
+        first, second = self.both(one, other)
+        if self.captions is None or "text" not in (one, other):
+            return first, second
+        texts = self.captions.take(torch.isin(self.captions.positions, first.positions))
+        return (texts, second) if one == "text" else (first, texts)
+
     def only(self, rows: Tensor) -> "EmbeddedSet":
         """The set restricted to some rows; positions keep naming the rows of the whole set."""
         kept = {
             name: modality.take(torch.isin(modality.positions, rows)) for name, modality in self.modalities.items()
         }
         modalities = {name: modality for name, modality in kept.items() if len(modality)}
-        return replace(self, modalities=modalities)
+        captions = self.captions and self.captions.take(torch.isin(self.captions.positions, rows))
+        return replace(self, modalities=modalities, captions=captions)
 
 
 class ClassEmbeds(NamedTuple):
@@ -127,7 +140,7 @@ def embed_dataset(
     """Embed every modality of every row that the model can read.
 
     The model runs in evaluation mode; each of its modules gets its training flag back. Of a row with several captions
-    the first is embedded.
+    all are embedded, see `EmbeddedSet.captions`.
 
     Args:
         model: a `CodeBindModel`.
@@ -149,9 +162,12 @@ def embed_dataset(
     if batch_size < 1 or len(rows) == 0:
         raise ValueError(f"rows, batch_size: got {len(rows)} rows in batches of {batch_size}; both must be 1 or more.")
     encoder = _Encoder(model, processor, _wanted(model, modalities), on_error)
+    row_at = rows.whole if isinstance(rows, Items) else rows.__getitem__
     with evaluating(model), torch.inference_mode():
         for start in tqdm(range(0, len(rows), batch_size), desc="Embedding", unit="batch", disable=not progress):
-            encoder.add(start, [rows[position] for position in range(start, min(start + batch_size, len(rows)))])
+            stop = min(start + batch_size, len(rows))
+            # A lazy row that cannot be read and is skipped is a row of nothing.
+            encoder.add(start, [row_at(position) or {} for position in range(start, stop)])
     return encoder.result()
 
 
@@ -195,7 +211,7 @@ def modality_inputs(
     processor: CodeBindProcessor | None, modality: Modality, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Tensor]:
     """Model inputs for one modality of rows that all have it; prepared rows are stacked, raw ones processed."""
-    batch = CodeBindCollator(processor)([_only(row, modality) for row in rows])
+    batch = CodeBindCollator(processor)([_only(row, modality)[0] for row in rows])
     return {name: batch[name] for name in (modality.tensor, ATTENTION_MASK) if name in batch}
 
 
@@ -223,9 +239,14 @@ class _Encoder:
             for row in rows
         ]
         for modality in self.modalities:
-            present = [offset for offset, row in enumerate(rows) if has_modality(row, modality)]
+            present = [
+                (start + offset, one)
+                for offset, row in enumerate(rows)
+                if has_modality(row, modality)
+                for one in _only(row, modality)
+            ]
             if present:
-                self._add_modality(modality, [start + offset for offset in present], [rows[o] for o in present])
+                self._add_modality(modality, *map(list, zip(*present, strict=True)))
 
     def _add_modality(self, modality: Modality, positions: list[int], rows: list[Mapping[str, Any]]) -> None:
         try:
@@ -250,19 +271,33 @@ class _Encoder:
     def result(self) -> EmbeddedSet:
         ids, label_sets, attributes = (list(column) for column in zip(*self.rows, strict=True))
         modalities = {name: _joined(parts) for name, parts in self.parts.items()}
+        captions = None
+        if "text" in modalities and (firsts := _firsts(modalities["text"].positions)) is not None:
+            captions, modalities["text"] = modalities["text"], modalities["text"].take(firsts)
         labels = [names[0] if len(names) == 1 else None for names in label_sets]
         several = label_sets if any(len(names) > 1 for names in label_sets) else []
-        return EmbeddedSet(modalities, ids, labels, attributes, self.failures, several)
+        return EmbeddedSet(modalities, ids, labels, attributes, self.failures, several, captions)
 
 
-def _only(row: Mapping[str, Any], modality: Modality) -> dict[str, Any]:
-    """A raw or prepared row with no modality but one; of several captions, the first."""
+def _only(row: Mapping[str, Any], modality: Modality) -> list[dict[str, Any]]:
+    """A raw or prepared row with no modality but one; several where it is text with several captions."""
     is_text = modality.name == "text"
     if "tensors" not in row:
         value = row[modality.name]
-        return {"id": row.get("id"), modality.name: value[0] if isinstance(value, list) and is_text else value}
+        values = value if is_text and isinstance(value, (list, tuple)) else [value]
+        return [{"id": row.get("id"), modality.name: each} for each in values]
+    captions = row.get(CAPTIONS, ()) if is_text else ()
     names = (modality.tensor, ATTENTION_MASK) if is_text else (modality.tensor,)
-    return {"id": row.get("id"), "tensors": {name: row["tensors"][name] for name in names if name in row["tensors"]}}
+    return [
+        {"id": row.get("id"), "tensors": {name: tensors[name] for name in names if name in tensors}}
+        for tensors in captions or [row["tensors"]]
+    ]
+
+
+def _firsts(positions: Tensor) -> Tensor | None:
+    """Items that are the first of their row, of sorted `positions`; `None` where every row has one."""
+    is_first = torch.cat([positions.new_ones(1), positions.diff()]) > 0
+    return None if bool(is_first.all()) else is_first.nonzero().squeeze(1)
 
 
 def _modality_of(output: Any, name: str, positions: list[int]) -> EmbeddedModality:
@@ -286,7 +321,7 @@ def _kept(values: Tensor | None) -> Any:
 
 def _joined(parts: list[EmbeddedModality]) -> EmbeddedModality:
     columns = {entry.name: [getattr(part, entry.name) for part in parts] for entry in fields(EmbeddedModality)}
-    order = torch.argsort(torch.cat(columns["positions"]))
+    order = torch.argsort(torch.cat(columns["positions"]), stable=True)
     joined: dict[str, Any] = {
         name: None if values[0] is None else torch.cat(values)[order] for name, values in columns.items()
     }

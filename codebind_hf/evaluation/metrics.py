@@ -106,6 +106,45 @@ def hit_shares(before: ArrayLike, tied: ArrayLike, k: int) -> np.ndarray:
     return np.clip((k - np.asarray(before, dtype=np.float64)) / np.asarray(tied), 0.0, 1.0)
 
 
+def owner_recall(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    query_owners: ArrayLike,
+    gallery_owners: ArrayLike,
+    k: Sequence[int] = (1, 10),
+) -> dict[str, float]:
+    """Share of queries with any gallery item of their own owner among the k nearest, as expected with random ties.
+
+    For matches that are several, such as five captions of one picture; where each is one, this is `retrieval_recall`.
+
+    Args:
+        query (array of shape `(queries, dim)`), gallery (array of shape `(items, dim)`): similarity is the cosine.
+        query_owners, gallery_owners (integers of shapes `(queries,)` and `(items,)`): such as rows of a data set.
+        k: the cut-offs.
+
+    Returns:
+        `{"recall_at_<k>": share}` for each k.
+
+    Raises:
+        ValueError: shapes do not fit, an entry is not finite, a k is below 1, or nothing in the gallery has the owner
+            of a query.
+    """
+    _check_ks("k", k)
+    query_QD, owners_Q = _pool(query, query_owners)
+    gallery_GD, owners_G = _pool(gallery, gallery_owners)
+    if query_QD.shape[1] != gallery_GD.shape[1]:
+        raise ValueError(
+            f"embeddings: got widths {query_QD.shape[1]} and {gallery_GD.shape[1]}; both sides must have the same."
+        )
+    lost = owners_Q[~torch.isin(owners_Q, owners_G)].tolist()
+    if lost:
+        raise ValueError(f"query_owners: got {lost[0]}, which nothing in the gallery has; every query needs a match.")
+    blocks = _blocks(len(query_QD), _QUERY_BLOCK)
+    relevance = ((query_QD[block] @ gallery_GD.T, owners_Q[block, None] == owners_G[None, :]) for block in blocks)
+    before_Q, tied_Q, relevant_Q = np.concatenate([_best_counts(*each) for each in relevance]).T
+    return {f"recall_at_{cut}": float(chance_of_any(before_Q, tied_Q, relevant_Q, cut).mean()) for cut in k}
+
+
 def median_rank(query: ArrayLike, gallery: ArrayLike, targets: ArrayLike | None = None) -> float:
     """Median over the queries of the match's rank, 1 being the best; a tie counts as its mean rank.
 
@@ -113,6 +152,25 @@ def median_rank(query: ArrayLike, gallery: ArrayLike, targets: ArrayLike | None 
     """
     better_Q, tied_Q = _ranked(query, gallery, targets)
     return float(np.median((better_Q + (tied_Q + 1) / 2).numpy()))
+
+
+def chance_of_any(before: ArrayLike, tied: ArrayLike, relevant: ArrayLike, k: int) -> np.ndarray:
+    """Chance that one of several matches is among the k first, where ties are broken at random, `(queries,)`.
+
+    The best of them tie with others: 1 - C(others, places) / C(tied, places) of the places that are left to the tie.
+
+    Args:
+        before, tied, relevant (integers of shape `(queries,)`): items that come before the best match, that tie with
+            it, itself included, and how many of these are matches; NaN where nothing ties.
+        k: the cut-off.
+    """
+    before_Q, tied_Q, relevant_Q = (np.asarray(counts) for counts in (before, tied, relevant))
+    missed_Q = np.ones(len(before_Q))
+    for place in range(int(k)):
+        drawn = (before_Q + place < k) & (tied_Q > place)
+        others_Q = np.maximum(tied_Q - relevant_Q - place, 0)
+        missed_Q = np.where(drawn, missed_Q * others_Q / np.maximum(tied_Q - place, 1), missed_Q)
+    return np.where(tied_Q > 0, 1.0 - missed_Q, np.nan)
 
 
 def pool_recall(embeds: ArrayLike, owners: ArrayLike, k: Sequence[int] = (1, 10)) -> dict[str, np.ndarray]:
@@ -137,9 +195,9 @@ def pool_recall(embeds: ArrayLike, owners: ArrayLike, k: Sequence[int] = (1, 10)
     items_GD, owners_G = _pool(embeds, owners)
     found: dict[int, list[np.ndarray]] = {cut: [] for cut in k}
     for block in _blocks(len(items_GD), _QUERY_BLOCK):
-        counts_Q3 = _pool_counts(items_GD, owners_G, block)
+        before_Q, tied_Q, relevant_Q = _best_counts(*_similar_and_relevant(items_GD, owners_G, block)).T
         for cut, hits in found.items():
-            hits.append(_hit_chance(counts_Q3, cut))
+            hits.append(chance_of_any(before_Q, tied_Q, relevant_Q, cut))
     return {f"recall_at_{cut}": np.concatenate(hits) for cut, hits in found.items()}
 
 
@@ -266,24 +324,12 @@ def _relevant_share(similarity_QG: Tensor, relevant_QG: Tensor, last_Q1: Tensor,
     return torch.where(others_Q > 0, hits_Q / others_Q, torch.nan).numpy()
 
 
-def _pool_counts(items_GD: Tensor, owners_G: Tensor, block: slice) -> np.ndarray:
+def _best_counts(similarity_QG: Tensor, relevant_QG: Tensor) -> np.ndarray:
     """Columns for each query: items that beat its best relevant one, items that tie with it, relevant among these."""
-    similarity_QG, relevant_QG = _similar_and_relevant(items_GD, owners_G, block)
     best_Q1 = similarity_QG.masked_fill(~relevant_QG, -torch.inf).amax(-1, keepdim=True)
     tied_QG = (similarity_QG - best_Q1).abs() <= TIE_TOLERANCE
     better_Q = (similarity_QG > best_Q1 + TIE_TOLERANCE).sum(-1)
     return torch.stack([better_Q, tied_QG.sum(-1), (tied_QG & relevant_QG).sum(-1)], dim=-1).numpy()
-
-
-def _hit_chance(counts_Q3: np.ndarray, k: int) -> np.ndarray:
-    """Chance that one of the relevant items of a tie lands inside the cut: 1 - C(others, places) / C(tied, places)."""
-    better_Q, tied_Q, relevant_Q = counts_Q3.T
-    missed_Q = np.ones(len(counts_Q3))
-    for place in range(int(k)):
-        drawn = (better_Q + place < k) & (tied_Q > place)
-        others_Q = np.maximum(tied_Q - relevant_Q - place, 0)
-        missed_Q = np.where(drawn, missed_Q * others_Q / np.maximum(tied_Q - place, 1), missed_Q)
-    return np.where(tied_Q > 0, 1.0 - missed_Q, np.nan)
 
 
 def _blocks(length: int, size: int) -> Iterator[slice]:

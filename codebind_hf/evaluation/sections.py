@@ -3,6 +3,7 @@
 Every score is given for both read-outs: `x` is the quantized one, `x_continuous` the one before quantization.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedModality, Embe
 from codebind_hf.evaluation.health import code_agreement, codebook_health, modality_usage
 from codebind_hf.evaluation.metrics import (
     best_is_relevant,
+    chance_of_any,
     mean_average_precision,
+    owner_recall,
     pool_recall,
     retrieval_recall,
     zero_shot_accuracy,
@@ -86,13 +89,14 @@ def retrieval_section(embedded: EmbeddedSet) -> Section:
 
     A row's match is the same row in the other modality; equal texts tie, so a text that names only a class finds its
     row among the rows of that class by chance. Where all rows of a pair are labelled, `class_only_at_<k>` is the
-    recall of a model that knows the class and nothing else.
+    recall of a model that knows the class and nothing else. Of rows with several captions every caption is a query,
+    and in the other direction a row is found where any of its captions is.
     """
     section = {}
     for query in embedded.modalities:
         for gallery in embedded.modalities:
-            one, other = embedded.both(query, gallery)
-            if query != gallery and len(one) > 1:
+            one, other = embedded.all_of_both(query, gallery)
+            if query != gallery and min(len(one), len(other)) > 1:
                 section[f"{query}_to_{gallery}"] = _pair_recall(one, other, embedded.labels)
     return section
 
@@ -180,16 +184,29 @@ def agreement_section(embedded: EmbeddedSet, config: CodeBindConfig) -> Section:
 
 
 def _pair_recall(one: EmbeddedModality, other: EmbeddedModality, labels: Sequence[str | None]) -> dict[str, Any]:
+    queries, items = one.positions.numpy(), other.positions.numpy()
+    has_captions = len(np.unique(queries)) < max(len(queries), len(items))
     entry: dict[str, Any] = {}
     for suffix, part in READ_OUTS:
-        found = retrieval_recall(getattr(one, part), getattr(other, part), k=CUTS)
+        values = getattr(one, part), getattr(other, part)
+        found = owner_recall(*values, queries, items, CUTS) if has_captions else retrieval_recall(*values, k=CUTS)
         entry |= {f"{name}{suffix}": value for name, value in found.items()}
-    entry |= {f"chance_at_{cut}": min(cut / len(one), 1.0) for cut in CUTS}
-    known = [labels[row] for row in one.positions.tolist()]
+    matches = np.bincount(items)[queries]
+    entry |= {f"chance_at_{cut}": _chance(np.full(len(one), len(other)), matches, cut) for cut in CUTS}
+    known = [labels[row] for row in items.tolist()]
     if None not in known:
-        _, inverse, counts = np.unique(np.array(known), return_inverse=True, return_counts=True)
-        entry |= {f"class_only_at_{cut}": _mean(np.minimum(cut / counts[inverse], 1.0)) for cut in CUTS}
+        counts = Counter(known)
+        in_class = np.array([counts[labels[row]] for row in queries.tolist()])
+        entry |= {f"class_only_at_{cut}": _chance(in_class, matches, cut) for cut in CUTS}
     return {**entry, "n": len(one)}
+
+
+def _chance(candidates: np.ndarray, matches: np.ndarray, k: int) -> float:
+    """Of queries that cannot tell their matches from any of their candidates, the share that find one among k."""
+    if (matches == 1).all():
+        shares = np.minimum(k / candidates, 1.0)
+        return float(shares[0]) if (shares == shares[0]).all() else _mean(shares)
+    return _mean(chance_of_any(np.zeros(len(candidates), dtype=np.int64), candidates, matches, k))
 
 
 def _book_health(ids: dict[str, Tensor], num_codes: int) -> dict[str, Any]:

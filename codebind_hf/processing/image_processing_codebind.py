@@ -21,6 +21,7 @@ logger = logging.get_logger(__name__)
 _CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 _CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 _METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+DEPTH_UNITS = (*_METRES, "disparity")
 # Beyond this, a float depth map is more likely in millimetres than in metres.
 _PLAUSIBLE_METRES = 1000.0
 # Degrees Celsius per level, and degrees Celsius of level 0.
@@ -33,6 +34,7 @@ _CELSIUS = {
     "centikelvin": (0.01, -273.15),
     "fahrenheit": (5 / 9, -160 / 9),
 }
+THERMAL_UNITS = (*_CELSIUS, "levels")
 
 
 class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
@@ -228,7 +230,7 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         """As for pictures; also the unit, the ranges and what a disparity is computed from."""
         super().check_parameters()
         if isinstance(self.depth_unit, str) or self.depth_unit is None:
-            check_choice("depth_unit", self.depth_unit, (None, *_METRES, "disparity"))
+            check_choice("depth_unit", self.depth_unit, (None, *DEPTH_UNITS))
         else:
             check_number("depth_unit", self.depth_unit, 1e-12)
         check_choice("encoding", self.encoding, ("metres", "inverse", "disparity"))
@@ -321,7 +323,7 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
             for number, least in zip(self.thermal_unit, (1e-12, -1e12), strict=True):
                 check_number("thermal_unit", number, least)
         else:
-            check_choice("thermal_unit", self.thermal_unit, (None, *_CELSIUS, "levels"))
+            check_choice("thermal_unit", self.thermal_unit, (None, *THERMAL_UNITS))
         if self.thermal_unit not in (None, "levels") and self.thermal_range is None:
             fix = "pass thermal_range=(low, high) in degrees Celsius, to `encode` Thermal(map, (low, high), unit)."
             refuse(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from PIL import Image as Pillow
 
 from .media import SUFFIXES, frame_files
-from .values import describe, nearest, refuse
+from .values import describe, fits, nearest, refuse, shown
 
 
 _WRAPPERS = "Text, Image, Video, Audio, Depth, Thermal, Tactile, PointCloud, Eeg, Imu, Sensor"
@@ -74,10 +74,23 @@ class Tactile(Item):
 
 @dataclass(frozen=True)
 class Depth(Item):
-    """A depth map; `unit` is "m", "cm", "mm", metres per unit, or "disparity"."""
+    """A depth map; `unit` is "m", "cm", "mm", metres per unit, or "disparity".
+
+    For disparities, `intrinsics` of its camera are `(fx, fy, cx, cy)` or the matrix of 3 x 3, in pixels, of which the
+    focal length fx counts, and `baseline` is in metres.
+    """
 
     unit: str | float | None = None
+    intrinsics: Sequence[Any] | None = None
+    baseline: float | None = None
     kind = "depth"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The unit, and what makes disparities of metres."""
+        focal_length = None if self.intrinsics is None else focal_length_of(self.intrinsics, "intrinsics")
+        options = {"depth_unit": self.unit, "focal_length": focal_length, "baseline": self.baseline}
+        return {name: option for name, option in options.items() if option is not None}
 
 
 @dataclass(frozen=True)
@@ -276,6 +289,21 @@ def item_named(name: str, value: Any) -> Item:
             refuse(name, f"got an item of {value.name!r}", f"a value or an item of {name!r}")
         return value
     return _KINDS[name](value) if name in _KINDS else Sensor(value, name)
+
+
+def focal_length_of(intrinsics: Any, label: str) -> float:
+    """The focal length in pixels, along the rows of a picture, of `(fx, fy, cx, cy)` or the matrix of 3 x 3.
+
+    Raises:
+        ValueError: something else, or a focal length of 0 or less.
+    """
+    is_matrix = fits(intrinsics, Sequence[Sequence[float]]) and [len(row) for row in intrinsics] == [3, 3, 3]
+    if not is_matrix and not (fits(intrinsics, Sequence[float]) and len(intrinsics) == 4):
+        refuse(label, f"got {shown(intrinsics)}", "[fx, fy, cx, cy] or the matrix of 3 x 3, in pixels")
+    focal_length = intrinsics[0][0] if is_matrix else intrinsics[0]
+    if focal_length <= 0:
+        refuse(label, f"got the focal length {focal_length:g}", "one above 0, in pixels")
+    return float(focal_length)
 
 
 _KINDS: dict[str, type[Item]] = {

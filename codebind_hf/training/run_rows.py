@@ -56,7 +56,8 @@ def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
         ValueError: no source or several, an unknown argument, or rows with a fault.
         OSError: a file is missing.
     """
-    sources = [name for name in SOURCES if data.get(name)]
+    # NineSenses needs no options: its name alone is a source.
+    sources = [name for name in SOURCES if data.get(name) or name == "nine_senses" and name in data]
     if len(sources) != 1:
         found = f"got {' and '.join(sources)}" if sources else "got none"
         raise ValueError(f"`data` needs one of {', '.join(SOURCES)}; {found}.")

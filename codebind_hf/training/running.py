@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import CodeBindCollator
-from codebind_hf.data.items import Items
+from codebind_hf.data.items import Items, as_items
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.codebooks import Codebook
@@ -43,7 +43,7 @@ def train(
     recipe: Recipe,
     model: CodeBindModel,
     processor: CodeBindProcessor,
-    items: Items | StreamedDataset,
+    items: Items | StreamedDataset | Sequence[Mapping[str, Any]],
     output_dir: Path,
     resume: bool = False,
 ) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def train(
 
     Args:
         model: fresh from `build`, also to resume: its weights are then replaced.
-        items: a `PreparedDataset`, `StoredDataset`, `LazyDataset` or `StreamedDataset`.
+        items: a `PreparedDataset`, `StoredDataset`, `LazyDataset` or `StreamedDataset`, or a list of prepared rows.
         resume: go on where the newest checkpoint of a run with the same recipe and items is, bit for bit; from the
             start, if there is none.
 
@@ -64,9 +64,10 @@ def train(
         FloatingPointError: training diverged, see `CodeBindTrainer.train`.
         RunInterrupted: a signal asked the run to end.
     """
+    rows = items if isinstance(items, StreamedDataset) else as_items(items)
     plan = [
         (stage, view, recipe.arguments(stage, output_dir))
-        for stage, view in _planned(items, model.config.modalities, recipe.order)
+        for stage, view in _planned(rows, model.config.modalities, recipe.order)
     ]
     _add_lora(model, plan)
     _limit_caches(model, plan)

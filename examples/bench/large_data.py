@@ -1,22 +1,30 @@
 """Does data that is far larger than memory train, and do the loader's workers keep up?
 
     python examples/bench/large_data.py --folder build/large --workers 0,1,2
+    python examples/bench/large_data.py --folder build/large --walk 120  # again and again
 
 Writes JPEG pictures and WAV sounds into tar shards (2 GB; what is there already is used), names the shards again and
 again until they are `--rows` rows, and trains `--steps` steps on the stream. For every number of workers it prints how
-much memory the process took above what the model alone does, and the time of a step with the loader in ratio to the
-time of a step on a batch that is there already. With `--lazy` the same rows come from files by number instead.
+much memory the process and its workers take above what the model alone does, and the time of a step with the loader in
+ratio to the time of a step on a batch that is there already. With `--lazy` the same rows come from files by number
+instead.
+
+`--walk` reads one epoch of batches as training does, for so many seconds, and is then killed; the next call goes on
+where that one was. When the epoch is over it says how often every row was seen, and ends with status 0.
 """
 
 import argparse
 import io
-import resource
+import os
+import signal
 import tarfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import soundfile
 import torch
 from datasets import load_dataset
@@ -26,6 +34,7 @@ from tqdm.auto import tqdm
 from codebind_hf.data import CodeBindCollator, LazyDataset, StreamedDataset
 from codebind_hf.data.items import Draw
 from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, Recipe, build
+from codebind_hf.training.stream_batches import StreamBatches
 
 
 SHARD_ROWS, SECONDS, RATE = 500, 2, 16_000
@@ -41,6 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--workers", default="0,1,2", help="numbers of loader workers to compare")
     parser.add_argument("--lazy", action="store_true", help="rows by number instead of a stream")
+    parser.add_argument("--walk", type=float, metavar="SECONDS", help="read an epoch, so long at a time")
     return parser.parse_args()
 
 
@@ -103,12 +113,65 @@ class Files:
 
 
 def megabytes() -> float:
-    """The most memory that this process has taken so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """What this process and its workers take now; pages that they share count once."""
+    own = psutil.Process()
+    return sum(each.memory_full_info().pss for each in (own, *own.children(recursive=True))) / 1e6
+
+
+def stream_of(shards: list[Path], rows: int, processor: Any) -> StreamedDataset:
+    """The shards, named again and again until they hold so many rows."""
+    named = [str(shards[i % len(shards)]) for i in range(-(-rows // SHARD_ROWS))]
+    stream = load_dataset("webdataset", data_files={"train": named}, split="train", streaming=True)
+    columns = {"jpg": "image", "wav": "audio", "txt": "text", "__key__": "id"}
+    return StreamedDataset(stream, processor, columns).restricted(("text", "image", "audio"), ("audio",), ("text",))
+
+
+class Opened:
+    """In place of a processor: files are read and decoded, and become one number each."""
+
+    def __call__(self, return_tensors: str, **values: list[Any]) -> dict[str, torch.Tensor]:
+        names = {"text": "input_ids", "images": "pixel_values", "audio": "input_features"}
+        return {names[argument]: torch.zeros(len(each), 1) for argument, each in values.items()}
+
+
+def walk(data: StreamedDataset, shards: list[Path], arguments: argparse.Namespace) -> None:
+    """Go on with an epoch where the last call was killed."""
+    seen_file, workers = arguments.folder / "seen.txt", max(map(int, arguments.workers.split(",")))
+    seen = seen_file.read_text().splitlines() if seen_file.is_file() else []
+    batches = iter(StreamBatches(data, arguments.batch_size, num_workers=workers, first=len(seen)))
+    found, begun = sum(len(line.split()) for line in seen), time.perf_counter()
+    print(f"goes on after {found} rows", flush=True)
+    start = begun
+    with seen_file.open("a") as file:
+        while found < arguments.rows:
+            names = [item["id"] for item in next(batches)]
+            if start == begun:
+                start = time.perf_counter()
+                print(f"the first new batch came after {start - begun:.0f} s", flush=True)
+            if len(names) > arguments.rows - found:
+                raise SystemExit(f"{found + len(names)} rows of {arguments.rows} came by.")
+            found += len(names)
+            print(*names, file=file, flush=True)
+            if time.perf_counter() - start > arguments.walk:
+                print(f"killed after {found} rows; {megabytes():.0f} MB", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+    counts = Counter(name for line in seen_file.read_text().splitlines() for name in line.split())
+    wanted = Counter(
+        f"{shard * SHARD_ROWS + row:07d}"
+        for shard in (i % len(shards) for i in range(arguments.rows // SHARD_ROWS))
+        for row in range(SHARD_ROWS)
+    )
+    if counts != wanted:
+        raise SystemExit(f"{sum((wanted - counts).values())} rows are lost, {sum((counts - wanted).values())} twice.")
+    print(f"{found} rows, each once, in {len(seen)} batches before this call and the rest in it.")
 
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.walk is not None:
+        shards = write_shards(arguments.folder, arguments.gigabytes, arguments.size)
+        walk(stream_of(shards, arguments.rows, Opened()), shards, arguments)
+        return
     recipe = Recipe(preset="tiny")
     texts = [f"thing number {number}" for number in range(997)]
     model, processor = build(recipe, ["text", "image", "audio"], texts)
@@ -119,20 +182,14 @@ def main() -> None:
         first = [items.take(Draw(number)) for number in range(arguments.batch_size)]
     else:
         shards = write_shards(arguments.folder, arguments.gigabytes, arguments.size)
-        named = [str(shards[i % len(shards)]) for i in range(-(-arguments.rows // SHARD_ROWS))]
-        stream = load_dataset("webdataset", data_files={"train": named}, split="train", streaming=True)
-        columns = {"jpg": "image", "wav": "audio", "txt": "text", "__key__": "id"}
-        items = StreamedDataset(stream, processor, columns).restricted(
-            ("text", "image", "audio"), ("audio",), ("text",)
-        )
+        items = stream_of(shards, arguments.rows, processor)
         rows = iter(items.part(0))
         first = [next(rows).item for _ in range(arguments.batch_size)]
-    bare = times(model, processor, [first] * arguments.steps, arguments, 0)
-    start = megabytes()
+    bare, start = times(model, processor, [first] * arguments.steps, arguments, 0)
     print(f"a step on a batch that is there: 1.00 of {1000 * bare:.0f} ms; memory {start:.0f} MB")
     for workers in map(int, arguments.workers.split(",")):
-        taken = times(model, processor, items, arguments, workers)
-        print(f"{workers} workers: {taken / bare:.2f} of it; memory {megabytes() - start:+.0f} MB")
+        taken, most = times(model, processor, items, arguments, workers)
+        print(f"{workers} workers: {taken / bare:.2f} of it; memory {most - start:+.0f} MB", flush=True)
 
 
 class Same(torch.utils.data.Dataset):
@@ -148,8 +205,8 @@ class Same(torch.utils.data.Dataset):
         return self.items[position]
 
 
-def times(model: Any, processor: Any, items: Any, arguments: argparse.Namespace, workers: int) -> float:
-    """Seconds of a step, the median."""
+def times(model: Any, processor: Any, items: Any, arguments: argparse.Namespace, workers: int) -> tuple[float, float]:
+    """Seconds of a step, the median, and the most memory that any step saw."""
     if isinstance(items, list):
         items = Same([row for batch in items for row in batch])
     args = CodeBindTrainingArguments(
@@ -168,15 +225,18 @@ def times(model: Any, processor: Any, items: Any, arguments: argparse.Namespace,
     collator = CodeBindCollator(processor)
     trainer = CodeBindTrainer(model=model, args=args, train_dataset=items, data_collator=collator)
     stamps: list[float] = []
+    memory = [0.0]
     step = trainer.training_step
 
     def timed(*given: Any, **named: Any) -> Any:
+        if len(stamps) % 10 == 9:
+            memory.append(megabytes())
         stamps.append(time.perf_counter())
         return step(*given, **named)
 
     trainer.training_step = timed  # type: ignore[method-assign]
     trainer.train()
-    return float(np.median(np.diff(stamps[3:])))
+    return float(np.median(np.diff(stamps[3:]))), max(memory)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
@@ -87,7 +89,8 @@ def test_a_run_that_goes_on_sees_every_remaining_row_once(processor: CodeBindPro
     data = streamed(processor, count=24)
     whole = batches(data, 14, workers=workers)
     assert Counter(name for batch in whole[:6] for name in batch) == Counter(str(n) for n in range(24) if n % 3 != 2)
-    for first in (1, 4, 6, 9):
+    # Workers take time to start: with them, once in the first epoch and once in the second.
+    for first in (4, 9) if workers else (1, 4, 6, 9):
         assert batches(data, 14 - first, first=first, workers=workers) == whole[first:]
 
 
@@ -153,17 +156,23 @@ def test_shards_of_files_are_read_by_their_endings(processor: CodeBindProcessor,
             for number in range(3):
                 picture = io.BytesIO()
                 Image.fromarray(np.full((8, 8, 3), 40 * number, np.uint8)).save(picture, "png")
-                for ending, content in (("png", picture.getvalue()), ("txt", f"ring {number}".encode())):
+                sound = io.BytesIO()
+                soundfile.write(sound, np.full(1600, 0.1 * number, np.float32), 16_000, format="WAV")
+                files = {"png": picture.getvalue(), "txt": f"ring {number}".encode(), "wav": sound.getvalue()}
+                for ending, content in files.items():
                     entry = tarfile.TarInfo(f"{shard}-{number}.{ending}")
                     entry.size = len(content)
                     tar.addfile(entry, io.BytesIO(content))
     data = dataset_stream(tmp_path).with_processor(processor)
-    assert data.modalities == ("text", "image")
+    assert data.modalities == ("text", "image", "audio")
     assert sorted(set(data.texts)) == ["ring 0", "ring 1", "ring 2"]
     passed = list(data.restricted(["text", "image"], ["image"], ["text", "image"]))
     assert sorted(ids(passed)) == [f"{shard}-{number}" for shard in range(2) for number in range(3)]
     found = {each.item["id"]: each.item["tensors"]["pixel_values"].mean().item() for each in passed}
     assert found["0-0"] == found["1-0"] < found["0-1"] < found["0-2"]
+    heard = {each.item["id"]: each.item["tensors"]["input_features"] for each in data}
+    sound = {"array": np.full(1600, 0.2, np.float32), "sampling_rate": 16_000}
+    torch.testing.assert_close(heard["1-2"], processor(audio=[sound])["input_features"][0], atol=1e-3, rtol=0)
 
 
 def test_text_of_a_stream_comes_from_labels(processor: CodeBindProcessor) -> None:

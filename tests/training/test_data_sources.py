@@ -40,7 +40,7 @@ def in_order(manifest: Path, streaming: bool) -> list[dict[str, Any]]:
 def settings_for(data: dict[str, Any], **fields: Any) -> RunSettings:
     training = {
         **{"max_steps": STEPS, "per_device_train_batch_size": BATCH, "logging_steps": 1, "warmup_steps": 0},
-        **{"disable_tqdm": True, "use_cpu": True, "save_minutes": 0.0, **fields},
+        **{"disable_tqdm": True, "use_cpu": True, **fields},
     }
     return RunSettings(data, {"model": MODEL, "training": training, "order": "joint", "seed": SEED})
 
@@ -88,7 +88,7 @@ def straight(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("loading", ["lazy", "disk"])
+@pytest.mark.parametrize("loading", ["lazy", pytest.param("disk", marks=pytest.mark.slow)])
 def test_where_tensors_live_changes_no_bit(manifest: Path, straight: Path, tmp_path: Path, loading: str) -> None:
     run(settings_for({"manifest": str(manifest), "loading": loading}), tmp_path / "run")
     assert losses_of(tmp_path / "run") == losses_of(straight)
@@ -97,7 +97,10 @@ def test_where_tensors_live_changes_no_bit(manifest: Path, straight: Path, tmp_p
     assert (tmp_path / "run" / "rows" / "train" / "rows.json").is_file() == (loading == "disk")
 
 
-@pytest.mark.parametrize(("source", "streaming"), [(as_dataset, False), (as_dataset, True), (as_shards, True)])
+@pytest.mark.parametrize(
+    ("source", "streaming"),
+    [(as_dataset, False), pytest.param(as_dataset, True, marks=pytest.mark.slow), (as_shards, True)],
+)
 def test_every_source_gives_the_same_losses(
     manifest: Path, straight: Path, tmp_path: Path, source: Callable[..., dict[str, Any]], streaming: bool
 ) -> None:
@@ -110,12 +113,12 @@ def test_every_source_gives_the_same_losses(
         np.testing.assert_allclose(found[stage], losses, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_streamed_run_goes_on_to_the_same_bits(
-    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     data = {**as_dataset(manifest, tmp_path / "source"), "streaming": True, "shuffle_buffer": 8}
-    settings = settings_for(data, dataloader_num_workers=1)
-    run(settings, tmp_path / "straight")
+    run(settings_for(data, dataloader_num_workers=workers), tmp_path / "straight")
 
     class Killed(BaseException):
         pass
@@ -129,8 +132,10 @@ def test_a_streamed_run_goes_on_to_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setattr("codebind_hf.training.health.CodebookHealthCallback.on_step_begin", stop, raising=False)
+        saving = {"save_strategy": "steps", "save_steps": 3, "save_minutes": None}
         with pytest.raises(Killed):
-            run(settings, tmp_path / "killed")
+            run(settings_for(data, dataloader_num_workers=workers, **saving), tmp_path / "killed")
+        assert [place.name for place in (tmp_path / "killed").rglob("checkpoint-3")] == ["checkpoint-3"]
     run(None, tmp_path / "killed", resume=True)
     one, other = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("straight", "killed"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
