@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from examples_in_process import run_example
 from safetensors.torch import load_file
 from test_launched import launched
 from torch import Tensor
@@ -332,6 +334,16 @@ def test_where_no_tower_is_frozen_there_is_nothing_to_cache(tiny: SimpleNamespac
     for wrong in ("text", [], [3], None):
         with pytest.raises(ValueError, match="cache_bridge: got .*; allowed: true, false, or modalities"):
             CodeBindTrainingArguments(output_dir="unused", cache_bridge=wrong)
+
+
+@pytest.mark.slow
+def test_the_bench_measures_the_same_steps_by_turns(tmp_path: Path) -> None:
+    options = ("--rows", 4, "--steps", 6, "--rounds", 1, "--batch_size", 4, "--modalities", "text,image,eeg")
+    done = run_example("bench/cached_bridge", "--folder", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    ratio, apart = done.stdout.splitlines()[-2:]
+    assert re.fullmatch(r"a step without cache: \d+ ms; with: \d+ ms; with by without: \d\.\d\d", ratio)
+    assert float(re.findall(r"loss: (\S+) of", apart)[0]) < 1e-3
 
 
 # Processes
