@@ -264,7 +264,8 @@ class _Raw:
         if self.modality in MAPS:
             return replace(self.item, value=value)
         if self.modality == "imu":
-            return Imu(value, self.rate and int(self.rate), **self.item.options)
+            rate = None if self.rate is None else int(self.rate)
+            return Imu(value, rate, **self.item.options)
         return value if self.rate is None else {"array": value, "sampling_rate": self.rate}
 
 
