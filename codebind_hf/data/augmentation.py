@@ -42,7 +42,7 @@ from codebind_hf.data.tensor_augmentations import (
 from codebind_hf.processing.arguments import argument_of, tensor_of
 from codebind_hf.processing.arrays import as_float_array
 from codebind_hf.processing.frames import Frames
-from codebind_hf.processing.items import item_named
+from codebind_hf.processing.items import Imu, item_named
 from codebind_hf.processing.model_sizes import checked_augmentation
 from codebind_hf.processing.pictures import grey_grid, picture_or_grid
 from codebind_hf.processing.values import check_rate, check_types, nearest, refuse, refuse_unknown, split_rated
@@ -263,6 +263,9 @@ class _Raw:
         value = change(self.value)
         if self.modality in MAPS:
             return replace(self.item, value=value)
+        if self.modality == "imu":
+            rate = None if self.rate is None else int(self.rate)
+            return Imu(value, rate, **self.item.options)
         return value if self.rate is None else {"array": value, "sampling_rate": self.rate}
 
 

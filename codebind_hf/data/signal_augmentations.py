@@ -76,7 +76,7 @@ class TimeShift(Operation):
     name = "time_shift"
     modalities = ("eeg", "imu")
     # Names of channels pick from files, and what is handed on is an array of those picked.
-    replaced: ClassVar[dict[str, Any]] = {"channels": None}
+    replaced: ClassVar[dict[str, Any]] = {"channels": None, "montage": None}
 
     def check(self) -> None:
         """A number of samples."""

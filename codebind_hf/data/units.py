@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.image_processing_codebind import DEPTH_UNITS, THERMAL_UNITS
 from codebind_hf.processing.items import Item, focal_length_of, item_named
+from codebind_hf.processing.signal_processing_codebind import IMU_AXES
 from codebind_hf.processing.values import check_choice, check_number, check_pair, check_rate, fits, refuse, shown
 
 
@@ -38,6 +39,11 @@ def _check_names(name: str, value: Any) -> None:
         refuse(name, f"got {shown(value)}", "a list of names, in a table of text as JSON")
 
 
+def _check_axes(name: str, value: Any) -> None:
+    if not fits(value, list[str]) or not value or not {axis.removeprefix("-") for axis in value} <= set(IMU_AXES):
+        refuse(name, f"got {shown(value)}", f"a list of {', '.join(IMU_AXES)}, with '-' before what points backwards")
+
+
 def _check_positive(name: str, value: Any) -> None:
     check_number(name, value, 0, above=True)
 
@@ -52,7 +58,9 @@ UNITS: dict[str, Unit] = {
     "point_cloud_color_scale": Unit("point_cloud", "color_scale", _check_positive),
     "eeg_sampling_rate": Unit("eeg", "sampling_rate", lambda name, value: check_rate(value, name)),
     "eeg_channels": Unit("eeg", "channels", _check_names),
+    "eeg_montage": Unit("eeg", "montage", _check_names),
     "imu_sampling_rate": Unit("imu", "sampling_rate", lambda name, value: check_rate(value, name)),
+    "imu_axes": Unit("imu", "axes", _check_axes),
 }
 
 

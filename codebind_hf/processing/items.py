@@ -143,22 +143,33 @@ class Audio(_Rated):
 
 @dataclass(frozen=True)
 class Eeg(_Rated):
-    """A recording of electrodes, `(electrodes, time)`; `channels` are names in a file, in the order wanted."""
+    """A recording of electrodes, `(electrodes, time)`; `channels` are names in a file, in the order wanted.
+
+    `montage` names the electrodes of an array, so that channels can be picked of it, too.
+    """
 
     channels: Sequence[str] | None = None
+    montage: Sequence[str] | None = None
     kind = "eeg"
 
     @property
     def options(self) -> dict[str, Any]:
-        """The channels; the rate goes with the samples."""
-        return {} if self.channels is None else {"channels": self.channels}
+        """The names; the rate goes with the samples."""
+        options = {"channels": self.channels, "montage": self.montage}
+        return {name: option for name, option in options.items() if option is not None}
 
 
 @dataclass(frozen=True)
 class Imu(_Rated):
-    """A recording of a motion sensor, `(6, time)`."""
+    """A recording of a motion sensor, `(6, time)`; `axes` names its channels where they come in another order."""
 
+    axes: Sequence[str] | None = None
     kind = "imu"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The axes; the rate goes with the samples."""
+        return {} if self.axes is None else {"axes": self.axes}
 
 
 @dataclass(frozen=True)

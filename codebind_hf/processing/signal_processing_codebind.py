@@ -7,8 +7,12 @@ from transformers import FeatureExtractionMixin
 
 from .arrays import as_float_array
 from .modality_processing import RatedProcessing
+from .recordings import ELECTRODE_FILES
 from .resampling import resample
-from .values import HIGHEST_RATE, check_choice, check_number, check_size, is_path, refuse
+from .values import HIGHEST_RATE, check_choice, check_number, check_size, fits, is_path, refuse, shown, split_rated
+
+
+IMU_AXES = ("ax", "ay", "az", "gx", "gy", "gz")
 
 
 class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
@@ -90,8 +94,13 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         signal = self._standardized(signal.astype(np.float64) * self.scale)
         signal = interpolate_linearly(signal, self.num_samples) if self.fit == "interpolate" else self._padded(signal)
         result = np.zeros((self.num_channels, self.num_samples), dtype=np.float32)
-        result[: len(signal)] = signal
+        places, signs = self.places(len(signal), label)
+        result[places] = signs[:, None] * signal
         return result
+
+    def places(self, count: int, label: str) -> tuple[list[int], np.ndarray]:
+        """For each of the channels of a recording: which of the result it is, and 1, or -1 if it points backwards."""
+        return list(range(count)), np.ones(count)
 
     def _checked(self, value: Any, label: str) -> np.ndarray:
         array = as_float_array(value, label)
@@ -135,6 +144,7 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
     Further parameter:
         channels: names of the channels that are taken of a file with names (EDF, BDF, FIFF, EEGLAB, BrainVision; read
             in volts), in the order of the model's channels; `None` takes all in the order of the file.
+        montage: names of the channels of an array, which has none, so that `channels` can be taken of it.
     """
 
     model_input_names = ["eeg_values"]
@@ -145,16 +155,20 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
         "remove_mean": "channel",
         "normalize": "recording",
         "channels": None,
+        "montage": None,
     }
-    later = ("channels",)
+    later = ("channels", "montage")
     channels: list[str] | None
+    montage: list[str] | None
 
     def check_parameters(self) -> None:
         """As for every signal; also the names."""
         super().check_parameters()
-        names = self.channels
-        if names is not None and not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
-            refuse("channels", f"got {names!r}", "None or a list of names of channels")
+        for label, names in (("channels", self.channels), ("montage", self.montage)):
+            if names is not None and not (fits(names, list[str]) and names):
+                refuse(label, f"got {names!r}", "None or a list of names of channels")
+        if self.montage is not None and len(set(self.montage)) < len(self.montage):
+            refuse("montage", f"got {self.montage!r}", "every name once")
 
     @property
     def reading_options(self) -> dict[str, Any]:
@@ -162,23 +176,70 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
         return {"channels": self.channels}
 
     def load(self, value: Any, label: str) -> Any:
-        """As for every signal; an array has no names of channels."""
-        if self.channels is not None and not is_path(value["array"] if isinstance(value, dict) else value):
-            fix = "select rows of the array, and leave the names out."
+        """As for every signal; an array has no names of channels but those of `montage`."""
+        source = value["array"] if isinstance(value, dict) else value
+        if self.montage is not None:
+            if is_path(source) and str(source).lower().endswith(ELECTRODE_FILES):
+                fix = "leave the montage out."
+                refuse(f"{label}: montage", f"got {self.montage!r} for a file with names", "None", fix)
+            return self._picked(value, self.montage, label)
+        if self.channels is not None and not is_path(source):
+            fix = "say the names of its rows with `montage`, or select rows of the array, and leave the names out."
             refuse(f"{label}: channels", f"got {self.channels!r} for an array", "None", fix)
         return super().load(value, label)
+
+    def _picked(self, value: Any, montage: list[str], label: str) -> Any:
+        """The `channels` of an array whose rows are called as `montage` says."""
+        if self.channels is None:
+            refuse(f"{label}: montage", "got names without `channels`", "both", "say which channels the model takes.")
+        missing = [name for name in self.channels if name not in montage]
+        if missing:
+            refuse(f"{label}: channels", f"got {missing[0]!r}", f"names in the montage: {', '.join(montage)}")
+        array, rate = split_rated(self.with_parameters(channels=None, montage=None).load(value, label), label)
+        array = as_float_array(array, label)
+        if array.ndim != 2 or len(array) != len(montage):
+            refuse(label, f"got shape {array.shape}", f"(channels, time) with the {len(montage)} channels of montage")
+        array = array[[montage.index(name) for name in self.channels]]
+        return array if rate is None else {"array": array, "sampling_rate": rate}
 
 
 class CodeBindImuFeatureExtractor(CodeBindSignalFeatureExtractor):
     """IMU `(6, time)`: three axes of acceleration, three of rotation -> `imu_values`.
 
     Nothing is subtracted by default: the mean acceleration is the direction of gravity.
+
+    Further parameter:
+        axes: what the channels of recordings are, of "ax", "ay", "az" (acceleration) and "gx", "gy", "gz" (rotation),
+            with "-" before what points the other way; `None` is these six in this order.
     """
 
     model_input_names = ["imu_values"]
     modality = "imu"
     argument = "imu"
-    defaults: ClassVar[dict[str, Any]] = {**CodeBindSignalFeatureExtractor.defaults, "num_channels": 6}
+    defaults: ClassVar[dict[str, Any]] = {**CodeBindSignalFeatureExtractor.defaults, "num_channels": 6, "axes": None}
+    later = ("axes",)
+    axes: list[str] | None
+
+    def check_parameters(self) -> None:
+        """As for every signal; also the axes."""
+        super().check_parameters()
+        if self.axes is None:
+            return
+        names = [name.removeprefix("-") for name in self.axes] if fits(self.axes, list[str]) else []
+        if not names or not set(names) <= set(IMU_AXES) or len(set(names)) < len(names):
+            fix = "with '-' before what points the other way."
+            refuse("axes", f"got {shown(self.axes)}", f"None, or a list of {', '.join(IMU_AXES)}, each once", fix)
+        if self.num_channels < len(IMU_AXES):
+            refuse("axes", f"got {shown(self.axes)} with num_channels={self.num_channels}", "None below 6 channels")
+
+    def places(self, count: int, label: str) -> tuple[list[int], np.ndarray]:
+        """Where the axes belong."""
+        if self.axes is None:
+            return super().places(count, label)
+        if len(self.axes) != count:
+            refuse(label, f"got {count} channels", f"the {len(self.axes)} of axes={self.axes!r}")
+        names = [name.removeprefix("-") for name in self.axes]
+        return [IMU_AXES.index(name) for name in names], np.where([name[0] == "-" for name in self.axes], -1.0, 1.0)
 
 
 def interpolate_linearly(signal: np.ndarray, length: int) -> np.ndarray:

@@ -9,8 +9,8 @@ much memory the process and its workers take above what the model alone does, an
 ratio to the time of a step on a batch that is there already. With `--lazy` the same rows come from files by number
 instead.
 
-`--walk` reads one epoch of batches as training does, for so many seconds, and is then killed; the next call goes on
-where that one was. When the epoch is over it says how often every row was seen, and ends with status 0.
+`--walk` reads one epoch of batches as training does, without their pictures, for so many seconds, and is then killed;
+the next call goes on where that one was. When the epoch is over it says how often every row was seen.
 """
 
 import argparse
@@ -118,19 +118,19 @@ def megabytes() -> float:
     return sum(each.memory_full_info().pss for each in (own, *own.children(recursive=True))) / 1e6
 
 
-def stream_of(shards: list[Path], rows: int, processor: Any) -> StreamedDataset:
+def stream_of(shards: list[Path], rows: int, processor: Any, has_pictures: bool = True) -> StreamedDataset:
     """The shards, named again and again until they hold so many rows."""
     named = [str(shards[i % len(shards)]) for i in range(-(-rows // SHARD_ROWS))]
     stream = load_dataset("webdataset", data_files={"train": named}, split="train", streaming=True)
-    columns = {"jpg": "image", "wav": "audio", "txt": "text", "__key__": "id"}
+    columns = {"wav": "audio", "txt": "text", "__key__": "id"} | ({"jpg": "image"} if has_pictures else {})
     return StreamedDataset(stream, processor, columns).restricted(("text", "image", "audio"), ("audio",), ("text",))
 
 
 class Opened:
-    """In place of a processor: files are read and decoded, and become one number each."""
+    """In place of a processor: sounds are read and decoded, and become one number each."""
 
     def __call__(self, return_tensors: str, **values: list[Any]) -> dict[str, torch.Tensor]:
-        names = {"text": "input_ids", "images": "pixel_values", "audio": "input_features"}
+        names = {"text": "input_ids", "audio": "input_features"}
         return {names[argument]: torch.zeros(len(each), 1) for argument, each in values.items()}
 
 
@@ -170,7 +170,7 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.walk is not None:
         shards = write_shards(arguments.folder, arguments.gigabytes, arguments.size)
-        walk(stream_of(shards, arguments.rows, Opened()), shards, arguments)
+        walk(stream_of(shards, arguments.rows, Opened(), has_pictures=False), shards, arguments)
         return
     recipe = Recipe(preset="tiny")
     texts = [f"thing number {number}" for number in range(997)]

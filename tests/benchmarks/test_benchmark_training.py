@@ -59,10 +59,10 @@ def test_flags_replace_the_root_of_a_recipe(tmp_path: Path) -> None:
 
 
 def base_of(folder: Path, modalities: list[str]) -> Path:
-    """A tiny untrained model to bind to, saved."""
+    """A tiny untrained model to bind to, saved; it reads what the paper's does, and its specific heads read CLS."""
     config = {f"{name}_config": SMALL for name in ("text", "vision", "audio", "depth", "thermal", "tactile", "eeg")}
-    config["point_config"] = SMALL
-    recipe = Recipe(preset="tiny", model={**config, "decoder_config": SMALL})
+    config |= {"point_config": SMALL, "eeg_config": {**SMALL, "num_channels": 128}}
+    recipe = Recipe(preset="tiny", model={**config, "decoder_config": SMALL, "specific_readout": "cls"})
     model, processor = build(recipe, modalities, ["a photo of a thing"])
     save(model, processor, folder)
     return folder

@@ -57,6 +57,21 @@ CASES: dict[str, tuple[np.ndarray, dict[str, Any], dict[str, Any]]] = {
         {"thermal_kwargs": {"thermal_unit": [1 / 64, -273.15], "thermal_range": [0, 60]}},
     ),
     "electrodes": (RNG.standard_normal((16, 300)), {"eeg_sampling_rate": 250}, {"rate": 250}),
+    "other axes": (
+        RNG.standard_normal((6, 256)),
+        {"imu_axes": ["gx", "gy", "gz", "ax", "ay", "-az"], "imu_sampling_rate": 50},
+        {"rate": 50, "by_hand": lambda array: np.stack([*array[3:5], -array[5], *array[:3]])},
+    ),
+    "two axes": (
+        RNG.standard_normal((2, 256)),
+        {"imu_axes": ["gz", "ay"], "imu_sampling_rate": 50},
+        {"rate": 50, "by_hand": lambda a: np.stack([0 * a[0], a[1], 0 * a[0], 0 * a[0], 0 * a[0], a[0]])},
+    ),
+    "a montage": (
+        RNG.standard_normal((4, 300)),
+        {"eeg_montage": ["O1", "Cz", "Fz", "Pz"], "eeg_channels": ["Fz", "O1"], "eeg_sampling_rate": 100},
+        {"rate": 100, "by_hand": lambda array: array[[2, 0]]},
+    ),
     "motion": (RNG.standard_normal((6, 300)), {"imu_sampling_rate": 200}, {"rate": 200}),
     "colours": (
         np.hstack([RNG.standard_normal((50, 3)), RNG.integers(0, 256, (50, 3))]).astype(np.float32),
@@ -86,8 +101,9 @@ def processor() -> CodeBindProcessor:
 def by_hand(processor: CodeBindProcessor, name: str) -> torch.Tensor:
     value, cells, options = CASES[name]
     argument = {"point_cloud": "point_clouds"}.get(modality_of(cells), modality_of(cells))
+    value = options.get("by_hand", np.asarray)(value)
     given = {"array": value, "sampling_rate": options["rate"]} if "rate" in options else value
-    (tensor,) = processor(**{argument: [given]}, **{k: v for k, v in options.items() if k != "rate"}).values()
+    (tensor,) = processor(**{argument: [given]}, **{k: v for k, v in options.items() if "_kwargs" in k}).values()
     return tensor[0]
 
 
@@ -121,7 +137,7 @@ def test_a_table_tells_the_processor(name: str, suffix: str, processor: CodeBind
 
 
 @pytest.mark.parametrize("kind", ["data set", "stream"])
-@pytest.mark.parametrize("name", ["millimetres", "its matrix", "degrees", "electrodes", "motion"])
+@pytest.mark.parametrize("name", ["millimetres", "its matrix", "degrees", "a montage", "other axes"])
 def test_columns_of_arrays_tell_it_too(name: str, kind: str, processor: CodeBindProcessor) -> None:
     value, cells, _ = CASES[name]
     modality = modality_of(cells)
@@ -165,6 +181,50 @@ def test_augmentation_keeps_the_unit(processor: CodeBindProcessor) -> None:
     assert torch.equal(found["tensors"]["depth_values"], prepare_row(flipped, processor)["tensors"]["depth_values"])
 
 
+@pytest.mark.parametrize("name", ["a montage", "other axes"])
+def test_augmentation_of_a_recording_keeps_its_names(name: str, processor: CodeBindProcessor) -> None:
+    value, cells, _ = CASES[name]
+    modality = modality_of(cells)
+    processor.augmentation = {modality: [{"name": "time_shift", "size": 0}]}
+    try:
+        found = Augmentation(processor).prepare(with_units({modality: value, **cells}), (0, 0, 0))
+    finally:
+        processor.augmentation = None
+    assert torch.equal(found["tensors"][f"{modality}_values"], by_hand(processor, name))
+
+
+@pytest.mark.parametrize(
+    ("modality", "shape", "options", "message"),
+    [
+        (
+            "imu",
+            (5, 9),
+            {"axes": ["ax", "ay", "az", "gx", "gy", "gz"]},
+            r"imu\[0\]: got 5 channels; allowed: the 6 of",
+        ),
+        ("imu", (2, 9), {"axes": ["ax", "-ax"]}, "axes: got .*each once"),
+        ("imu", (2, 9), {"axes": "ax"}, "axes: got 'ax'"),
+        ("imu", (2, 9), {"axes": ["ax"], "num_channels": 3}, "axes: got .*num_channels=3"),
+        ("eeg", (2, 9), {"montage": ["A", "A"], "channels": ["A"]}, "montage: got .*every name once"),
+        ("eeg", (2, 9), {"montage": ["A", "B"]}, r"eeg\[0\]: montage: got names without `channels`"),
+        (
+            "eeg",
+            (2, 9),
+            {"montage": ["A", "B"], "channels": ["C"]},
+            "channels: got 'C'; allowed: names in the montage",
+        ),
+        ("eeg", (3, 9), {"montage": ["A", "B"], "channels": ["A"]}, r"got shape \(3, 9\)"),
+        ("eeg", (3, 9), {"channels": ["A"]}, "channels: got .* for an array"),
+    ],
+)
+def test_names_that_do_not_fit_a_recording_are_refused(
+    modality: str, shape: tuple[int, int], options: dict[str, Any], message: str
+) -> None:
+    plain = CodeBindProcessor.from_model_config(CodeBindConfig.from_preset("tiny"), build_tokenizer(["a ring"]))
+    with pytest.raises(ValueError, match=message):
+        plain(**{modality: [np.zeros(shape)], f"{modality}_kwargs": options})
+
+
 def test_channels_are_picked_from_a_file_of_electrodes(processor: CodeBindProcessor, tmp_path: Path) -> None:
     edfio = pytest.importorskip("edfio")
     waves = {name: np.sin(np.arange(256) / pace) for name, pace in (("Fz", 5), ("Cz", 7), ("Pz", 9))}
@@ -183,6 +243,9 @@ def test_channels_are_picked_from_a_file_of_electrodes(processor: CodeBindProces
     finally:
         processor.augmentation = None
     torch.testing.assert_close(augmented, by_hand[0])
+    named = Manifest(write(tmp_path, [{"eeg": "a.edf", "eeg_montage": ["Fz"], "eeg_channels": ["Fz"]}], ".jsonl"))
+    with pytest.raises(ValueError, match="montage: got .* for a file with names"):
+        prepare_row(named[0], processor)
     other = Manifest(write(tmp_path, [{"eeg": "a.edf", "eeg_sampling_rate": 100}], ".jsonl"))
     with pytest.raises(ValueError, match=r"got sampling_rate=100 for a file at 128 Hz"):
         prepare_row(other[0], processor)
@@ -197,6 +260,8 @@ BAD = {
     "eeg_sampling_rate": [0, 2.5, "fast", [250]],
     "eeg_channels": ["Cz", [], [1]],
     "imu_sampling_rate": [-5],
+    "eeg_montage": ["Cz", [""]],
+    "imu_axes": ["ax", ["x"], []],
     "video_fps": [0, "slow"],
     "point_cloud_color_scale": [0],
 }
