@@ -11,6 +11,7 @@ from codebind_hf.data import NineSenses
 from codebind_hf.data.loading import LOADINGS, MEMORY_LIMIT
 from codebind_hf.data.sources import SHARD_COLUMNS
 from codebind_hf.data.streamed import SHUFFLE_BUFFER
+from codebind_hf.data.units import UNITS
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.training.flags import add_data_flags, data_of, renames
 from codebind_hf.training.settings import DATA_KEYS
@@ -38,6 +39,14 @@ def test_what_it_names_is_there() -> None:
     assert f"{SHUFFLE_BUFFER:,} rows" in PAGE
     for ending in ("jpg", "png", "wav", "flac", "mp4", "txt", "cls"):
         assert ending in SHARD_COLUMNS
+
+
+def test_its_table_of_units_is_that_of_the_code() -> None:
+    table = PAGE.partition("## Units")[2].partition("\n## ")[0]
+    named = [
+        name for line in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)
+    ]
+    assert sorted(named) == sorted(UNITS)
 
 
 def test_flags_are_the_settings_of_data() -> None:
