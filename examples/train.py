@@ -36,9 +36,6 @@ from pathlib import Path
 # that never spin lose half of their time to waking up.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-import torch
-from accelerate import PartialState
-
 from codebind_hf.training import RunInterrupted, RunSettings, read_settings, run
 from codebind_hf.training.flags import add_data_flags, data_of
 from codebind_hf.training.interruption import command_to_go_on
@@ -97,30 +94,21 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    arguments, stopped = parse_arguments(), None
     with launched_processes() as state:
-        status = trained(arguments, state)
-    if status:
-        raise SystemExit(status)
-
-
-def trained(arguments: argparse.Namespace, state: PartialState) -> int:
-    """Run what was asked for; the exit status of one that ended well, or was stopped and saved."""
-    if state.device.type == "cpu":
-        # `accelerate launch` leaves a process one thread; give every process its share of the cores instead.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // state.num_processes))
-    if state.is_main_process:
-        logging.basicConfig(format="%(message)s", stream=sys.stdout)
-        logging.getLogger("codebind_hf").setLevel(logging.INFO)
-    try:
-        run(settings_of(arguments), arguments.output_dir, arguments.resume, arguments.overwrite)
-    except (ValueError, OSError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from error
-    except RunInterrupted as stop:
         if state.is_main_process:
-            print(f"\n{stop}\nGo on with: {command_to_go_on(sys.argv[0], arguments.output_dir)}")
-        return 128 + stop.signal_number
-    return 0
+            logging.basicConfig(format="%(message)s", stream=sys.stdout)
+            logging.getLogger("codebind_hf").setLevel(logging.INFO)
+        try:
+            run(settings_of(arguments), arguments.output_dir, arguments.resume, arguments.overwrite)
+        except (ValueError, OSError, FloatingPointError) as error:
+            raise SystemExit(f"error: {error}") from error
+        except RunInterrupted as stop:
+            stopped = stop
+    if stopped is not None:
+        if state.is_main_process:
+            print(f"\n{stopped}\nGo on with: {command_to_go_on(sys.argv[0], arguments.output_dir)}")
+        raise SystemExit(128 + stopped.signal_number)
 
 
 if __name__ == "__main__":

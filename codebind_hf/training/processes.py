@@ -27,12 +27,15 @@ def joined_processes() -> PartialState:
 
 @contextmanager
 def launched_processes() -> Iterator[PartialState]:
-    """`joined_processes` for a script: they part where all have come to its end.
+    """`joined_processes` for a script, each with its share of the cores; they part where all have come to its end.
 
     One that exits still joined may abort, and a run that is done then looks like one that failed. After an error
     others may still wait for this one, and nothing is taken apart.
     """
     state = joined_processes()
+    if state.device.type == "cpu":
+        # `accelerate launch` leaves a process one thread.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // state.num_processes))
     yield state
     state.destroy_process_group()
 
