@@ -15,7 +15,7 @@ endif
 BIN := $(VENV)/$(SCRIPTS)
 READY := $(VENV)/.ready
 CONSTRAIN := $(addprefix --constraint ,$(CONSTRAINTS))
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # The environment of `make test-wheel`: the wheel, what the wheel asks for, and nothing else.
 WHEEL_VENV := build/wheel
 export HF_HUB_OFFLINE = 1

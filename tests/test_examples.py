@@ -354,6 +354,7 @@ def test_binding_a_modality_leaves_the_run_it_starts_from_and_its_embeddings_alo
     )
 
 
+@pytest.mark.slow
 def test_codes_that_move_the_others_too_far_are_not_saved(mine: SimpleNamespace, eeg: Path) -> None:
     output = mine.folder / "too-far"
     command = ("--from", mine.checkpoint, *BINDING, "--manifest", eeg, "--output_dir", output)

@@ -39,7 +39,8 @@ def test_a_bare_import_loads_neither_torch_nor_transformers() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["CodeBindModel", "CodeBindProcessor", pytest.param("CodeBindConfig", marks=pytest.mark.slow)]
+    "name",
+    ["CodeBindModel", *(pytest.param(f"CodeBind{name}", marks=pytest.mark.slow) for name in ("Processor", "Config"))],
 )
 def test_a_class_brings_neither_training_nor_evaluation(name: str) -> None:
     script = f"""
@@ -59,14 +60,22 @@ print(*[module for module in sys.modules if module.startswith("codebind_hf.proce
 @pytest.mark.parametrize(
     "imports",
     [
-        pytest.param("import codebind_hf\nfrom transformers import AutoModel, AutoConfig, AutoProcessor", id="before"),
+        pytest.param(
+            "import codebind_hf\nfrom transformers import AutoModel, AutoConfig, AutoProcessor",
+            id="before",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("from transformers import AutoModel, AutoConfig, AutoProcessor\nimport codebind_hf", id="after"),
         pytest.param(
             "from codebind_hf import CodeBindModel\nfrom transformers import AutoModel, AutoConfig",
             id="model",
             marks=pytest.mark.slow,
         ),
-        pytest.param("import codebind_hf.model.blocks\nfrom transformers import AutoModel, AutoConfig", id="a part"),
+        pytest.param(
+            "import codebind_hf.model.blocks\nfrom transformers import AutoModel, AutoConfig",
+            id="a part",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_auto_classes_know_the_package_however_it_was_imported(imports: str, tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ def test_it_says_what_it_uploads_and_where(published: SimpleNamespace, server: H
     assert lines[-1].startswith(f"Uploaded {len(listed)} files, {total} bytes: {server.url}/{NAME}/commit/")
 
 
+@pytest.mark.slow
 def test_the_published_repository_loads_by_its_own_code(
     published: SimpleNamespace, run: Path, server: HubServer
 ) -> None:

@@ -84,7 +84,7 @@ def batches(data: StreamedDataset, count: int, first: int = 0, workers: int = 0,
     return [[item["id"] for item in next(found)] for _ in range(count)]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_goes_on_sees_every_remaining_row_once(processor: CodeBindProcessor, workers: int) -> None:
     data = streamed(processor, count=24)
     whole = batches(data, 14, workers=workers)

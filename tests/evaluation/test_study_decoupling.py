@@ -52,6 +52,7 @@ def test_every_row_is_a_recipe() -> None:
     assert recipes["tiny"].stages["bind"] == {
         "train_bridge_heads": "shared",
         "freeze_shared_codes": False,
+        "cache_bridge": ["text"],
         "max_steps": 2,
     }
     assert recipes["frozen-bridge"].stages["bind"]["train_bridge_heads"] is False

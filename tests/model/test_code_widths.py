@@ -161,6 +161,7 @@ def test_books_without_codes_still_have_segments() -> None:
     torch.testing.assert_close(lengths, torch.full_like(lengths, 3**-0.5))
 
 
+@pytest.mark.slow
 def test_the_path_compiles_and_exports_as_eager() -> None:
     model = tiny_model(small_config("eeg", **WIDTHS))
     inputs = tiny_inputs(model.config)

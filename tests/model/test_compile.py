@@ -21,6 +21,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 
 BATCHES = (3, 5)
 ALL = list(MODALITIES)
+SLOW = pytest.mark.slow
 BACKEND = {"fullgraph": True, "backend": "aot_eager"}
 
 
@@ -143,7 +144,10 @@ class Embedding(nn.Module):
         return self.model.get_features(self.modality, values, attention_mask).pooler_output
 
 
-@pytest.mark.parametrize("modality", ALL)
+@pytest.mark.parametrize(
+    "modality",
+    [name if name in ("text", "image", "audio", "point_cloud") else pytest.param(name, marks=SLOW) for name in ALL],
+)
 def test_the_embedding_path_exports_with_any_batch(model: CodeBindModel, modality: str) -> None:
     path = Embedding(model, modality).eval()
     first, second = (tuple(arguments_of(model, modality, batch).values()) for batch in BATCHES)

@@ -284,6 +284,7 @@ def test_the_keys_of_a_ball_stem_are_those_of_checkpoints() -> None:
     assert {name: shapes[name] for name in matrices} == matrices
 
 
+@pytest.mark.slow
 def test_the_stem_of_balls_compiles_and_exports_with_any_batch() -> None:
     stem = ball_stem()
     compiled = torch.compile(stem, fullgraph=True, backend="aot_eager")
