@@ -63,6 +63,7 @@ def test_the_report_is_json_and_repeats_itself(fake: SimpleNamespace) -> None:
     assert one == two
 
 
+@pytest.mark.slow
 def test_the_order_of_the_rows_does_not_change_the_scores(fake: SimpleNamespace) -> None:
     rows = fake.rows(40)
     order = np.random.default_rng(0).permutation(40)

@@ -231,6 +231,7 @@ def test_chamfer_distance_of_points_that_almost_coincide_is_not_rounded_away() -
     assert losses.chamfer_distance(points, points.flip(1)) == 0
 
 
+@pytest.mark.slow
 def test_chamfer_distance_never_holds_all_distances() -> None:
     imports = "import torch; from codebind_hf.model.losses import chamfer_distance"
     inputs = "output, target = torch.randn(4, 2048, 3, requires_grad=True), torch.randn(4, 4096, 3)"

@@ -30,12 +30,13 @@ def test_tiny_vl_has_the_lenses_of_vitlens() -> None:
     assert (config.shared_dim, config.code_dim) == (plain.shared_dim, plain.code_dim)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("num_bridge", "num_target", "steps", "times_chance"),
     [
         pytest.param(200, 100, {"bridge": {"max_steps": 3}, "bind": {"max_steps": 3}}, 0, id="some steps"),
-        pytest.param(3000, 1200, STEPS, 5, id="to five times chance", marks=pytest.mark.slow),
+        pytest.param(3000, 1200, STEPS, 5, id="to five times chance"),
     ],
 )
 def test_it_learns_points_with_a_lens_and_recognizes_them(
