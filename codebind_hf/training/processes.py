@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,10 +18,11 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def joined_processes() -> PartialState:
-    """This process among those that were launched with it.
+    """This process among those that were launched with it, which ends when their launcher does.
 
     Where none has a device, the library takes each for a single one until it is told that they run on the CPU.
     """
+    end_with_launcher()
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     return PartialState(cpu=on_cpu)
 
@@ -40,8 +42,9 @@ def launched_processes() -> Iterator[PartialState]:
     state.destroy_process_group()
 
 
+@cache
 def end_with_launcher() -> None:
-    """End this process at once when the elastic launcher that started it is gone.
+    """End this process at once when the elastic launcher that started it is gone; asking again changes nothing.
 
     A launcher that is killed leaves its processes alive, each in a session of its own; they would go on writing beside
     the run that is started next.

@@ -18,7 +18,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.binding import bind, binding_recipe
 from codebind_hf.training.building import build, recipe_config
-from codebind_hf.training.processes import decided_by_main, end_with_launcher, joined_processes
+from codebind_hf.training.processes import decided_by_main, joined_processes
 from codebind_hf.training.recipe import Recipe
 from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
 from codebind_hf.training.run_rows import RunRows, load_rows
@@ -57,7 +57,6 @@ def run(
     if resume and overwrite:
         raise ValueError("--resume and --overwrite: got both; one goes on with a run, the other removes it.")
     joined_processes()
-    end_with_launcher()
     folder = RunFolder(output_dir)
     with ExitStack() as stack:
         decided_by_main(lambda: stack.enter_context(folder.held()))
