@@ -148,7 +148,7 @@ class ModalityProcessing:
     def file_label(self, value: Any, label: str) -> str:
         """`label` and, if `value` names a file, that file: for what is refused once it has been read."""
         path = value.get("array") if isinstance(value, dict) else value
-        return f"{label}: {self.modality} file {str(path)!r}" if is_path(path) else label
+        return f"{label}: {self.modality} file {shortened(str(path))!r}" if is_path(path) else label
 
     def items(self, values: Any) -> tuple[list[Any], list[str]]:
         """Items and labels of what the user passed."""

@@ -346,3 +346,13 @@ def test_a_picture_that_is_cut_short_is_named_when_it_is_read(processor: CodeBin
         pytest.raises(OSError, match=r"images\[1\]: got a picture that can"),
     ):
         processor(images=[PICTURE, picture])
+
+
+@pytest.mark.parametrize("argument", ["audio", "point_clouds", "tactile"])
+def test_the_name_of_a_file_that_is_refused_is_cut_where_it_is_endless(
+    processor: CodeBindProcessor, argument: str
+) -> None:
+    value = {"array": "a" * 3000, "sampling_rate": -1}
+    with pytest.raises(ValueError, match=f"{argument}: .* file 'a{{997}}\\.\\.\\.': got .*; allowed: ") as error:
+        processor(**{argument: value})
+    assert len(str(error.value)) < 2000
