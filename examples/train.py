@@ -7,7 +7,7 @@
     accelerate launch examples/train.py --resume --output_dir runs/demo
 
 One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three modalities take
-two to five minutes on two CPU cores; the demo eight to ten.
+two to five minutes on two CPU cores; the demo about nine.
 
 A manifest is JSONL, CSV or Parquet: per row, any subset of modalities (`text` itself, otherwise paths relative to the
 manifest), and an optional `label` and `attributes`. `--dataset` takes what `datasets` reads instead: saved data sets,
