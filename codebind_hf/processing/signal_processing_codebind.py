@@ -166,9 +166,9 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
         super().check_parameters()
         for label, names in (("channels", self.channels), ("montage", self.montage)):
             if names is not None and not (fits(names, list[str]) and names):
-                refuse(label, f"got {names!r}", "None or a list of names of channels")
+                refuse(label, f"got {shown(names)}", "None or a list of names of channels")
         if self.montage is not None and len(set(self.montage)) < len(self.montage):
-            refuse("montage", f"got {self.montage!r}", "every name once")
+            refuse("montage", f"got {shown(self.montage)}", "every name once")
 
     @property
     def reading_options(self) -> dict[str, Any]:
@@ -177,15 +177,15 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
 
     def load(self, value: Any, label: str) -> Any:
         """As for every signal; an array has no names of channels but those of `montage`."""
-        source = value["array"] if isinstance(value, dict) else value
+        source = value.get("array") if isinstance(value, dict) else value
         if self.montage is not None:
             if is_path(source) and str(source).lower().endswith(ELECTRODE_FILES):
                 fix = "leave the montage out."
-                refuse(f"{label}: montage", f"got {self.montage!r} for a file with names", "None", fix)
+                refuse(f"{label}: montage", f"got {shown(self.montage)} for a file with names", "None", fix)
             return self._picked(value, self.montage, label)
         if self.channels is not None and not is_path(source):
             fix = "say the names of its rows with `montage`, or select rows of the array, and leave the names out."
-            refuse(f"{label}: channels", f"got {self.channels!r} for an array", "None", fix)
+            refuse(f"{label}: channels", f"got {shown(self.channels)} for an array", "None", fix)
         return super().load(value, label)
 
     def _picked(self, value: Any, montage: list[str], label: str) -> Any:
@@ -194,7 +194,7 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
             refuse(f"{label}: montage", "got names without `channels`", "both", "say which channels the model takes.")
         missing = [name for name in self.channels if name not in montage]
         if missing:
-            refuse(f"{label}: channels", f"got {missing[0]!r}", f"names in the montage: {', '.join(montage)}")
+            refuse(f"{label}: channels", f"got {shown(missing[0])}", f"names in the montage: {shown(montage)}")
         array, rate = split_rated(self.with_parameters(channels=None, montage=None).load(value, label), label)
         array = as_float_array(array, label)
         if array.ndim != 2 or len(array) != len(montage):

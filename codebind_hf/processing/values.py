@@ -4,6 +4,7 @@ import difflib
 import math
 import os
 import reprlib
+import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,9 +120,16 @@ def check_number(
     """
     kinds: tuple[type, ...] = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    if is_number and _largest(whole) < value < math.inf:
+        most = min(most, _largest(whole))
     if not is_number or not least <= value <= most or value in (math.inf, least if above else math.inf):
         bound = f"in [{least}, {most}]" if most < math.inf else f"above {least}" if above else f"of at least {least}"
         refuse(name, f"got {shown(value)}", f"a {'whole ' if whole else ''}number {bound}")
+
+
+def _largest(whole: bool) -> float:
+    """What any number may be: no array has more items, and no float is larger."""
+    return 2**63 - 1 if whole else sys.float_info.max
 
 
 def check_pair(name: str, value: Any) -> None:

@@ -356,3 +356,35 @@ def test_the_name_of_a_file_that_is_refused_is_cut_where_it_is_endless(
     with pytest.raises(ValueError, match=f"{argument}: .* file 'a{{997}}\\.\\.\\.': got .*; allowed: ") as error:
         processor(**{argument: value})
     assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        (
+            {"audio": np.ones(9), "audio_kwargs": {"window_length": 10**400}},
+            r"window_length: got 1000.*in \[1, 9223372036",
+        ),
+        (
+            {"imu": np.ones((6, 9)), "imu_kwargs": {"num_samples": 10**400}},
+            r"num_samples: got 1000.*in \[1, 9223372036",
+        ),
+        ({"audio": np.ones(9), "audio_kwargs": {"std": 10**400}}, r"std: got 1000.*in \[1e-12, 1.79"),
+        (
+            {"eeg": np.ones((16, 9)), "eeg_kwargs": {"channels": [10**5000]}},
+            "channels: got list.*; allowed: None or a list",
+        ),
+        ({"eeg": {"samples": 1}, "eeg_kwargs": {"channels": ["a"]}}, "eeg: channels: got .'a'. for an array"),
+        ({"eeg": {"samples": 1}, "eeg_kwargs": {"channels": ["a"], "montage": ["a"]}}, "eeg: got .*samples"),
+        (
+            {"eeg": np.ones((1, 9)), "eeg_kwargs": {"channels": ["b"], "montage": ["a"] + ["c" * 3000]}},
+            "channels: got 'b'",
+        ),
+    ],
+)
+def test_numbers_and_names_without_end_are_refused_in_a_line(
+    processor: CodeBindProcessor, keywords: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        processor(**keywords)
+    assert len(str(error.value)) < 1000
