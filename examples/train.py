@@ -6,8 +6,7 @@
     accelerate launch examples/train.py --bind eeg --from runs/demo --manifest rows.jsonl --output_dir runs/eeg
     accelerate launch examples/train.py --resume --output_dir runs/demo
 
-One GPU or several need no other flags: `accelerate launch` finds them. A few hundred rows of three modalities take
-two to five minutes on two CPU cores; the demo about nine.
+`accelerate launch` finds GPUs by itself. A few hundred rows take two to five minutes on two CPU cores, the demo nine.
 
 A manifest is JSONL, CSV or Parquet: per row, any subset of modalities (`text` itself, otherwise paths relative to the
 manifest), and an optional `label` and `attributes`. `--dataset` takes what `datasets` reads instead: saved data sets,
@@ -64,22 +63,24 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tolerance", type=float, help="how far other embeddings may move; 0, without it: not a bit")
     parser.add_argument("--check_manifest", help="rows of other modalities to measure, instead of the training rows")
     arguments = parser.parse_args()
-    if not (arguments.config or arguments.manifest or arguments.dataset or arguments.resume):
-        parser.error(
-            "give --manifest or --dataset with your own rows, --config with a recipe (examples/recipes/demo.yaml), or "
-            "--resume to go on with a run."
-        )
+    if not (says_what(arguments) or arguments.resume):
+        parser.error("give --manifest, --dataset or --benchmark, --config with a recipe, or --resume to go on.")
     for name in ("manifest", "dataset"):
         if getattr(arguments, f"test_{name}") and not getattr(arguments, name):
             parser.error(f"--test_{name} needs --{name}; with --config, name both under `data`.")
     return arguments
 
 
+def says_what(arguments: argparse.Namespace) -> bool:
+    """Whether the command line names rows or a recipe."""
+    return bool(arguments.config or arguments.manifest or arguments.dataset or arguments.benchmark)
+
+
 def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
     """What the command line says; `None` where it says only where to go on."""
-    if not (arguments.config or arguments.manifest or arguments.dataset):
+    if not says_what(arguments):
         return None
-    names = ("bind", "finished", "encoder", "shared_codes", "tolerance", "check_manifest", "base", "test_manifest")
+    binding = ("bind", "finished", "encoder", "shared_codes", "tolerance", "check_manifest", "base")
     return read_settings(
         arguments.config,
         data_of(arguments),
@@ -89,7 +90,10 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
         max_steps=arguments.max_steps,
         processor={"depth": {"depth_unit": arguments.depth_unit}} if arguments.depth_unit else None,
         on_error=arguments.on_error,
-        bind=read_binding(**{name: getattr(arguments, name) for name in names}),
+        bind=read_binding(
+            **{name: getattr(arguments, name) for name in binding},
+            test_rows=arguments.test_manifest or arguments.test_dataset,
+        ),
     )
 
 

@@ -283,6 +283,7 @@ def test_training_refuses_a_wrong_config(tmp_path: Path, text: str, named: str) 
     ("arguments", "named"),
     [
         pytest.param([], "give --manifest", id="nothing"),
+        pytest.param(["--benchmark", "sun-d", "--root", "none"], "SUN RGB-D: no folder", id="benchmark"),
         pytest.param(["--config", "a.yaml", "--test_manifest", "b.jsonl"], "--test_manifest needs", id="test-alone"),
     ],
 )
@@ -406,6 +407,7 @@ def test_a_modality_of_ones_own_binds_from_the_command_line(mine: SimpleNamespac
         pytest.param(["--bind", "eeg"], "--bind MODALITY and --from RUN belong together", id="no-model"),
         pytest.param(["--from", "runs/x"], "--bind MODALITY and --from RUN belong together", id="no-modality"),
         pytest.param(["--bind", "eeg", "--from", "x", "--base", "y"], "leave out --base", id="base"),
+        pytest.param(["--bind", "eeg", "--from", "x", "--test_dataset", "y"], "and --test_dataset", id="test rows"),
         pytest.param(["--tolerance", "0.1"], "--tolerance needs --bind", id="tolerance"),
         pytest.param(["--shared_codes", "learning"], "--shared_codes needs --bind", id="codes"),
         pytest.param(["--encoder", "a.yaml"], "--encoder needs --bind", id="encoder"),

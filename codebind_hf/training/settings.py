@@ -167,13 +167,14 @@ def read_binding(
     finished: str | None,
     encoder: Path | None = None,
     base: str | None = None,
-    test_manifest: str | None = None,
+    test_rows: str | None = None,
     **options: Any,
 ) -> BindSettings | None:
     """What flags of the command line say of binding; `None` if nothing.
 
     Args:
         encoder: YAML or JSON file with the fields of an encoder.
+        test_rows: rows to evaluate on, of which there are none while binding.
         options: further fields of `BindSettings`, `None` for their defaults.
 
     Raises:
@@ -187,10 +188,10 @@ def read_binding(
         for name in ("encoder",) if encoder else options:
             raise ValueError(f"--{name} needs --bind.")
         return None
-    if base or test_manifest:
+    if base or test_rows:
         raise ValueError(
-            "--bind starts --from a model and does not evaluate (examples/evaluate.py does): leave out --base and "
-            "--test_manifest."
+            "--bind starts --from a model and does not evaluate (examples/evaluate.py does): leave out --base, "
+            "--test_manifest and --test_dataset."
         )
     shape = yaml.safe_load(encoder.read_text()) if encoder else None
     if encoder and not isinstance(shape, dict):
