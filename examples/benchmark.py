@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="only see whether the data set is there and whole")
     parser.add_argument("--checkpoint", help="folder or Hub repository with model and processor")
     parser.add_argument(
-        "--backbone", choices=BACKBONES, default="ib", help="whose prompts and numbers: ImageBind's or"
+        "--backbone", choices=BACKBONES, default="ib", help="whose prompts and numbers: ImageBind's or ViT-Lens's"
     )
     parser.add_argument("--protocol", choices=PROTOCOLS, default="paper", help="the authors' choices, or sound ones")
     parser.add_argument("--split", choices=SPLITS, default="test")

@@ -2,7 +2,7 @@
 
 from codebind_hf.benchmarks import brain, depth, pictures, points, sounds, thermal, touch, videos
 from codebind_hf.benchmarks.entry import Benchmark
-from codebind_hf.processing.values import check_choice
+from codebind_hf.processing.values import check_choice, nearest
 
 
 _ORDER = (
@@ -24,5 +24,5 @@ def get(name: str) -> Benchmark:
     Raises:
         ValueError: there is none; the message names all and the nearest.
     """
-    check_choice("benchmark", name, _ORDER)
+    check_choice("benchmark", name, _ORDER, nearest(name, _ORDER))
     return _BY_NAME[name]

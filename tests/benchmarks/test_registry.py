@@ -66,8 +66,8 @@ def test_every_row_of_the_papers_tables_is_there() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match="nyu-d"):
-        benchmarks.get("nyu")
+    with pytest.raises(ValueError, match="'ave'. Fix: did you mean `esc-50`"):
+        benchmarks.get("esc50")
 
 
 @each
