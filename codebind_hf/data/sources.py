@@ -77,7 +77,7 @@ def _loaded(place: str, split: str, streaming: bool = False) -> Any:
     except (OSError, datasets.exceptions.DatasetsError) as error:
         raise OSError(
             f"dataset: {place!r} is neither a folder that `datasets` reads nor a data set that can be loaded "
-            f"({error})."
+            f"({' '.join(str(each) for each in (error, error.__cause__) if each)})."
         ) from error
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
@@ -100,3 +101,11 @@ def test_a_colon_names_a_split_unless_the_path_has_it(tmp_path: Path) -> None:
     odd.mkdir()
     assert split_name(odd) == (str(odd), "train")
     assert split_name(f"{odd}:test") == (str(odd), "test")
+
+
+def test_a_folder_that_cannot_be_read_says_what_the_library_lacks(tmp_path: Path) -> None:
+    for label in ("ring", "cube"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        soundfile.write(tmp_path / "train" / label / "a.wav", np.zeros(800), 16000)
+    with pytest.raises(OSError, match=r"neither a folder .*generating the dataset .*torchcodec"):
+        dataset_rows(str(tmp_path))
