@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import psutil
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
@@ -52,13 +53,22 @@ def end_with_launcher() -> None:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
     launcher = os.getppid()
+    was_there = _is_python(launcher)
 
     def watch() -> None:
-        while os.getppid() == launcher:
+        while was_there and os.getppid() == launcher:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         os.kill(os.getpid(), signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
 
     threading.Thread(target=watch, name="end_with_launcher", daemon=True).start()
+
+
+def _is_python(process: int) -> bool:
+    """Whether a process can be a launcher; whoever takes in orphans is none, and may not be looked at."""
+    try:
+        return "python" in os.path.basename(psutil.Process(process).exe())
+    except psutil.Error:
+        return False
 
 
 def largest_of_all(value: int) -> int:

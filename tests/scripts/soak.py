@@ -70,6 +70,7 @@ class Bench:
         self.settings = {"data": {"manifest": str(rows)}, "recipe": {"model": model, "training": training}}
         (folder / "run.yaml").write_text(json.dumps(self.settings))
         self._straight: dict[int, str] = {}
+        self.seconds: dict[int, float] = {}
 
     def command(self, output: Path, processes: int, *flags: str) -> list[str]:
         """The command that starts or resumes a run."""
@@ -96,8 +97,9 @@ class Bench:
     def straight(self, processes: int) -> str:
         """Digest of the checkpoint of a run that nothing happens to."""
         if processes not in self._straight:
-            output = self.folder / f"straight-{processes}"
+            output, begin = self.folder / f"straight-{processes}", time.monotonic()
             status, said = self.finish(output, processes)
+            self.seconds[processes] = time.monotonic() - begin
             if status:
                 raise SystemExit(f"error: a run that nothing happens to failed:\n{said[-2000:]}")
             self._straight[processes] = digest(output)
@@ -114,7 +116,7 @@ def kills(bench: Bench, number: int, seed: int) -> Iterator[Outcome]:
     while done < number:
         processes = 1 + part % 2
         output, part = bench.folder / f"killed-{part}", part + 1
-        expected, length = bench.straight(processes), 14.0 * processes
+        expected, length = bench.straight(processes), bench.seconds[processes]
         while True:
             process = bench.start(output, processes, "--resume")
             try:
@@ -123,6 +125,8 @@ def kills(bench: Bench, number: int, seed: int) -> Iterator[Outcome]:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 done += 1
+                if alive := survivors(output):
+                    yield "lost", f"processes {alive} outlive their launcher"
                 if done < number:
                     continue
                 process = bench.start(output, processes, "--resume")
@@ -134,6 +138,19 @@ def kills(bench: Bench, number: int, seed: int) -> Iterator[Outcome]:
         else:
             yield ("same" if digest(output) == expected else "different"), f"{processes} processes"
         shutil.rmtree(output)
+
+
+def survivors(output: Path) -> list[int]:
+    """Processes of a run that are there ten seconds after their launcher was killed."""
+    end, alive = time.monotonic() + 10, [0]
+    while alive and time.monotonic() < end:
+        alive = [
+            each.pid
+            for each in psutil.process_iter(["cmdline"])
+            if str(output) in (each.info["cmdline"] or ()) and each.status() != psutil.STATUS_ZOMBIE
+        ]
+        time.sleep(0.1 if alive else 0)
+    return alive
 
 
 def full_disk(bench: Bench) -> Iterator[Outcome]:
