@@ -49,7 +49,7 @@ test-all: test
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/scripts/fuzz.py --output runs/fuzz.json
 
-# Runs that are killed, starved and damaged, callers in eight threads, memory over many calls: 20 minutes beside other work.
+# Runs that are killed, starved and damaged, callers in eight threads, memory over many calls: a quarter of an hour.
 soak: $(READY)
 	$(BIN)/python tests/scripts/soak.py --output runs/soak.json
 
