@@ -85,16 +85,15 @@ class StoredDataset(Items):
         Raises:
             OSError: its file is gone or damaged.
         """
-        row = self.index[draw.position]
-        kept = restricted({"tensors": dict.fromkeys(row["tensors"])}, modalities)["tensors"]
-        places = {name: f"{draw.position}.{name}" for name in kept}
-        if row["captions"] and INPUT_IDS in kept:
-            places |= _caption_places(draw.position, drawn(row["captions"], self.seed, draw), row["tensors"])
-        return self._item(row, self._read(row, places))
+        row, item = self._first(draw.position, modalities)
+        if row["captions"] and INPUT_IDS in item["tensors"]:
+            chosen = drawn(row["captions"], self.seed, draw)
+            item["tensors"] |= self._read(row, _caption_places(draw.position, chosen, row["tensors"]))
+        return item
 
     def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any]:
         """One item with all of its captions; errors are those of `take`."""
-        row, item = self.index[position], self.take(Draw(position), modalities)
+        row, item = self._first(position, modalities)
         if row["captions"] and INPUT_IDS in item["tensors"]:
             places = [_caption_places(position, caption, row["tensors"]) for caption in range(row["captions"])]
             item[CAPTIONS] = [self._read(row, each) for each in places]
@@ -104,8 +103,12 @@ class StoredDataset(Items):
         """Digest of rows and processor."""
         return self.key
 
-    def _item(self, row: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
-        return {"tensors": tensors, **{name: row[name] for name in ("id", "label", "attributes")}}
+    def _first(self, position: int, modalities: Sequence[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the index says of a row, and its item with the first of its captions."""
+        row = self.index[position]
+        kept = restricted({"tensors": dict.fromkeys(row["tensors"])}, modalities)["tensors"]
+        tensors = self._read(row, {name: f"{position}.{name}" for name in kept})
+        return row, {"tensors": tensors, **{name: row[name] for name in ("id", "label", "attributes")}}
 
     def _read(self, row: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Tensor]:
         try:

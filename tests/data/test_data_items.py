@@ -77,6 +77,19 @@ def test_items_are_the_same_wherever_they_live(kind: str, processor: CodeBindPro
 
 
 @pytest.mark.parametrize("kind", ["memory", "lazy", "disk"])
+def test_a_whole_item_has_its_first_caption_and_all_of_them(
+    kind: str, processor: CodeBindProcessor, tmp_path: Path
+) -> None:
+    every = [processor(text=[text]).input_ids[0].tolist() for text in CAPTIONED[0]["text"]]
+    for seed in range(6):
+        item = made(kind, CAPTIONED, processor, tmp_path / str(seed), seed=seed).whole(0, ["text"])
+        found = [each["input_ids"][: each["attention_mask"].sum()].tolist() for each in item["captions"]]
+        assert found == every
+        tensors = item["tensors"]
+        assert tensors["input_ids"][: tensors["attention_mask"].sum()].tolist() == every[0]
+
+
+@pytest.mark.parametrize("kind", ["memory", "lazy", "disk"])
 def test_a_caption_is_drawn_by_epoch_and_row_and_nothing_else(
     kind: str, processor: CodeBindProcessor, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from train_on_processes import MODEL
 
 from codebind_hf.data import CodeBindCollator, NineSenses, PreparedDataset
 from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, Recipe, bridge_cache, build, train_only
-from codebind_hf.training.processes import done_by_all
+from codebind_hf.training.processes import done_by_all, launched_processes
 
 
 def main(folder: Path, asked: bool) -> None:
@@ -70,4 +70,5 @@ def main(folder: Path, asked: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] == "cached")
+    with launched_processes():
+        main(Path(sys.argv[1]), sys.argv[2] == "cached")

@@ -4,19 +4,19 @@ import json
 import sys
 
 import numpy as np
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset, Features, Value
 
 from codebind_hf import CodeBindProcessor
 from codebind_hf.data import StreamedDataset
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.training.processes import joined_processes
+from codebind_hf.training.processes import launched_processes
 from codebind_hf.training.stream_batches import StreamBatches
 from codebind_hf.training.tokenization import build_tokenizer
 
 
-def main(count: int, shards: int, batches: int, first: int) -> None:
-    state = joined_processes()
+def main(state: PartialState, count: int, shards: int, batches: int, first: int) -> None:
     grid = [[Value("float32")]]
     features = Features({"id": Value("string"), "text": Value("string"), "eeg": grid, "imu": grid})
     signals = {"eeg": np.zeros((16, 128), np.float32).tolist(), "imu": np.zeros((6, 256), np.float32).tolist()}
@@ -37,4 +37,5 @@ def main(count: int, shards: int, batches: int, first: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    with launched_processes() as joined:
+        main(joined, *map(int, sys.argv[1:]))
