@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from train_on_processes import MODEL
+from train_on_processes import MODEL, trainer_of
 
-from codebind_hf.data import CodeBindCollator, NineSenses, PreparedDataset
-from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, Recipe, bridge_cache, build, train_only
+from codebind_hf.data import NineSenses
+from codebind_hf.training import Recipe, bridge_cache, build, train_only
 from codebind_hf.training.processes import done_by_all, launched_processes
 
 
@@ -32,26 +32,8 @@ def main(folder: Path, asked: bool) -> None:
         return made(modality, values, mask)
 
     model.get_pooled_tokens = counted
-    arguments = CodeBindTrainingArguments(
-        output_dir=str(folder / "run"),
-        max_steps=4,
-        per_device_train_batch_size=3,
-        optim="sgd",
-        learning_rate=1e-3,
-        input_noise=0.05,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        use_cpu=True,
-        cache_bridge=asked,
-        seed=1,
-    )
-    data = PreparedDataset(rows, processor)
-    trainer = CodeBindTrainer(
-        model=model, args=arguments, train_dataset=data, data_collator=CodeBindCollator(processor)
-    )
+    options = {"per_device_train_batch_size": 3, "optim": "sgd", "cache_bridge": asked}
+    trainer = trainer_of(model, processor, rows, folder, **options)
     trainer.train()
     rank = PartialState().process_index
 

@@ -33,13 +33,21 @@ def main(folder: Path) -> None:
     texts = [template.format(name) for name in rows.class_names for template in rows.templates]
     model, processor = build(Recipe(model=MODEL), rows.modalities, texts)
     train_only(model, NAMES)
+    options = {"gradient_accumulation_steps": 2, "balance": "adaptive", "activation_checkpointing": True}
+    trainer = trainer_of(model, processor, rows, folder, per_device_train_batch_size=4, **options)
+    trainer.train()
+    plain = trainer.accelerator.unwrap_model(trainer.model)
+    state = {name: _whole(value) for name, value in plain.state_dict().items()}
+    result = {"state": state, "balancer": trainer.balancer.state_dict(), "log": trainer.state.log_history}
+    torch.save(result, folder / f"{trainer.args.process_index}.pt")
+
+
+def trainer_of(model: Any, processor: Any, rows: Any, folder: Path, **options: Any) -> CodeBindTrainer:
+    """A trainer of four steps on the CPU, with a noise that is drawn on every process."""
     arguments = CodeBindTrainingArguments(
         output_dir=str(folder / "run"),
         max_steps=4,
-        per_device_train_batch_size=4,
-        gradient_accumulation_steps=2,
         learning_rate=1e-3,
-        balance="adaptive",
         input_noise=0.05,
         logging_steps=1,
         save_strategy="no",
@@ -47,18 +55,11 @@ def main(folder: Path) -> None:
         remove_unused_columns=False,
         disable_tqdm=True,
         use_cpu=True,
-        activation_checkpointing=True,
         seed=1,
+        **options,
     )
-    data = PreparedDataset(rows, processor)
-    trainer = CodeBindTrainer(
-        model=model, args=arguments, train_dataset=data, data_collator=CodeBindCollator(processor)
-    )
-    trainer.train()
-    plain = trainer.accelerator.unwrap_model(trainer.model)
-    state = {name: _whole(value) for name, value in plain.state_dict().items()}
-    result = {"state": state, "balancer": trainer.balancer.state_dict(), "log": trainer.state.log_history}
-    torch.save(result, folder / f"{trainer.args.process_index}.pt")
+    data, collator = PreparedDataset(rows, processor), CodeBindCollator(processor)
+    return CodeBindTrainer(model=model, args=arguments, train_dataset=data, data_collator=collator)
 
 
 def _whole(value: Tensor) -> Tensor:
