@@ -37,8 +37,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from codebind_hf.training import RunInterrupted, RunSettings, read_settings, run
 from codebind_hf.training.flags import add_data_flags, data_of
-from codebind_hf.training.interruption import command_to_go_on
 from codebind_hf.training.processes import launched_processes
+from codebind_hf.training.run_folder import way_to_go_on
 from codebind_hf.training.settings import SHARED_CODES, read_binding
 
 
@@ -111,7 +111,7 @@ def main() -> None:
             stopped = stop
     if stopped is not None:
         if state.is_main_process:
-            print(f"\n{stopped}\nGo on with: {command_to_go_on(sys.argv[0], arguments.output_dir)}")
+            print(f"\n{stopped}\n{way_to_go_on(sys.argv[0], arguments.output_dir)}")
         raise SystemExit(128 + stopped.signal_number)
 
 

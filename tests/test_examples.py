@@ -407,7 +407,7 @@ def test_a_modality_of_ones_own_binds_from_the_command_line(mine: SimpleNamespac
         pytest.param(["--bind", "eeg"], "--bind MODALITY and --from RUN belong together", id="no-model"),
         pytest.param(["--from", "runs/x"], "--bind MODALITY and --from RUN belong together", id="no-modality"),
         pytest.param(["--bind", "eeg", "--from", "x", "--base", "y"], "leave out --base", id="base"),
-        pytest.param(["--bind", "eeg", "--from", "x", "--test_dataset", "y"], "and --test_dataset", id="test rows"),
+        pytest.param(["--bind", "eeg", "--from", "x", "--test_manifest", "y"], "and --test_dataset", id="test rows"),
         pytest.param(["--tolerance", "0.1"], "--tolerance needs --bind", id="tolerance"),
         pytest.param(["--shared_codes", "learning"], "--shared_codes needs --bind", id="codes"),
         pytest.param(["--encoder", "a.yaml"], "--encoder needs --bind", id="encoder"),

@@ -95,7 +95,7 @@ class CodeBindTrainingArguments(TrainingArguments):
     )
     save_at_end: bool = field(
         default=False,
-        metadata={"help": "With save_minutes: also at the last step, if the last one is half that time ago."},
+        metadata={"help": "With save_minutes: also at the last step."},
     )
     max_skipped_steps: int = field(
         default=0,

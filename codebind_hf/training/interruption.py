@@ -1,12 +1,10 @@
 """Checkpoints by time, and one when a run is asked to end."""
 
-import os
-import shutil
 import signal
-import sys
 import threading
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -22,35 +20,67 @@ _DUE = 1
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """A run was asked to end, and saved first.
+    """A run was asked to end.
 
     Args:
         signal_number: what asked.
-        step, max_steps: where it stopped, and where it would have ended.
+        step, max_steps: where it stopped, after saving that step, and where it would have ended; `None` where it was
+            not at a step, or was asked twice and ended at once.
     """
 
-    def __init__(self, signal_number: int, step: int, max_steps: int) -> None:
+    def __init__(self, signal_number: int, step: int | None = None, max_steps: int | None = None) -> None:
         self.signal_number, self.step, self.max_steps = signal_number, step, max_steps
-        super().__init__(f"{signal.Signals(signal_number).name} at step {step} of {max_steps}; saved.")
+        where = "ended the run" if step is None else f"at step {step} of {max_steps}"
+        kept = "what it had saved is kept" if step is None else "saved"
+        super().__init__(f"{signal.Signals(signal_number).name} {where}; {kept}.")
 
 
-def command_to_go_on(script: str, output_dir: Path) -> str:
-    """The command line that goes on with a run, as it can be typed here."""
-    launcher = shutil.which("accelerate")
-    own = Path(sys.executable).with_name("accelerate")
-    # An environment that is not activated has its launcher beside its Python.
-    name = "accelerate" if launcher or not own.is_file() else os.path.relpath(own)
-    return f"{name} launch {script} --resume --output_dir {output_dir}"
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end what runs meanwhile with `RunInterrupted`; then they do what they did before."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        _give_back(previous)
+        raise RunInterrupted(number)
+
+    previous = _taken(end)
+    try:
+        yield
+    finally:
+        _give_back(previous)
+
+
+def _taken(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Have `handler` called on signals that are not ignored; returns what was called before.
+
+    A command in the background of a shell script ignores what is typed, and goes on doing so.
+    """
+    # Python lets no other thread handle signals.
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    # `None` is a handler that is not Python's, which cannot be given back.
+    return {number: signal.signal(number, handler) or signal.SIG_DFL for number in heard}
+
+
+def _give_back(previous: dict[int, Any]) -> None:
+    """Give signals back to whom they belonged."""
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 class TimedCheckpoints(TrainerCallback):
     """Asks for a checkpoint every `minutes` (0: at every step), and for a last one on SIGINT or SIGTERM.
 
-    All processes save at the same step. A second signal ends the process at once. Where saving itself takes long,
-    checkpoints are further apart.
+    All processes save at the same step. A second signal does what it did before training began. Where saving itself
+    takes long, checkpoints are further apart.
 
     Args:
-        at_end: also at the last step, if the last checkpoint is half that time ago; for a stage that others follow.
+        at_end: also at the last step; for a stage that others follow.
+
+    Attributes:
+        stopped_by: the signal that ended training, which was saved at its last step.
+        came_late: a signal that came after the last step, which may not be saved.
     """
 
     def __init__(self, minutes: float, at_end: bool = False) -> None:
@@ -60,12 +90,11 @@ class TimedCheckpoints(TrainerCallback):
         self._previous: dict[int, Any] = {}
         self._received = 0
         self.stopped_by: int | None = None
+        self.came_late: int | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved_at = time.monotonic()
-        # Python lets no other thread handle signals.
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        self._previous = _taken(self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = number
@@ -83,7 +112,7 @@ class TimedCheckpoints(TrainerCallback):
     def _is_due(self, state: Any) -> bool:
         elapsed = time.monotonic() - self._saved_at
         if state.global_step >= state.max_steps:
-            return self._at_end and elapsed >= self._seconds / 2
+            return self._at_end
         return not self._seconds or elapsed >= max(self._seconds, self._longest / _LARGEST_SHARE)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -91,13 +120,11 @@ class TimedCheckpoints(TrainerCallback):
         self._longest = max(self._longest, self._saved_at - self._asked_at)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.stopped_by is None:
+            self.came_late = largest_of_all(self._received) or None
         self.restore()
-        if self._received and self.stopped_by is None:
-            # It came after the last step was judged.
-            signal.raise_signal(self._received)
 
     def restore(self) -> None:
         """Give the signals back to whom they belonged; an error ends training without `on_train_end`."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        _give_back(self._previous)
         self._previous = {}

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import logging
+import os
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -243,6 +246,17 @@ class RunFolder:
     def _foreign(self) -> str:
         names = sorted({path.name for path in self.path.iterdir()} - {LOCK_FILE}) if self.path.is_dir() else []
         return ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
+
+
+def way_to_go_on(script: str, output_dir: Path) -> str:
+    """How to go on with a run that `script` began, as it can be typed here."""
+    if not (output_dir / RECORD_FILE).is_file():
+        return "Nothing was begun there; start it again."
+    launcher = shutil.which("accelerate")
+    own = Path(sys.executable).with_name("accelerate")
+    # An environment that is not activated has its launcher beside its Python.
+    name = "accelerate" if launcher or not own.is_file() else os.path.relpath(own)
+    return f"Go on with: {name} launch {script} --resume --output_dir {output_dir}"
 
 
 def _digest(value: Any) -> str:

@@ -18,6 +18,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.binding import bind, binding_recipe
 from codebind_hf.training.building import build, recipe_config
+from codebind_hf.training.interruption import ended_by_signals
 from codebind_hf.training.processes import decided_by_main, joined_processes
 from codebind_hf.training.recipe import Recipe
 from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
@@ -52,13 +53,14 @@ def run(
         ValueError: settings, rows or a folder that cannot be used, or that another process uses.
         OSError: a file cannot be read or written.
         FloatingPointError: training diverged; no checkpoint is written.
-        RunInterrupted: a signal asked the run to end, and it saved.
+        RunInterrupted: SIGINT or SIGTERM asked the run to end; while it trains, it saves first.
     """
     if resume and overwrite:
         raise ValueError("--resume and --overwrite: got both; one goes on with a run, the other removes it.")
     joined_processes()
     folder = RunFolder(output_dir)
     with ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
         decided_by_main(lambda: stack.enter_context(folder.held()))
         return _run(settings, folder, resume, overwrite)
 

@@ -187,9 +187,16 @@ class CodeBindTrainer(Trainer):
         finally:
             if self._timed is not None:
                 self._timed.restore()
-        if self._timed is not None and self._timed.stopped_by is not None:
-            raise RunInterrupted(self._timed.stopped_by, self.state.global_step, self.state.max_steps)
+        if self._timed is not None and (number := self._timed.stopped_by or self._timed.came_late):
+            self._save_once()
+            raise RunInterrupted(number, self.state.global_step, self.state.max_steps)
         return result
+
+    def _save_once(self) -> None:
+        """A checkpoint of this step, unless there is one."""
+        folder, name = Path(str(self.args.output_dir)), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if name not in decided_by_main(lambda: [each.name for each in complete_checkpoints(folder)]):
+            self._save_checkpoint(self.model, None)
 
     def load_finished(self, checkpoint: str) -> None:
         """Weights and log of a checkpoint of the last step, which leaves nothing to train."""

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import settings_for
 
-from codebind_hf.data import CodeBindCollator
+from codebind_hf.data import CodeBindCollator, NineSenses
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments
+from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, run
 
 
 # Several test processes share few cores; more threads than cores make these small problems many times slower.
@@ -105,3 +106,17 @@ def trainer_of(tmp_path: Path) -> Callable[..., CodeBindTrainer]:
 def tiny() -> Any:
     """The makers above, for tests that need no trainer."""
     return SimpleNamespace(config=make_config, model=make_model, items=make_items, classes=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    return Path(NineSenses("train", num_bridge=6, num_target=6, modalities=["text", "image", "audio"]).export(folder))
+
+
+@pytest.fixture(scope="module")
+def straight(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    run(settings_for(manifest), folder)
+    return folder

@@ -47,8 +47,8 @@ def test_two_launched_processes_end_with_the_same_model_codebooks_and_weights(tm
 
 @pytest.mark.timeout(180)
 def test_processes_on_the_cpu_know_each_other_before_anything_is_trained() -> None:
-    said = launched(SCRIPT.with_name("joined_processes.py"))
-    assert sorted(said.split("\n")[:2]) == ["0 of 2, decided by 0", "1 of 2, decided by 0"]
+    said = launched(SCRIPT.with_name("joined_processes.py")).splitlines()
+    assert [json.loads(line) for line in said] == [["0 of 2, decided by 0", "1 of 2, decided by 0"]]
 
 
 @pytest.mark.slow

@@ -138,7 +138,12 @@ def test_a_run_killed_at_a_random_step_ends_like_one_that_never_stopped() -> Non
 def test_a_process_killed_while_it_saves_goes_on_from_the_checkpoint_before(
     trainer_for: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder, environment = tmp_path / "killed", {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
+    }
+    folder = tmp_path / "killed"
     command = [sys.executable, "-c", CHILD, ROOT / "tests" / "training", folder, json.dumps(FIELDS)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == -signal.SIGKILL, done.stderr

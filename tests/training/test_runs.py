@@ -1,94 +1,25 @@
-"""A run in its folder: killed, interrupted, diverged, on a full disk, started twice; and going on to the same bits."""
+"""A run in its folder: killed, diverged, on a full disk, started twice; and going on to the same bits."""
 
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from transformers import TrainerCallback
+from small_runs import Killed, at_step, die, same_results, settings_for
 
-from codebind_hf.data import NineSenses
 from codebind_hf.evaluation import checkpoint_digest
-from codebind_hf.training import CodeBindTrainer, RunInterrupted, RunSettings, read_settings, run, running, runs
+from codebind_hf.training import CodeBindTrainer, RunSettings, read_settings, run, runs
 from codebind_hf.training.checkpoints import STAGING_FOLDER, complete_checkpoints
-from codebind_hf.training.interruption import command_to_go_on
 from codebind_hf.training.run_folder import RunFolder
 
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
-MODEL = {f"{name}_config": SMALL for name in ("text", "vision", "audio", "decoder")}
-STEPS = 5
-
-
-class Killed(BaseException):
-    """What the process sees of its end: nothing can catch it."""
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rows")
-    return Path(NineSenses("train", num_bridge=6, num_target=6, modalities=["text", "image", "audio"]).export(folder))
-
-
-def settings_for(manifest: Path, **training: Any) -> RunSettings:
-    usual = {
-        **{"max_steps": STEPS, "per_device_train_batch_size": 4, "logging_steps": 1, "warmup_steps": 0},
-        **{"disable_tqdm": True, "use_cpu": True, "save_minutes": 0.0},
-    }
-    return RunSettings({"manifest": str(manifest)}, {"model": MODEL, "training": {**usual, **training}, "seed": 2})
-
-
-@pytest.fixture(scope="module")
-def straight(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("straight") / "run"
-    run(settings_for(manifest), folder)
-    return folder
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, stage: str, step: int, do: Callable[[Any], None]) -> None:
-    """Have something happen after a step of a stage, before anything is saved."""
-
-    class Happens(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if Path(args.output_dir).name == stage and state.global_step == step:
-                do(kwargs["model"])
-
-    original = running._trainer
-
-    def make(*given: Any) -> CodeBindTrainer:
-        trainer = original(*given)
-        trainer.callback_handler.callbacks.insert(0, Happens())
-        return trainer
-
-    monkeypatch.setattr(running, "_trainer", make)
-
-
-def die(model: Any = None, *args: Any, **kwargs: Any) -> None:
-    raise Killed
-
-
-def same_results(one: Path, other: Path) -> None:
-    weights, others = (load_file(folder / "checkpoint" / "model.safetensors") for folder in (one, other))
-    assert weights.keys() == others.keys()
-    assert [name for name, value in weights.items() if not torch.equal(value, others[name])] == []
-    logs, other_logs = (json.loads((folder / "training.json").read_text()) for folder in (one, other))
-    assert [entry["stage"] for entry in logs] == [entry["stage"] for entry in other_logs]
-    steps, other_steps = (
-        [[(line["step"], line["loss/align"]) for line in entry["log"] if "loss" in line] for entry in each]
-        for each in (logs, other_logs)
-    )
-    assert steps == other_steps
 
 
 def test_a_run_says_what_it_was_started_with_and_what_came_out(straight: Path, manifest: Path) -> None:
@@ -144,47 +75,6 @@ def test_a_run_that_dies_while_it_publishes_goes_on(
     same_results(tmp_path / "run", straight)
     assert not (tmp_path / "run" / STAGING_FOLDER).exists()
     assert (tmp_path / "run" / "checkpoint" / "README.md").is_file()
-
-
-@pytest.mark.parametrize(
-    ("number", "stage", "step"),
-    [
-        pytest.param(signal.SIGTERM, "bind", 3, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, "bridge", STEPS, id="at-the-last-step-of-a-stage"),
-        pytest.param(signal.SIGTERM, "bind", STEPS, id="at-the-last-step-of-all", marks=pytest.mark.slow),
-    ],
-)
-def test_a_signal_saves_says_where_and_leaves_the_handlers_as_they_were(
-    straight: Path,
-    manifest: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    number: signal.Signals,
-    stage: str,
-    step: int,
-) -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    with monkeypatch.context() as patch:
-        at_step(patch, stage, step, lambda model: os.kill(os.getpid(), number))
-        with pytest.raises(RunInterrupted, match=rf"{number.name} at step {step} of {STEPS}; saved") as stop:
-            run(settings_for(manifest, save_minutes=1000.0), tmp_path / "run")
-    assert stop.value.signal_number == number
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
-    assert [path.name for path in complete_checkpoints(tmp_path / "run" / stage)] == [f"checkpoint-{step}"]
-    run(None, tmp_path / "run", resume=True)
-    same_results(tmp_path / "run", straight)
-
-
-def test_a_second_signal_ends_the_run_at_once(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def twice(model: Any) -> None:
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    at_step(monkeypatch, "bridge", 2, twice)
-    with pytest.raises(KeyboardInterrupt) as stop:
-        run(settings_for(manifest, save_minutes=1000.0), tmp_path / "run")
-    assert not isinstance(stop.value, RunInterrupted)
-    assert complete_checkpoints(tmp_path / "run" / "bridge") == []
 
 
 def test_checkpoints_come_by_time_and_cost_no_more_than_a_share_of_it(
@@ -444,50 +334,3 @@ def test_a_killed_process_goes_on_by_the_command_line(manifest: Path, tmp_path: 
         assert done.returncode == 0, done.stderr
         assert f"Wrote {tmp_path / folder / 'checkpoint'}." in done.stdout
     same_results(tmp_path / "run", tmp_path / "straight")
-
-
-def test_a_signal_after_the_last_step_is_not_swallowed(
-    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = CodeBindTrainer._maybe_log_save_evaluate
-
-    def late(self: CodeBindTrainer, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        if self.state.global_step == STEPS:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(CodeBindTrainer, "_maybe_log_save_evaluate", late)
-    with pytest.raises(KeyboardInterrupt):
-        run(settings_for(manifest, save_minutes=1000.0), tmp_path / "run")
-    assert not (tmp_path / "run" / "checkpoint").exists()
-
-
-def test_the_way_to_go_on_can_be_typed_where_nothing_is_activated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = tmp_path / "environment" / "bin"
-    own.mkdir(parents=True)
-    (own / "accelerate").touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.executable", str(own / "python"))
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    expected = "launch examples/train.py --resume --output_dir runs/mine"
-    assert command_to_go_on("examples/train.py", Path("runs/mine")) == f"environment/bin/accelerate {expected}"
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    assert command_to_go_on("examples/train.py", Path("runs/mine")) == f"accelerate {expected}"
-
-
-def test_a_run_that_goes_on_says_what_of_it_is_done(
-    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    settings = settings_for(manifest)
-    with monkeypatch.context() as patch:
-        at_step(patch, "bind", 1, die)
-        with pytest.raises(Killed):
-            run(settings, tmp_path / "run")
-    assert "bridge: starts at step 0." in caplog.text
-    caplog.clear()
-    run(None, tmp_path / "run", resume=True)
-    assert f"bridge: is done, checkpoint-{STEPS}." in caplog.text
-    assert "bind: starts at step 0." in caplog.text
