@@ -21,6 +21,7 @@ from codebind_hf.data.collator import POOLED_TOKENS, CodeBindCollator, modality_
 from codebind_hf.data.fingerprints import bytes_of, digest_of
 from codebind_hf.data.items import Draw, Items, ItemView, texts_or_tensors
 from codebind_hf.data.row_tensors import drawn
+from codebind_hf.data.workers import in_own_group
 from codebind_hf.model.format_version import FORMAT_VERSION
 
 
@@ -241,6 +242,7 @@ def pool_rows(
         batch_size=_even_size(len(positions)),
         num_workers=num_workers,
         collate_fn=list,
+        worker_init_fn=in_own_group,
         generator=torch.Generator(),
     )
     for rows in loader:

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from codebind_hf.data.items import CAPTIONS
 from codebind_hf.data.row_tensors import prepare_row
+from codebind_hf.data.workers import in_own_group
 from codebind_hf.processing.values import LIMITS, check_number, check_types
 
 
@@ -49,7 +50,12 @@ def prepared_rows(
 def _in_workers(source: "_Rows", num_workers: int) -> Iterator[PreparedRow]:
     # A generator of its own: the loader would draw its seed from the one that weights are drawn from.
     loader: DataLoader = DataLoader(
-        source, _ROWS_A_MESSAGE, num_workers=num_workers, collate_fn=list, generator=torch.Generator()
+        source,
+        _ROWS_A_MESSAGE,
+        num_workers=num_workers,
+        collate_fn=list,
+        worker_init_fn=in_own_group,
+        generator=torch.Generator(),
     )
     try:
         for made in loader:

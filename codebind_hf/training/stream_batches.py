@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer
 
 from codebind_hf.data.streamed import Passed, Past, StreamedDataset
+from codebind_hf.data.workers import in_own_group
 from codebind_hf.training.processes import joined_processes
 
 
@@ -96,7 +97,12 @@ class _Reader:
         self.part, self.batch_size, self.drop_last = part, batch_size, drop_last
         # With a generator of its own: what workers are seeded with must not move the random numbers of the model.
         loader: Any = DataLoader(
-            part, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is, generator=torch.Generator()
+            part,
+            batch_size=None,
+            num_workers=num_workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=in_own_group,
+            generator=torch.Generator(),
         )
         self._rows = iter(loader)
         self._waiting: dict[tuple[str, ...], deque[Passed]] = defaultdict(deque)

@@ -22,6 +22,7 @@ from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data.items import Items
 from codebind_hf.data.sampler import ModalityBatchSampler, UnevenBatches
 from codebind_hf.data.streamed import StreamedDataset
+from codebind_hf.data.workers import in_own_group
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.training.adapters import load_adapter, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
@@ -133,15 +134,14 @@ class CodeBindTrainer(Trainer):
             modalities=getattr(self.train_dataset, "row_modalities", None),
             num_processes=self.args.world_size,
         )
+        workers = {"num_workers": self.args.dataloader_num_workers, "rank": self.args.process_index}
         return DataLoader(
             self.train_dataset,
             batch_sampler=UnevenBatches(sampler, draws=isinstance(self.train_dataset, Items)),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
-            worker_init_fn=partial(
-                seed_worker, num_workers=self.args.dataloader_num_workers, rank=self.args.process_index
-            ),
+            worker_init_fn=partial(in_own_group, begin=partial(seed_worker, **workers)),
         )
 
     def train(  # type: ignore[override]
@@ -196,7 +196,7 @@ class CodeBindTrainer(Trainer):
         """A checkpoint of this step, unless there is one."""
         folder, name = Path(str(self.args.output_dir)), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if name not in decided_by_main(lambda: [each.name for each in complete_checkpoints(folder)]):
-            self._save_checkpoint(self.model, None)
+            self._save_checkpoint(self._plain_model, None)
 
     def load_finished(self, checkpoint: str) -> None:
         """Weights and log of a checkpoint of the last step, which leaves nothing to train."""

@@ -1,7 +1,11 @@
 """SIGINT and SIGTERM: a run saves what it can, says where it stopped, and goes on to the same bits."""
 
+import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,9 @@ from codebind_hf.training import CodeBindTrainer, RunInterrupted, run, runs
 from codebind_hf.training.checkpoints import complete_checkpoints
 from codebind_hf.training.interruption import ended_by_signals
 from codebind_hf.training.run_folder import RunFolder, way_to_go_on
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -187,3 +194,28 @@ def test_the_way_to_go_on_can_be_typed_where_nothing_is_activated(
     (folder / "run.json").touch()
     expected = "Go on with: environment/bin/accelerate launch examples/train.py --resume --output_dir runs/mine"
     assert way_to_go_on(script, folder) == expected
+
+
+@pytest.mark.slow
+def test_a_group_of_processes_that_is_asked_to_end_saves(manifest: Path, tmp_path: Path) -> None:
+    """As schedulers ask, workers included."""
+    settings = settings_for(manifest, save_minutes=1000.0, max_steps=100_000, dataloader_num_workers=2).as_json()
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"data": {**settings["data"], "loading": "lazy"}, "recipe": settings["recipe"]}))
+    command = [sys.executable, str(ROOT / "examples" / "train.py"), "--config", str(config)]
+    process = subprocess.Popen(
+        [*command, "--output_dir", str(tmp_path / "run")],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    while "'loss/align'" not in (line := process.stdout.readline()):
+        assert line, "ended before it trained"
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert re.search(r"SIGTERM at step \d+ of 100000; saved\.\nGo on with: \S*accelerate launch", said)
+    assert complete_checkpoints(tmp_path / "run" / "bridge")
