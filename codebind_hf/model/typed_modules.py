@@ -1,7 +1,7 @@
-"""Containers of modules that say what they contain, which `nn.ModuleDict` does not tell a type checker; and quick walks.
+"""Containers of modules that say what they contain, which `nn.ModuleDict` tells no type checker; and quick walks.
 
-A step of training asks several times what learns, and in which mode everything is. The library's own walks make a name
-for whatever they come by, which takes longer than a small tower does.
+A step of training asks several times what learns, and which mode everything is in. The library's own walks make a
+name for whatever they come by, which takes longer than a small tower does.
 """
 
 from collections.abc import Collection, ItemsView, Iterator, ValuesView
