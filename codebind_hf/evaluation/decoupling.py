@@ -69,7 +69,6 @@ def probe_section(
         (the closed form); `readable`; and `shared_mlp` and `specific_mlp`, what a small network reads of the two
         before quantization. An attribute with too few items, or with one value only, is left out.
     """
-    section: dict[str, Section] = {}
     attributes = sorted({name for attributes in test.attributes for name in attributes})
     plans: dict[tuple[str, str], _Plan] = {}
     for modality in sorted(set(test.modalities) & set(train.modalities)):
