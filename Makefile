@@ -31,9 +31,9 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[dev]"
 	touch $(READY)
 
+# One process, as `accelerate launch --num_processes 1` starts it, whose own imports would take seconds.
 demo: $(READY)
-	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo --resume
+	OMP_NUM_THREADS=1 $(BIN)/python examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo --resume
 	$(BIN)/python examples/search.py --checkpoint runs/demo/checkpoint \
 		--query runs/demo/files/audio/world0-default-test-00007.wav \
 		--gallery runs/demo/files/manifest.jsonl --modalities image,depth,eeg

@@ -5,7 +5,9 @@ specific part knows every private attribute and not the class, the shared part t
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from codebind_hf.evaluation.probes import (
     random_projection,
     residual,
 )
+from codebind_hf.evaluation.side_by_side import results_of
 
 
 PARTS = {
@@ -46,12 +49,17 @@ ControlSets = tuple[Mapping[str, Controls], Mapping[str, Controls]]
 
 
 def probe_section(
-    train: EmbeddedSet, test: EmbeddedSet, seed: int = 0, controls: ControlSets | None = None
+    train: EmbeddedSet,
+    test: EmbeddedSet,
+    seed: int = 0,
+    controls: ControlSets | None = None,
+    num_workers: int = 0,
 ) -> dict[str, Section]:
     """Probes of every attribute called "<modality>.<attribute>", and of the class, on that modality's embeddings.
 
     Args:
         controls: of the rows of `train` and of `test`, from `controls_of`.
+        num_workers: processes that fit the probes; 0: this one.
 
     Returns:
         `{modality: {attribute: {shared, shared_continuous, specific, specific_continuous, chance, n, ...}}}`, the
@@ -61,18 +69,23 @@ def probe_section(
         (the closed form); `readable`; and `shared_mlp` and `specific_mlp`, what a small network reads of the two
         before quantization. An attribute with too few items, or with one value only, is left out.
     """
-    section: dict[str, Section] = {}
     attributes = sorted({name for attributes in test.attributes for name in attributes})
+    plans: dict[tuple[str, str], _Plan] = {}
     for modality in sorted(set(test.modalities) & set(train.modalities)):
         own = [name for name in attributes if name.startswith(f"{modality}.") and name != f"{modality}."]
         if own and min(len(train.modalities[modality]), len(test.modalities[modality])) >= _LEAST_ITEMS:
             features = _features(train, test, modality, seed, controls)
-            entries = {
-                name.partition(".")[2] or CLASS: _entry(train, test, modality, name, features, seed)
-                for name in [*own, CLASS]
-            }
-            if found := {name: entry for name, entry in entries.items() if entry}:
-                section[modality] = found
+            for name in [*own, CLASS]:
+                if plan := _planned(train, test, modality, name, features, seed):
+                    plans[modality, name.partition(".")[2] or CLASS] = plan
+    # Those of one reader beside each other: workers take them in turn, and they take about as long.
+    order = sorted(((*key, reader) for key, plan in plans.items() for reader in plan.probes), key=itemgetter(2))
+    done = results_of([plans[modality, name].probes[reader] for modality, name, reader in order], num_workers)
+    results = dict(zip(order, done, strict=True))
+    section: dict[str, Section] = {}
+    for (modality, name), plan in plans.items():
+        found = {reader: results[modality, name, reader] for reader in plan.probes}
+        section.setdefault(modality, {})[name] = _entry(name, found, plan.num_training)
     return section
 
 
@@ -193,23 +206,38 @@ def _features(
     }
 
 
-def _entry(
+class _Plan(NamedTuple):
+    """Probes of one attribute of one modality by reader, not fitted yet, and how many items they train on."""
+
+    probes: dict[str, Callable[[], ProbeResult]]
+    num_training: int
+
+
+def _planned(
     train: EmbeddedSet, test: EmbeddedSet, modality: str, name: str, features: Features, seed: int
-) -> dict[str, Any]:
-    """The entry of one attribute of one modality; empty where there is too little to learn from."""
+) -> _Plan | None:
+    """`None` where there is too little to learn from."""
     known, labels = zip(*(labels_of(embedded, modality, name) for embedded in (train, test)), strict=True)
     if min(map(len, labels)) < _LEAST_ITEMS or len(np.unique(labels[0])) < 2:
-        return {}
+        return None
 
-    def probed(probe: Callable[..., ProbeResult], reader: str) -> ProbeResult:
+    def probe(kind: Callable[..., ProbeResult], reader: str) -> Callable[[], ProbeResult]:
         first, second = features[reader]
-        return probe(first[known[0]], labels[0], second[known[1]], labels[1], seed)
+        return partial(kind, first[known[0]], labels[0], second[known[1]], labels[1], seed)
 
-    found = {reader: probed(linear_probe, reader) for reader in features}
-    entry: dict[str, Any] = {reader: result.accuracy for reader, result in found.items()}
-    entry |= {"chance": found["shared"].chance, "n": len(labels[1]), "n_train": len(labels[0])}
+    probes = {reader: probe(linear_probe, reader) for reader in features}
+    if "raw" in features:
+        probes |= {f"{part}_mlp": probe(mlp_probe, f"{part}_continuous") for part in ("specific", "shared")}
+    return _Plan(probes, len(labels[0]))
+
+
+def _entry(name: str, found: Mapping[str, ProbeResult], num_training: int) -> dict[str, Any]:
+    """The entry of one attribute of one modality."""
+    linear = {reader: result for reader, result in found.items() if not reader.endswith("_mlp")}
+    entry: dict[str, Any] = {reader: result.accuracy for reader, result in linear.items()}
+    entry |= {"chance": found["shared"].chance, "n": len(found["shared"].correct), "n_train": num_training}
     if "raw" in entry:
-        entry |= {f"{part}_mlp": probed(mlp_probe, f"{part}_continuous").accuracy for part in ("specific", "shared")}
+        entry |= {reader: result.accuracy for reader, result in found.items() if reader not in linear}
         best = max(entry["raw"], entry["untrained"])
         entry["readable"] = bool(name != CLASS and best >= READABLE and best > entry["chance"])
     for suffix in ("", "_continuous"):

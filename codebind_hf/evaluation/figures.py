@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from codebind_hf.evaluation.figure_style import (
 from codebind_hf.evaluation.health import code_counts
 from codebind_hf.evaluation.probes import one_thread
 from codebind_hf.evaluation.reconstruction_figure import reconstruction_figure
+from codebind_hf.evaluation.side_by_side import results_of
 from codebind_hf.evaluation.suite import Evaluation
 
 
@@ -137,10 +139,12 @@ def shared_space_figure(evaluation: Evaluation, report: Report) -> "Figure | Non
     labelled = evaluation.class_embeds is not None
     figure = new_figure(10.0 if labelled else 5.0, 5.6)
     panels = figure.subplots(1, 2 if labelled else 1, squeeze=False)[0]
+    drawn = [_centred(points, modalities), points] if labelled else [points]
+    *centred, places = results_of(
+        [partial(_flattened, each, evaluation.seed) for each in drawn], evaluation.num_workers
+    )
     if labelled:
-        centred = _flattened(_centred(points, modalities), evaluation.seed)
-        _color_by_class(panels[0], centred, labels, evaluation.classes)
-    places = _flattened(points, evaluation.seed)
+        _color_by_class(panels[0], centred[0], labels, evaluation.classes)
     for name in sorted(dict.fromkeys(modalities), key=lambda modality: modality == "text"):
         chosen = np.array([modality == name for modality in modalities])
         style = _TEXT_POINT if name == "text" else _POINT

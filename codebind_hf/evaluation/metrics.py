@@ -308,9 +308,10 @@ def _pool(embeds: ArrayLike, owners: ArrayLike) -> tuple[Tensor, Tensor]:
 def _similar_and_relevant(items_GD: Tensor, owners_G: Tensor, block: slice) -> tuple[Tensor, Tensor]:
     """Similarity of some queries to all items, minus infinity to themselves; and who else has their owner."""
     similarity_QG = items_GD[block] @ items_GD.T
-    itself_QG = torch.arange(len(items_GD))[block, None] == torch.arange(len(items_GD))[None, :]
-    similarity_QG.masked_fill_(itself_QG, -torch.inf)
-    return similarity_QG, (owners_G[block, None] == owners_G[None, :]) & ~itself_QG
+    relevant_QG = owners_G[block, None] == owners_G[None, :]
+    similarity_QG[:, block].fill_diagonal_(-torch.inf)
+    relevant_QG[:, block].fill_diagonal_(False)
+    return similarity_QG, relevant_QG
 
 
 def _relevant_share(similarity_QG: Tensor, relevant_QG: Tensor, last_Q1: Tensor, k: int) -> np.ndarray:

@@ -60,6 +60,7 @@ class Evaluation:
         controls: probe the raw input and a fresh network of the same configuration beside the two parts.
         fused: modalities whose embeddings are fused and classified together; by default as in `fusion_section`.
         progress: show progress bars.
+        num_workers: processes that fit probes and lay out the shared space; 0: this one. The numbers are the same.
     """
 
     model: CodeBindModel
@@ -76,6 +77,7 @@ class Evaluation:
     controls: bool = True
     fused: Sequence[str] | None = None
     progress: bool = True
+    num_workers: int = 0
 
     @cached_property
     def embedded(self) -> EmbeddedSet:
@@ -109,7 +111,7 @@ class Evaluation:
 
     @cached_property
     def probes(self) -> dict[str, Any]:
-        return probe_section(*self.probe_sets, self.seed, self.probe_controls)
+        return probe_section(*self.probe_sets, self.seed, self.probe_controls, self.num_workers)
 
     @cached_property
     def classes(self) -> list[str]:

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .collectives import gather_with_gradient, process_index, sizes_over_processes, sum_over_processes
+from .collectives import (
+    gather_with_gradient,
+    num_processes,
+    process_index,
+    sizes_over_processes,
+    sum_over_processes,
+)
 from .configuration_codebind import CodeBindConfig
 from .typed_modules import ModulesByName
 
@@ -318,6 +324,9 @@ class SharedSpecificCodebook(nn.Module):
             name = self.book_name(part, encoder)
             if name in active and quantized.ids is not None:
                 segments[name].append((quantized.segments.detach().flatten(0, -2), quantized.ids.flatten()))
+        if num_processes() == 1:
+            # Nobody else's batch can have what this one lacks.
+            active = {name: book for name, book in active.items() if segments[name]}
         statistics = [_statistics(book, segments[name]) for name, book in active.items()]
         if not statistics:
             return

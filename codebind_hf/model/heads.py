@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from .configuration_encoders import CodeBindEncoderConfig
 from .towers import Tower
+from .typed_modules import any_learns, modules_of
 
 
 class Head(nn.Module):
@@ -161,11 +162,21 @@ class Encoder(nn.Module):
 
     def learns(self) -> bool:
         """Whether anything of it learns; heads are looked at first, as they do wherever a tower does."""
-        return any(x.requires_grad for part in (self.shared_head, self) for x in part.parameters())
+        return any_learns(self.shared_head) or any_learns(self)
 
     def specific_learns(self) -> bool:
         """Whether the specific part learns; where there is none, whatever else does is trained for it."""
-        return self.specific_head is None or any(x.requires_grad for x in self.specific_head.parameters())
+        return self.specific_head is None or any_learns(self.specific_head)
+
+    def resting(self) -> list[nn.Module]:
+        """What stays in evaluation mode while others train, as it would only add noise and drift: all of it where
+        nothing learns, and frozen norms over the batch, which only stems of points have."""
+        if not self.learns():
+            return list(modules_of(self))
+        if self.config.stem != "points":
+            return []
+        norms = (module for module in modules_of(self) if isinstance(module, nn.BatchNorm1d))
+        return [norm for norm in norms if not norm.weight.requires_grad]
 
     def follow_attention(self) -> None:
         """Let a network of the specific part's own attend as the tower does."""

@@ -23,7 +23,7 @@ from .parity_codebooks import ParityCodebooks
 from .parity_losses import ParityObjective
 from .pretrained_model import CodeBindPreTrainedModel, LogitScale
 from .raw_data_encoding import RawDataEncoding
-from .typed_modules import ModulesByName
+from .typed_modules import ModulesByName, modules_of
 
 
 class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting, CodeBindPreTrainedModel):
@@ -129,15 +129,13 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         self.encoders["text"].tower.stem.embedding = value
 
     def train(self, mode: bool = True) -> "CodeBindModel":
-        """Training mode, except for frozen encoders and norms: they would only add noise and drift."""
-        super().train(mode)
-        for name, encoder in self.encoders.items():
-            if mode and not self._is_trained(name):
-                encoder.eval()
-            # Only stems of points have such norms, and the Trainer calls this before every step.
-            for module in encoder.modules() if mode and encoder.config.stem == "points" else ():
-                if isinstance(module, nn.BatchNorm1d) and not module.weight.requires_grad:
-                    module.eval()
+        """Training mode, except for what is frozen, see `Encoder.resting`."""
+        resting = {module for encoder in self.encoders.values() for module in encoder.resting()} if mode else set()
+        # The Trainer asks for it before every step, and to tell every module takes much longer than to look.
+        if any(module.training != (mode and module not in resting) for module in modules_of(self)):
+            super().train(mode)
+            for module in resting:
+                module.training = False
         return self
 
     def _is_trained(self, encoder: str) -> bool:

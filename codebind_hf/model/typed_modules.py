@@ -1,6 +1,10 @@
-"""Containers of modules that say what they contain: to a type checker, `nn.ModuleDict` gives any module or tensor."""
+"""Containers of modules that say what they contain, which `nn.ModuleDict` tells no type checker; and quick walks.
 
-from collections.abc import ItemsView, Iterator, ValuesView
+A step of training asks several times what learns, and which mode everything is in. The library's own walks make a
+name for whatever they come by, which takes longer than a small tower does.
+"""
+
+from collections.abc import Collection, ItemsView, Iterator, ValuesView
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torch import nn
@@ -25,3 +29,27 @@ class Modules(nn.ModuleList, Generic[M]):
     if TYPE_CHECKING:
 
         def __iter__(self) -> Iterator[M]: ...
+
+
+def modules_of(module: nn.Module) -> Collection[nn.Module]:
+    """What `module.modules()` gives, in the same order."""
+    waiting: list[nn.Module | None] = [module]
+    found: dict[nn.Module, None] = {}
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each not in found:
+            found[each] = None
+            waiting.extend(reversed(each._modules.values()))
+    return found.keys()
+
+
+def parameters_of(module: nn.Module) -> Collection[nn.Parameter]:
+    """What `module.parameters()` gives, in the same order."""
+    held = (each for owner in modules_of(module) for each in owner._parameters.values() if each is not None)
+    return {id(parameter): parameter for parameter in held}.values()
+
+
+def any_learns(module: nn.Module) -> bool:
+    """Whether any parameter of `module` requires a gradient."""
+    held = (each for owner in modules_of(module) for each in owner._parameters.values())
+    return any(each is not None and each.requires_grad for each in held)

@@ -102,7 +102,8 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
         model.to(PartialState().device)
         prepared = _items(settings, rows.test, processor, recipe, folder, "test")
         templates = settings.templates or rows.templates
-        options: dict[str, Any] = {"training_rows": counted, "seed": recipe.seed}
+        workers = settings.data.get("preprocessing_num_workers", 0)
+        options: dict[str, Any] = {"training_rows": counted, "seed": recipe.seed, "num_workers": workers}
         evaluation = Evaluation(model, processor, prepared, rows.class_names, templates, **options)
         _evaluate(evaluation, recipe, rows, folder, record)
     else:

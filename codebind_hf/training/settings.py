@@ -70,8 +70,8 @@ class RunSettings:
             `benchmark` (a name or several, see `codebind_hf.benchmarks`) with `root`, `protocol` and `backbone`, or
             `nine_senses` with the arguments of `NineSenses`. Beside the first two, `columns` to rename,
             `text_from_label` (templates with `{}`), `encoding` of CSV. `loading`: where tensors live, see
-            `load_items`; `preprocessing_num_workers`: processes that make those that are kept. `streaming`: read
-            `dataset` from front to back, with a `shuffle_buffer`, see `dataset_stream`.
+            `load_items`; `preprocessing_num_workers`: processes that make those that are kept, and that fit probes.
+            `streaming`: read `dataset` from front to back, with a `shuffle_buffer`, see `dataset_stream`.
         recipe: fields of `Recipe`.
         templates: zero-shot prompts with `{}` for the class.
         on_error: what an unreadable file does, "raise" or "skip".

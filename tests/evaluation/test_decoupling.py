@@ -93,6 +93,16 @@ def test_controls_are_probed_beside_the_parts(fake: SimpleNamespace) -> None:
     assert "raw" not in sections["audio"]["mark"]
 
 
+def test_probes_in_other_processes_are_the_same_numbers(fake: SimpleNamespace) -> None:
+    train, test = halves(embedded_rows(fake, 160), seed=0)
+    both = controls(fake, 160)
+    alone, beside = (probe_section(train, test, controls=both, num_workers=workers) for workers in (0, 2))
+    assert {"eeg", "image"} <= set(alone)
+    assert "specific_mlp" in alone["eeg"]["mark"]
+    assert beside == alone
+    assert [list(entries) for entries in beside.values()] == [list(entries) for entries in alone.values()]
+
+
 def test_controls_follow_the_rows(fake: SimpleNamespace) -> None:
     made = controls(fake, 12)[0]["image"]
     chosen = torch.tensor([7, 2, 3])

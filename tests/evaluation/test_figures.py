@@ -7,6 +7,7 @@ from PIL import Image
 
 from codebind_hf.evaluation import Evaluation, draw_figures
 from codebind_hf.evaluation.figure_style import new_figure
+from codebind_hf.evaluation.figures import shared_space_figure
 
 
 ALL = {"zero_shot", "retrieval", "shared_space", "similarity", "reconstructions", "probes", "swaps", "codebook_usage"}
@@ -22,6 +23,18 @@ def test_every_picture_is_drawn_with_something_on_it(fake: SimpleNamespace, tmp_
         with Image.open(file) as picture:
             assert min(picture.size) > 200
             assert len(picture.convert("RGB").resize((64, 64)).getcolors(4096) or []) > 10
+
+
+def test_the_shared_space_is_the_same_picture_whoever_lays_it_out(fake: SimpleNamespace, tmp_path: Path) -> None:
+    pixels = []
+    for workers in (0, 2):
+        evaluation = Evaluation(fake.model, fake.processor, fake.rows(30), progress=False, num_workers=workers)
+        figure = shared_space_figure(evaluation, {})
+        assert figure is not None
+        figure.savefig(tmp_path / f"{workers}.png")
+        with Image.open(tmp_path / f"{workers}.png") as picture:
+            pixels.append(picture.convert("RGB").tobytes())
+    assert pixels[0] == pixels[1]
 
 
 def test_pictures_without_data_are_left_out(fake: SimpleNamespace, tmp_path: Path) -> None:
