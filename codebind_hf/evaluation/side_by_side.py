@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from codebind_hf.data.workers import in_own_group
 from codebind_hf.processing.values import LIMITS, check_number
 
 
@@ -35,6 +36,7 @@ def results_of(calls: Sequence[Callable[[], T]], num_workers: int = 0) -> list[T
         num_workers=min(num_workers, len(calls)),
         # All at once: a worker never waits for the results of another to be taken.
         prefetch_factor=len(calls),
+        worker_init_fn=in_own_group,
         generator=torch.Generator(),
     )
     results: list[T] = []
