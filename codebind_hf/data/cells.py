@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Audio, ClassLabel, Dataset, Image, Value, Video
+from datasets import Audio, ClassLabel, Image, Video
 
 from codebind_hf.data.units import UNITS, with_units
 from codebind_hf.processing.frames import Frames
@@ -17,9 +17,33 @@ from codebind_hf.processing.media import SUFFIXES, read_media
 from codebind_hf.processing.values import refuse
 
 
+class _Stored:
+    """Of a cell that holds a file: what is known of it, not looked into. The library's own encoding of sounds needs
+    `torchcodec`, and takes a path that is there by chance for the file whose bytes it was given.
+    """
+
+    def encode_example(self, value: Any) -> dict[str, Any]:
+        if isinstance(value, (str, os.PathLike)):
+            return {"bytes": None, "path": os.fspath(value)}
+        if isinstance(value, (bytes, bytearray)):
+            return {"bytes": bytes(value), "path": None}
+        return {"bytes": value.get("bytes"), "path": value.get("path")}
+
+
+class StoredAudio(_Stored, Audio):
+    """Sounds that nobody decodes."""
+
+
+class StoredImage(_Stored, Image):
+    """Pictures that nobody decodes."""
+
+
+class StoredVideo(_Stored, Video):
+    """Videos that nobody decodes."""
+
+
 # Cells that hold a file: our readers open it, with their limits and their choice of formats.
-ENCODED = (Audio, Image, Video)
-_STORED = {"bytes": Value("binary"), "path": Value("string")}
+STORED: dict[type, type] = {Audio: StoredAudio, Image: StoredImage, Video: StoredVideo}
 # Of bytes that came without a name; readers look at what is in them.
 _USUAL_SUFFIX = {"audio": ".wav", "video": ".mp4", **dict.fromkeys(("image", "tactile", "depth", "thermal"), ".png")}
 
@@ -27,10 +51,9 @@ _USUAL_SUFFIX = {"audio": ".wav", "video": ".mp4", **dict.fromkeys(("image", "ta
 def undecoded(dataset: Any) -> Any:
     """A data set, or a stream, whose pictures, sounds and videos stay what was stored."""
     for name, feature in (dataset.features or {}).items():
-        if isinstance(feature, ENCODED):
-            # Streams encode what they have read, for sounds by a library that only decoding needs; bytes stay bytes.
-            is_map = isinstance(dataset, Dataset)
-            dataset = dataset.cast_column(name, type(feature)(decode=False) if is_map else dict(_STORED))
+        kind = next((stored for kind, stored in STORED.items() if isinstance(feature, kind)), None)
+        if kind is not None:
+            dataset = dataset.cast_column(name, kind(decode=False))
     return dataset
 
 

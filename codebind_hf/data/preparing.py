@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from codebind_hf.data.items import CAPTIONS
 from codebind_hf.data.row_tensors import prepare_row
+from codebind_hf.data.workers import named_workers
 from codebind_hf.processing.values import LIMITS, check_number, check_types
 
 
@@ -51,15 +52,10 @@ def _in_workers(source: "_Rows", num_workers: int) -> Iterator[PreparedRow]:
     loader: DataLoader = DataLoader(
         source, _ROWS_A_MESSAGE, num_workers=num_workers, collate_fn=list, generator=torch.Generator()
     )
-    try:
+    with named_workers("preprocessing_num_workers"):
         for made in loader:
             for name, item, reason in made:
                 yield PreparedRow(name, item and _converted(item, torch.from_numpy), reason)
-    except RuntimeError as error:
-        # The loader's only sign of a worker that the system killed.
-        if "DataLoader worker" not in str(error):
-            raise
-        raise OSError(f"num_workers: {error} Fix: fewer workers, and --resume.") from error
 
 
 class _Rows(Dataset):

@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 
+from codebind_hf.data.cells import StoredAudio
 from codebind_hf.data.dataset_rows import DatasetRows, rows_from_dataset
 from codebind_hf.data.fingerprints import digest_of, fingerprint
 from codebind_hf.data.row_tensors import check_templates, with_text
@@ -70,7 +71,14 @@ def _loaded(place: str, split: str, streaming: bool = False) -> Any:
         if folder.is_dir() and any((folder / file).is_file() for file in ("state.json", "dataset_dict.json")):
             saved = _of_split(datasets.load_from_disk(place), place, split)
             return saved.to_iterable_dataset(num_shards=min(len(saved), SHARDS)) if streaming else saved
-        return datasets.load_dataset(place, split=split, streaming=streaming)
+        builder = datasets.load_dataset_builder(place)
+        if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
+            # A folder of sounds: our reader opens them, for which nothing has to be installed.
+            builder.BASE_FEATURE = StoredAudio
+        if streaming:
+            return builder.as_streaming_dataset(split=split)
+        builder.download_and_prepare()
+        return builder.as_dataset(split=split)
     except ValueError as error:
         # What the library says of a split that is not there, and of files it knows no reader for.
         raise ValueError(f"dataset: {place!r}, split {split!r}: {error}") from error

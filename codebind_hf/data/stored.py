@@ -14,10 +14,10 @@ from torch import Tensor
 
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_names
 from codebind_hf.data.fingerprints import digest_of, fingerprint, processor_fingerprint
-from codebind_hf.data.items import CAPTIONS, Draw, Items, restricted
+from codebind_hf.data.items import CAPTIONS, Draw, Items, drawn, restricted
 from codebind_hf.data.prepared import ON_ERROR, num_rows, report_of
 from codebind_hf.data.preparing import prepared_rows
-from codebind_hf.data.row_tensors import class_names_of, drawn
+from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.processing.values import check_choice
 
 
