@@ -13,9 +13,9 @@ from torch.utils.data import IterableDataset
 
 from codebind_hf.data.augmentation import Augmentation
 from codebind_hf.data.cells import row_of_cells, undecoded
+from codebind_hf.data.choices import ON_ERROR
 from codebind_hf.data.columns import EXTRA_COLUMNS, known_columns, modality_columns, renamed_columns
 from codebind_hf.data.items import Draw, drawn
-from codebind_hf.data.prepared import ON_ERROR
 from codebind_hf.data.row_tensors import check_templates, flattened, prepare_row, with_text
 from codebind_hf.data.units import units_of
 from codebind_hf.processing.values import check_choice

@@ -21,7 +21,15 @@ from codebind_hf.evaluation.decoupling import (
     probe_section,
     share_of_best,
 )
-from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSet, Rows, class_embeddings, embed_dataset
+from codebind_hf.evaluation.embedding import (
+    ClassEmbeds,
+    EmbeddedSet,
+    Rows,
+    check_templates,
+    class_embeddings,
+    embed_dataset,
+    modalities_to_read,
+)
 from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.fusion import fusion_section
 from codebind_hf.evaluation.reconstruction import reconstruction_section
@@ -60,6 +68,10 @@ class Evaluation:
         controls: probe the raw input and a fresh network of the same configuration beside the two parts.
         fused: modalities whose embeddings are fused and classified together; by default as in `fusion_section`.
         progress: show progress bars.
+
+    Raises:
+        ValueError: a template without `{}`, or rows with no modality that the model reads. Of modalities that it does
+            not read, the log tells.
     """
 
     model: CodeBindModel
@@ -76,6 +88,14 @@ class Evaluation:
     controls: bool = True
     fused: Sequence[str] | None = None
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_templates(self.templates)
+        for name in ("rows", "training_rows"):
+            rows = getattr(self, name)
+            # What else comes may have to open every row for it.
+            if isinstance(rows, list) or hasattr(rows, "row_modalities"):
+                modalities_to_read(self.model, rows, name)
 
     @cached_property
     def embedded(self) -> EmbeddedSet:

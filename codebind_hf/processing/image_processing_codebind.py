@@ -269,8 +269,8 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
     def _metres(self, grid: np.ndarray, label: str) -> np.ndarray:
         unit = self.depth_unit
         fix = (
-            "pass depth_unit='mm' (or 'cm', 'm', metres per unit), to `encode` Depth(map, unit='mm'), or float metres; "
-            "of rows, a column `depth_unit` says it, or the flag --depth_unit."
+            "pass depth_unit='mm' (or 'cm', 'm', metres per unit), to `encode` Depth(map, unit='mm'), or float "
+            "metres; of rows, a column `depth_unit` says it, or the flag --depth_unit."
         )
         if unit is None and grid.dtype.kind != "f":
             refuse(label, f"got integers ({grid.dtype}) without a unit", "float metres, or integers with a unit", fix)

@@ -23,12 +23,12 @@ from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 from codebind_hf.training.building import recipe_config
+from codebind_hf.training.flags import SHARED_CODES
 from codebind_hf.training.recipe import Recipe
 from codebind_hf.training.running import train
-from codebind_hf.training.stages import Stage
+from codebind_hf.training.stages import TEXT_FIX, Stage
 
 
-SHARED_CODES = ("frozen", "learning")
 # Rows of every other modality whose embeddings are compared.
 SAMPLE = 64
 # Fields of the configuration that no embedding of a finished encoder depends on.
@@ -249,7 +249,10 @@ def _training_rows(rows: Sequence[Mapping[str, Any]], modality: str, others: Seq
     bridges = [name for name in others if modality_for(name).encoder in BRIDGE_ENCODERS]
     usable = RowView(rows, modality, (*bridges, modality))
     if not len(usable):
-        raise ValueError(f"rows: none has {modality!r}. Fix: give rows with {modality!r}, and text or an image.")
+        raise ValueError(
+            f"rows: none has {modality!r}. Fix: give rows with {modality!r}, or rename a column (--columns "
+            f"old={modality}); and text or an image, or {TEXT_FIX}."
+        )
     return usable
 
 

@@ -27,7 +27,7 @@ from codebind_hf.training.freezing import train_only, trainable_parts
 from codebind_hf.training.health import CodebookHealthCallback
 from codebind_hf.training.processes import decided_by_main
 from codebind_hf.training.recipe import Recipe
-from codebind_hf.training.stages import ModalityView, Stage, plan_stages
+from codebind_hf.training.stages import TEXT_FIX, ModalityView, Stage, plan_stages
 from codebind_hf.training.trainer import CodeBindTrainer
 
 
@@ -111,7 +111,7 @@ def _planned(items: Items | StreamedDataset, modalities: dict[str, Modality], or
     if alone := [name for name in names if name not in met]:
         raise ValueError(
             f"rows: no row has {' or '.join(alone)} together with text or image, so there is nothing to align it to. "
-            "Fix: leave this modality out, or give its rows a text or an image."
+            f"Fix: leave this modality out, give its rows a text or an image, or {TEXT_FIX}."
         )
     views = [ModalityView(items, stage.modalities, modalities, required=stage.trained) for stage in stages]
     if not len(views[0]):

@@ -13,17 +13,20 @@ from huggingface_hub import ModelCard
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset, StoredDataset, load_items
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
+from codebind_hf.evaluation.provenance import checkpoint_of
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.values import check_choice, nearest
 from codebind_hf.training.binding import bind, binding_recipe
 from codebind_hf.training.building import build, recipe_config
 from codebind_hf.training.processes import decided_by_main, joined_processes
-from codebind_hf.training.recipe import Recipe
+from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
 from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
-from codebind_hf.training.run_rows import RunRows, load_rows
+from codebind_hf.training.run_rows import RunRows, check_depth_unit, load_rows
 from codebind_hf.training.running import train
 from codebind_hf.training.settings import BindSettings, RunSettings
+from codebind_hf.training.stages import Stage
 
 
 logger = logging.getLogger(__name__)
@@ -77,7 +80,9 @@ def _run(settings: RunSettings | None, folder: RunFolder, resume: bool, overwrit
 
 
 def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
-    recipe, rows = settings.make_recipe(), load_rows(settings.data)
+    recipe = _checked(settings.make_recipe(), folder)
+    rows = load_rows(settings.data)
+    check_depth_unit(recipe.processor.get("depth", {}).get("depth_unit"), rows.modalities)
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     was_trained = record.status != "training"
     if not was_trained:
@@ -112,6 +117,16 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
         _export(rows.test, folder.path / FILES)
     folder.finish(record)
     return record
+
+
+def _checked(recipe: Recipe, folder: RunFolder) -> Recipe:
+    """The recipe, if all that can be known without a row is right: preset, base, training arguments of all stages."""
+    modalities = recipe_config(recipe).modality_names
+    for stage in DEFAULT_STAGES:
+        arguments = recipe.arguments(Stage(stage, (), ()), folder.path)
+        for name in arguments.cache_bridge if isinstance(arguments.cache_bridge, list) else ():
+            check_choice("cache_bridge", name, modalities, nearest(name, modalities) or "name modalities, as in a,b.")
+    return recipe
 
 
 def _items(
@@ -173,6 +188,7 @@ def write_card(
 
 def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
     recipe, modalities = _binding(settings, chosen)
+    _checked(recipe, folder)
     rows = load_rows(settings.data, modalities)
     check = Manifest(chosen.check_manifest, modalities=modalities).validate() if chosen.check_manifest else None
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
@@ -206,8 +222,6 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
 
 def _binding(settings: RunSettings, chosen: BindSettings) -> tuple[Recipe, list[str]]:
     """The recipe that binds, and all modalities of its model."""
-    finished = Path(chosen.finished)
-    base = finished / "checkpoint" if (finished / "checkpoint").is_dir() else finished
-    recipe = replace(settings.make_recipe(), base=str(base))
+    recipe = replace(settings.make_recipe(), base=checkpoint_of(chosen.finished, "--from"))
     recipe = binding_recipe(recipe, chosen.modality, chosen.encoder)
     return recipe, list(recipe_config(recipe).modalities)

@@ -8,7 +8,8 @@ import pytest
 
 from codebind_hf import CodeBindProcessor
 from codebind_hf.data import NineSenses
-from codebind_hf.data.loading import LOADINGS, MEMORY_LIMIT
+from codebind_hf.data.choices import LOADINGS
+from codebind_hf.data.loading import MEMORY_LIMIT
 from codebind_hf.data.sources import SHARD_COLUMNS
 from codebind_hf.data.streamed import SHUFFLE_BUFFER
 from codebind_hf.data.units import UNITS

@@ -191,9 +191,7 @@ def test_manifests_rows_and_configurations_are_taken_or_clearly_refused(tmp_path
         assert min(outcomes.counts[door, TAKEN], outcomes.counts[door, REFUSED]) > 0, outcomes.table()
 
 
-def test_a_hint_names_the_flag_and_no_column_that_is_taken(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_hint_names_the_flag_and_no_column_that_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"text": "a", "txt": "b", "caption": "c", "img_path": "a.png", "labels": "x", "sound": "a.wav"}]
     Manifest(write(tmp_path, rows))
     (said,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
@@ -202,7 +200,9 @@ def test_a_hint_names_the_flag_and_no_column_that_is_taken(
         "'labels' (did you mean `label`? --columns labels=label), "
         "'sound' (did you mean `audio`? --columns sound=audio)."
     )
-    with pytest.raises(ValueError, match=r"Fix: did you mean `text`\? --columns txt=text Else rename .*--columns old="):
+    with pytest.raises(
+        ValueError, match=r"Fix: did you mean `text`\? --columns txt=text Else rename .*--columns old="
+    ):
         Manifest(write(tmp_path, [{"txt": "a"}]))
     with pytest.raises(ValueError, match=r"would be 'images'; allowed: [^.]*\.$"):
         Manifest(write(tmp_path, [{"image": "a.png", "second": "b.png"}]), columns={"second": "images"})
