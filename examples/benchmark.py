@@ -53,6 +53,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("give --list, or the NAME of a row and its --root.")
     if arguments.names and not arguments.check and not arguments.list and not arguments.checkpoint:
         parser.error("give --checkpoint to evaluate, or --check to look at the data only.")
+    if arguments.docs and not arguments.list or arguments.check and arguments.checkpoint:
+        parser.error("--docs goes with --list, and --check without --checkpoint.")
     if arguments.output.suffix != ".json":
         parser.error(f"--output: got {arguments.output}; give a file that ends in .json.")
     return arguments

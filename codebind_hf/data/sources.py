@@ -1,5 +1,6 @@
 """What stands behind a name: a saved data set, a folder of classes, shards, or a data set on the Hub."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from codebind_hf.data.row_tensors import check_templates, with_text
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.processing.values import check_types
 
+
+logger = logging.getLogger(__name__)
 
 # Parts of a saved data set that is streamed: so many workers, of all processes, can read at once.
 SHARDS = 64
@@ -131,8 +134,13 @@ class TextFromLabel(Sequence[dict[str, Any]]):
 
     def __init__(self, rows: Any, templates: Sequence[str]) -> None:
         if not rows.class_names:
-            raise ValueError("text_from_label: the rows have no labels. Fix: a column `label`, or rename one to it.")
+            raise ValueError(
+                "text_from_label: the rows have no labels. Fix: a column `label`, or rename one to it (--columns "
+                "old=label)."
+            )
         self.rows, self.templates = rows, check_templates(templates)
+        if all("text" in each for each in set(rows.row_modalities)):
+            logger.warning("text_from_label: is not used, since every row has a text.")
         names = {each: each if "text" in each else ("text", *each) for each in set(rows.row_modalities)}
         self.row_modalities = [names[each] for each in rows.row_modalities]
 

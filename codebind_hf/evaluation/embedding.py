@@ -190,8 +190,8 @@ def modalities_to_read(model: CodeBindModel, rows: Any, name: str = "rows") -> l
     if not found:
         raise ValueError(
             f"{name}: no row has a modality that this model reads; the rows have "
-            f"{', '.join(sorted(present)) or 'none'}, the model reads {', '.join(known)}. Fix: other rows, other names "
-            "for columns (--columns old=new), or another checkpoint."
+            f"{', '.join(sorted(present)) or 'none'}, the model reads {', '.join(known)}. Fix: other rows, other "
+            "names for columns (--columns old=new), or another checkpoint."
         )
     if others:
         logger.warning(

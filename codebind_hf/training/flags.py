@@ -89,6 +89,8 @@ def check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace, 
     for name in ("manifest", "dataset"):
         if getattr(arguments, f"test_{name}") and not getattr(arguments, name):
             parser.error(f"--test_{name} needs --{name}; with --config, name both under `data`.")
+    if arguments.template and not (arguments.config or arguments.test_manifest or arguments.test_dataset):
+        parser.error("--template is of an evaluation after training, which needs --test_manifest or --test_dataset.")
     given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
     idle = [] if says_what(arguments) else [name for name in given if name not in alone]
     if idle:
@@ -108,7 +110,7 @@ def whole_number(least: int) -> Callable[[str], int]:
         except ValueError:
             value = least - 1
         if value < least:
-            raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a whole number of {least} or more.")
+            raise argparse.ArgumentTypeError(f"got {text}; allowed: a whole number of {least} or more.")
         return value
 
     return read
