@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import Audio, ClassLabel, Image, Video
 
+from codebind_hf.data.columns import ATTRIBUTE
 from codebind_hf.data.units import UNITS, with_units
 from codebind_hf.processing.frames import Frames
 from codebind_hf.processing.media import SUFFIXES, read_media
@@ -65,7 +66,11 @@ def row_of_cells(cells: Mapping[str, Any], keys: Mapping[str, str], features: Ma
         OSError: a file in a cell cannot be read.
     """
     present = {name: key for name, key in keys.items() if cells.get(name) is not None}
-    return with_units({key: _value(key, cells[name], features.get(name)) for name, key in present.items()})
+    row = {key: _value(key, cells[name], features.get(name)) for name, key in present.items()}
+    own = {key: row.pop(key) for key in list(row) if key.startswith(ATTRIBUTE)}
+    if own:
+        row["attributes"] = {**row.get("attributes", {}), **{key.removeprefix(ATTRIBUTE): own[key] for key in own}}
+    return with_units(row)
 
 
 def _value(key: str, value: Any, feature: Any) -> Any:
@@ -73,6 +78,8 @@ def _value(key: str, value: Any, feature: Any) -> Any:
         return label_of(feature, value)
     if key == "id":
         return str(value)
+    if key.startswith(ATTRIBUTE):
+        return feature.int2str(value) if isinstance(feature, ClassLabel) else value
     if key in UNITS:
         return value
     if key == "attributes":

@@ -15,6 +15,8 @@ from codebind_hf.processing.values import check_types, nearest, shortened, shown
 logger = logging.getLogger(__name__)
 
 EXTRA_COLUMNS = ("id", "label", "attributes")
+# Begins the names of columns that hold one attribute each.
+ATTRIBUTE = "attributes."
 # What tables call columns, where that is not like what they are called here.
 _OTHER_WORDS = {
     **dict.fromkeys(("txt", "caption", "captions", "sentence", "description", "words", "prompt"), "text"),
@@ -95,7 +97,7 @@ def known_columns(keys: Mapping[str, str], modalities: Sequence[str], source: st
         ValueError: a column renamed to what no row has, or none that is a modality.
     """
     allowed = [*modalities, *EXTRA_COLUMNS, *units_of(keys.values())]
-    known = {name: key for name, key in keys.items() if key in allowed or key.startswith("attributes.")}
+    known = {name: key for name, key in keys.items() if key in allowed or key.startswith(ATTRIBUTE)}
     others = {name: key for name, key in keys.items() if name not in known}
     # Two columns for one key would be refused.
     free = [key for key in allowed if key not in known.values()]

@@ -16,6 +16,11 @@ from codebind_hf.processing.values import check_types
 # An item with any of several labels, and of a row with any of several texts.
 _EXTRAS = {"id": str | int | None, "label": str | int | list[str] | None, "attributes": Mapping[str, Any] | None}
 
+NO_LABELS = (
+    "text_from_label: the rows have no labels. Fix: a column `label`, or rename one to it (--columns old=label), or "
+    "leave it out (--text_from_label)."
+)
+
 
 def prepare_row(
     row: Mapping[str, Any], processor: Any, default_id: str = "", modalities: Sequence[str] | None = None

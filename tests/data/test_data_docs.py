@@ -15,7 +15,7 @@ from codebind_hf.data.streamed import SHUFFLE_BUFFER
 from codebind_hf.data.units import UNITS
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.training.flags import add_data_flags, data_of, renames
-from codebind_hf.training.settings import DATA_KEYS
+from codebind_hf.training.run_rows import DATA_KEYS
 from codebind_hf.training.tokenization import build_tokenizer
 
 

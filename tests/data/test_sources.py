@@ -105,6 +105,34 @@ def test_what_is_no_data_set_says_so(tmp_path: Path) -> None:
             dataset_rows(place)
 
 
+def test_what_cannot_be_a_data_set_says_what_to_give(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    (tmp_path / "load.py").write_text("")
+    for reader in (dataset_rows, dataset_stream):
+        with pytest.raises(OSError, match=r"rows.jsonl' is a file. Fix: .*--dataset FOLDER.*table .* to --manifest"):
+            reader(tmp_path / "rows.jsonl")
+        with pytest.raises(OSError, match=r"load.py' is a file. Fix: name its folder \(--dataset FOLDER.*\)\.$"):
+            reader(tmp_path / "load.py")
+        with pytest.raises(OSError, match=r"Fix: check the path and the working directory \(--dataset\)"):
+            reader(tmp_path / "gone")
+    picture_folder(tmp_path / "classes")
+    for reader in (dataset_rows, dataset_stream):
+        with pytest.raises(ValueError, match=r"split 'dev': .*train.* Fix: --dataset FOLDER:SPLIT"):
+            reader(f"{tmp_path / 'classes'}:dev")
+
+
+def test_templates_for_labels_that_are_not_there_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = saved(tmp_path / "saved")
+    message = r"text_from_label: the rows have no labels. Fix: .*--columns old=label"
+    with pytest.raises(ValueError, match=message):
+        TextFromLabel(dataset_rows(folder), ["a {}"])
+    with pytest.raises(ValueError, match=message):
+        dataset_stream(folder, text_from_label=["a {}"])
+    Dataset.from_dict({"text": ["a"], "label": ["x"]}).save_to_disk(tmp_path / "both")
+    assert TextFromLabel(dataset_rows(tmp_path / "both"), ["a {}"])[0]["text"] == "a"
+    assert "text_from_label: is not used, since every row has a text" in caplog.text
+
+
 def test_a_colon_names_a_split_unless_the_path_has_it(tmp_path: Path) -> None:
     assert split_name("data:test") == ("data", "test")
     assert split_name("data") == ("data", "train")

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from codebind_hf.data import Manifest, NineSenses
 from codebind_hf.data.sampler import ModalityBatchSampler
 from codebind_hf.training import RunSettings, run
+from codebind_hf.training.run_rows import load_rows
 
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
@@ -140,6 +141,56 @@ def test_a_streamed_run_goes_on_to_the_same_bits(
     run(None, tmp_path / "killed", resume=True)
     one, other = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("straight", "killed"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_what_cannot_be_is_refused_before_rows_are_read(tmp_path: Path) -> None:
+    gone = {"manifest": str(tmp_path / "gone.jsonl")}
+    for training, message in (
+        ({"max_steps": 0}, "max_steps: got 0"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: got 0"),
+        ({"cache_bridge": ["txt"]}, r"cache_bridge: got 'txt'; allowed: 'text'.* did you mean `text`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(settings_for(gone, **training), tmp_path / "run")
+    with pytest.raises(OSError, match="gone.jsonl': no such file"):
+        run(settings_for(gone), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"manifest": "a.csv", "preprocessing_num_workers": -1},
+            "preprocessing_num_workers: got -1; allowed: a whole",
+        ),
+        ({"manifest": "a.csv", "shuffle_buffer": 3}, "shuffle_buffer: got 3 with manifest, .*: with dataset"),
+        ({"dataset": "a", "shuffle_buffer": 3}, "shuffle_buffer: got 3 with rows that are not streamed"),
+        (
+            {"dataset": "a", "test_manifest": "b.csv"},
+            "test_manifest: got 'b.csv' with dataset, where it has no effect",
+        ),
+        ({"nine_senses": None, "columns": {"a": "b"}}, "columns: got .* with nine_senses, where it has no effect"),
+        ({"manifest": "a.csv", "backbone": "vl"}, "backbone: got 'vl' with manifest, .*: with benchmark"),
+        ({"benchmark": "nyu-d", "root": "x", "protocol": "good"}, "protocol: got 'good'; allowed: 'paper', 'sound'"),
+        ({"manifest": "a.csv", "text_from_label": "a"}, "text_from_label: got 'a'; a template holds {}"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RunSettings(data)
+    with pytest.raises(ValueError, match=message):
+        load_rows(data)
+
+
+def test_options_that_have_an_effect_are_taken() -> None:
+    for data in (
+        {"manifest": "a.csv", "encoding": "cp1252", "loading": "disk", "preprocessing_num_workers": 2},
+        {"manifest": "a.jsonl", "test_manifest": "b.tsv", "encoding": "cp1252", "columns": {"a": "text"}},
+        {"dataset": "a", "streaming": True, "shuffle_buffer": 0, "test_dataset": "a:test", "loading": "memory"},
+        {"benchmark": "sun-d", "root": "x", "protocol": "sound", "backbone": "vl", "loading": "lazy"},
+        {"nine_senses": {"num_bridge": 3}, "loading": "disk", "preprocessing_num_workers": 1, "root": None},
+    ):
+        assert RunSettings(data).data == data
 
 
 def test_a_stream_needs_a_number_of_steps_and_a_data_set(manifest: Path, tmp_path: Path) -> None:
