@@ -25,7 +25,7 @@ from codebind_hf.renamed import renamed_attribute, renamed_keywords
 from codebind_hf.training.building import recipe_config
 from codebind_hf.training.flags import SHARED_CODES
 from codebind_hf.training.recipe import Recipe
-from codebind_hf.training.running import train
+from codebind_hf.training.running import check_plan, train
 from codebind_hf.training.stages import TEXT_FIX, Stage
 
 
@@ -223,6 +223,7 @@ def bind(
             "give rows that have them (--check_manifest), or freeze the shared codes."
         )
     usable = _training_rows(rows, modality, others)
+    check_plan(usable, model.config.modalities, "bind")
     items = load_items(usable, processor, loading, on_error, recipe.seed, folder, True, num_workers)
     checked = PreparedDataset(sample, processor, on_error=on_error, num_workers=num_workers)
     own_stage = {**recipe.stages.get("bind", {}), "freeze_shared_codes": shared_codes == "frozen"}

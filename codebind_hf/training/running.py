@@ -12,7 +12,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import CodeBindCollator
-from codebind_hf.data.items import Items, as_items
+from codebind_hf.data.items import Items, as_items, row_modalities
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.codebooks import Codebook
@@ -95,6 +95,22 @@ def train(
             module.frozen = False
     model.eval()
     return logs
+
+
+def check_plan(rows: Any, modalities: dict[str, Modality], order: str) -> None:
+    """Refuse raw rows that cannot be trained on, before one of them is prepared.
+
+    Args:
+        rows: a `StreamedDataset`, or rows that know their `row_modalities`, or that are opened for them.
+        modalities: of the model.
+
+    Raises:
+        ValueError: as `train`, of the modalities.
+    """
+    if not isinstance(rows, StreamedDataset):
+        rows, known = Items(), row_modalities(rows)
+        rows.row_modalities = known
+    _planned(rows, modalities, order)
 
 
 def _planned(items: Items | StreamedDataset, modalities: dict[str, Modality], order: str) -> list[tuple[Stage, _Rows]]:

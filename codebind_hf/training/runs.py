@@ -24,7 +24,7 @@ from codebind_hf.training.processes import decided_by_main, joined_processes
 from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
 from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
 from codebind_hf.training.run_rows import RunRows, check_depth_unit, load_rows
-from codebind_hf.training.running import train
+from codebind_hf.training.running import check_plan, train
 from codebind_hf.training.settings import BindSettings, RunSettings
 from codebind_hf.training.stages import Stage
 
@@ -83,6 +83,7 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     recipe = _checked(settings.make_recipe(), folder)
     rows = load_rows(settings.data)
     check_depth_unit(recipe.processor.get("depth", {}).get("depth_unit"), rows.modalities)
+    check_plan(rows.training, recipe_config(recipe).restricted_to(rows.modalities).modalities, recipe.order)
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     was_trained = record.status != "training"
     if not was_trained:

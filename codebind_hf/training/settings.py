@@ -83,6 +83,15 @@ class RunSettings:
         check_types(vars(self), get_type_hints(RunSettings), "settings")
         check_data(self.data)
         check_choice("on_error", self.on_error, ON_ERROR)
+        if self.bind and self.data.get("streaming"):
+            raise ValueError(
+                "streaming: got true with a binding, which measures rows by number. Fix: leave it out (--streaming)."
+            )
+        if self.bind and (tested := [name for name in ("test_manifest", "test_dataset") if self.data.get(name)]):
+            raise ValueError(
+                f"{tested[0]}: got {self.data[tested[0]]!r} with a binding, which does not evaluate "
+                "(examples/evaluate.py does). Fix: leave it out."
+            )
         for template in self.templates or []:
             if "{}" not in template:
                 raise ValueError(f"templates: {template!r} has no {{}} for the name of the class.")

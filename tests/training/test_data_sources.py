@@ -182,6 +182,31 @@ def test_an_option_that_would_have_no_effect_is_refused(data: dict[str, Any], me
         load_rows(data)
 
 
+def test_a_binding_takes_rows_by_number_and_none_to_evaluate_on() -> None:
+    bind = {"modality": "eeg", "finished": "runs/x"}
+    with pytest.raises(ValueError, match="streaming: got true with a binding, .*Fix: leave it out"):
+        RunSettings({"dataset": "a", "streaming": True}, bind=bind)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="test_manifest: got 'b' with a binding, which does not evaluate"):
+        RunSettings({"manifest": "a", "test_manifest": "b"}, bind=bind)  # type: ignore[arg-type]
+
+
+def test_rows_that_cannot_be_aligned_are_refused_before_one_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codebind_hf.data.prepared.prepared_rows", None)
+    (tmp_path / "a.npy").touch()
+    rows = tmp_path / "rows.jsonl"
+    for content, message in (
+        ([{"eeg": "a.npy"}], "the data has eeg; training needs text or image.*--text_from_label"),
+        ([{"text": "a", "image": "a.npy"}, {"eeg": "a.npy"}], "no row has eeg together with text or image"),
+    ):
+        rows.write_text("\n".join(map(json.dumps, content)))
+        for loading in ("memory", "disk"):
+            with pytest.raises(ValueError, match=message):
+                run(settings_for({"manifest": str(rows), "loading": loading}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_options_that_have_an_effect_are_taken() -> None:
     for data in (
         {"manifest": "a.csv", "encoding": "cp1252", "loading": "disk", "preprocessing_num_workers": 2},
