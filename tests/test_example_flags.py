@@ -276,6 +276,20 @@ def test_training_refuses_what_would_have_no_effect_before_a_row_is_prepared(
     assert not Path("out").exists()
 
 
+def test_what_cannot_be_bound_or_started_from_is_named(
+    made: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codebind_hf.training.runs.build", never)
+    common = ("train", "--manifest", table, "--output_dir", tmp_path / "out")
+    said = refused(*common, "--bind", "tactil", "--from", made)
+    assert "(--bind). Fix: did you mean `tactile`? Else describe its encoder (`encoder`, --encoder)." in said
+    said = refused(*common, "--bind", "eeg", "--from", made)
+    assert "rows: none has 'eeg'. Fix: give rows with 'eeg', or rename a column (--columns old=eeg)" in said
+    said = refused(*common, "--base", table)
+    assert f"base: '{table}' is no checkpoint, it has no config.json. Fix: give the folder of a saved" in said
+    assert not (tmp_path / "out").exists()
+
+
 def never(*_: object, **__: object) -> None:
     raise AssertionError("a row was prepared")
 

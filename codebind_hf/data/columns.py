@@ -70,7 +70,11 @@ def renamed_columns(names: Sequence[str], columns: Mapping[str, str] | None, sou
     if missing:
         got = f"columns: {source} has no column {missing[0]!r}; its columns: {', '.join(names)}."
         free = [name for name in names if name not in renames]
-        raise ValueError(f"{got} {nearest(missing[0], free).capitalize()}".rstrip())
+        target = renames[missing[0]]
+        # Who has it the wrong way round names the column second.
+        is_turned = target in free and missing[0] in (*MODALITIES, *EXTRA_COLUMNS)
+        hint = f"Fix: old=new, as in --columns {target}={missing[0]}." if is_turned else nearest(missing[0], free)
+        raise ValueError(f"{got} {hint[:1].upper()}{hint[1:]}".rstrip())
     keys = {name: renames.get(name, name) for name in names}
     for key in keys.values():
         origins = [name for name in names if keys[name] == key]

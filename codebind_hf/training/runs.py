@@ -18,7 +18,7 @@ from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.processing.values import check_choice, nearest
-from codebind_hf.training.binding import bind, binding_recipe
+from codebind_hf.training.binding import bind, binding_recipe, rows_to_bind
 from codebind_hf.training.building import build, recipe_config
 from codebind_hf.training.processes import decided_by_main, joined_processes
 from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
@@ -191,6 +191,8 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
     recipe, modalities = _binding(settings, chosen)
     _checked(recipe, folder)
     rows = load_rows(settings.data, modalities)
+    # Of a large model, weights would be read before `bind` says so.
+    rows_to_bind(rows.training, chosen.modality, recipe_config(recipe).modalities)
     check = Manifest(chosen.check_manifest, modalities=modalities).validate() if chosen.check_manifest else None
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     if record.status == "training":

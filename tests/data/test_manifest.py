@@ -206,6 +206,8 @@ def test_a_hint_names_the_flag_and_no_column_that_is_taken(tmp_path: Path, caplo
         Manifest(write(tmp_path, [{"txt": "a"}]))
     with pytest.raises(ValueError, match=r"would be 'images'; allowed: [^.]*\.$"):
         Manifest(write(tmp_path, [{"image": "a.png", "second": "b.png"}]), columns={"second": "images"})
+    with pytest.raises(ValueError, match="has no column 'image'; its columns: text, img. Fix: old=new, .*img=image"):
+        Manifest(write(tmp_path, [{"text": "a", "img": "b.png"}]), columns={"image": "img"})
     with pytest.raises(ValueError, match="has no column 'tex'; its columns: text, texts. Did you mean `texts`"):
         Manifest(write(tmp_path, [{"text": "a", "texts": "b"}]), columns={"text": "id", "tex": "text"})
 
