@@ -80,10 +80,15 @@ def _run(settings: RunSettings | None, folder: RunFolder, resume: bool, overwrit
 
 
 def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
-    recipe = _checked(settings.make_recipe(), folder)
+    recipe = settings.make_recipe()
+    # What is trained needs its base no more, which may be gone.
+    trains = overwrite or not folder.checkpoint.is_dir()
+    if trains:
+        _check(recipe, folder)
     rows = load_rows(settings.data)
-    check_depth_unit(recipe.processor.get("depth", {}).get("depth_unit"), rows.modalities)
-    check_plan(rows.training, recipe_config(recipe).restricted_to(rows.modalities).modalities, recipe.order)
+    if trains:
+        check_depth_unit(recipe.processor.get("depth", {}).get("depth_unit"), rows.modalities)
+        check_plan(rows.training, recipe_config(recipe).restricted_to(rows.modalities).modalities, recipe.order)
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     was_trained = record.status != "training"
     if not was_trained:
@@ -120,14 +125,13 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     return record
 
 
-def _checked(recipe: Recipe, folder: RunFolder) -> Recipe:
-    """The recipe, if all that can be known without a row is right: preset, base, training arguments of all stages."""
+def _check(recipe: Recipe, folder: RunFolder) -> None:
+    """Refuse what is wrong and can be known without a row: preset, base, training arguments of all stages."""
     modalities = recipe_config(recipe).modality_names
     for stage in DEFAULT_STAGES:
         arguments = recipe.arguments(Stage(stage, (), ()), folder.path)
         for name in arguments.cache_bridge if isinstance(arguments.cache_bridge, list) else ():
             check_choice("cache_bridge", name, modalities, nearest(name, modalities) or "name modalities, as in a,b.")
-    return recipe
 
 
 def _items(
@@ -189,7 +193,7 @@ def write_card(
 
 def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
     recipe, modalities = _binding(settings, chosen)
-    _checked(recipe, folder)
+    _check(recipe, folder)
     rows = load_rows(settings.data, modalities)
     # Of a large model, weights would be read before `bind` says so.
     rows_to_bind(rows.training, chosen.modality, recipe_config(recipe).modalities)
