@@ -14,6 +14,7 @@ from transformers import set_seed
 from codebind_hf import CodeBindEncoderConfig, CodeBindModel, CodeBindProcessor
 from codebind_hf.data import NineSenses, PreparedDataset
 from codebind_hf.evaluation import class_embeddings, zero_shot_accuracy
+from codebind_hf.evaluation.provenance import checkpoint_of
 from codebind_hf.training import Recipe, build, save, train
 from codebind_hf.training.binding import bind
 
@@ -26,7 +27,7 @@ def radar(picture: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--from", dest="run", type=Path, help="a run of examples/train.py")
+    parser.add_argument("--from", dest="run", help="a run of examples/train.py, or a checkpoint")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--max_steps", type=int, default=400)
@@ -37,8 +38,8 @@ def main() -> None:
     data = NineSenses("train", num_bridge=arguments.rows, num_target=0, modalities=["text", "image"])
     rows = [{**row, "radar": radar(row["image"])} for row in data]
     if arguments.run:
-        start, kinds = arguments.run / "checkpoint", (CodeBindModel, CodeBindProcessor)
-        model, processor = (kind.from_pretrained(start) for kind in kinds)
+        start = checkpoint_of(arguments.run, "--from")
+        model, processor = CodeBindModel.from_pretrained(start), CodeBindProcessor.from_pretrained(start)
     else:
         model, processor = build(recipe, ["text", "image"], [row["text"] for row in rows])
         train(recipe, model, processor, PreparedDataset(list(data), processor), arguments.output_dir)

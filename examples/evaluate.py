@@ -1,75 +1,86 @@
-"""Evaluate a checkpoint on a labelled manifest of your own files.
+"""Evaluate a checkpoint on labelled rows of your own: a manifest of files, or what `datasets` reads.
 
-    python examples/evaluate.py --checkpoint runs/mine/checkpoint --manifest test.jsonl \\
+    python examples/evaluate.py --checkpoint runs/mine --manifest test.jsonl \\
         --template "the digit {}" --output report.json --figures figures
-    python examples/evaluate.py --checkpoint runs/sun/checkpoint --manifest test.jsonl \\
-        --recipe examples/recipes/vl-sun.yaml
+    python examples/evaluate.py --checkpoint runs/mine --dataset pictures:test --text_from_label "a photo of a {}"
+    python examples/evaluate.py --checkpoint runs/sun --manifest test.jsonl --recipe examples/recipes/vl-sun.yaml
 
-The manifest is JSONL, CSV or Parquet: paths of files by modality (image, audio, depth, ...), and per row an optional
-`label` and `attributes`. Written are `report.json` and, beside it, `report.md` with the same numbers as tables:
-zero-shot accuracy into the labels, retrieval between all modalities, codebook usage, probes, reconstruction. A few
-hundred rows of a tiny checkpoint take well under a minute on two CPU cores.
+`--checkpoint` is a run of `examples/train.py`, a folder with model and processor, or a name on the Hub. A manifest is
+JSONL, CSV or Parquet: paths of files by modality (image, audio, depth, ...), and per row an optional `label` and
+`attributes`; the flags of rows are those of `examples/train.py`. Written are `report.json` and, beside it, `report.md`
+with the same numbers as tables: zero-shot accuracy into the labels, retrieval between all modalities, codebook usage,
+probes, reconstruction. A few hundred rows of a tiny checkpoint take well under a minute on two CPU cores.
+
+Rows are read several times, as probes and reconstructions need them again: `--loading memory` keeps their tensors,
+`--loading disk` in a folder beside the report, `report.rows`, for the next evaluation of the same rows too.
 """
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from codebind_hf import CodeBindModel, CodeBindProcessor
-from codebind_hf.data import Manifest
-from codebind_hf.evaluation import Evaluation, checkpoint_digest, draw_figures, write_report
-from codebind_hf.training import read_settings
+from codebind_hf.training.flags import add_loading_flags, add_reading_flags, add_row_flags, data_of, whole_number
+
+
+if TYPE_CHECKING:
+    from codebind_hf.evaluation import Evaluation
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="folder or Hub repository with model and processor")
-    parser.add_argument("--manifest", required=True, help="rows to evaluate on")
+    parser.add_argument("--checkpoint", required=True, help="a run, the folder of a checkpoint, or a name on the Hub")
+    add_row_flags(parser)
+    add_loading_flags(parser, ("memory", "disk", "lazy"), "lazy, without it: nowhere, files are read when needed")
+    add_reading_flags(parser)
     parser.add_argument("--output", type=Path, default=Path("report.json"), help="JSON file; Markdown goes beside it")
     parser.add_argument("--template", action="append", help="text with {} for the class name; repeat for several")
     parser.add_argument("--recipe", type=Path, help="YAML whose `templates` are taken where there is no --template")
     parser.add_argument("--figures", type=Path, help="folder for pictures; none are drawn without it")
     parser.add_argument("--training_manifest", help="count codebook usage over these rows instead")
-    parser.add_argument("--depth_unit", choices=("m", "cm", "mm"), help="unit of integer depth files")
-    parser.add_argument("--on_error", choices=("raise", "skip"), default="raise", help="what an unreadable file does")
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--training_dataset", help="likewise")
+    parser.add_argument("--batch_size", type=whole_number(1), default=64)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     arguments = parser.parse_args()
-    if len(Path(arguments.checkpoint).parts) > 2 and not Path(arguments.checkpoint).is_dir():
-        parser.error(f"--checkpoint: no folder {arguments.checkpoint}.")
+    arguments.loading = arguments.loading or "lazy"
     if arguments.output.suffix != ".json":
         parser.error(f"--output: got {arguments.output}; give a file that ends in .json.")
+    if arguments.on_error == "skip" and arguments.loading != "lazy":
+        parser.error(
+            f"--on_error: got skip with --loading {arguments.loading}, where a row with one bad file would be left "
+            "out whole. Fix: leave --loading out."
+        )
+    if arguments.training_manifest and arguments.training_dataset:
+        parser.error("--training_manifest and --training_dataset: got both; give one.")
     return arguments
 
 
 def templates_of(arguments: argparse.Namespace) -> list[str]:
+    from codebind_hf.training import read_settings
+
     if arguments.template or not arguments.recipe:
         return arguments.template or ["a photo of a {}"]
-    templates = read_settings(arguments.recipe).templates
+    templates = read_settings(arguments.recipe, flag="--recipe").templates
     if not templates:
         raise ValueError(f"--recipe: {arguments.recipe} has no `templates`. Fix: give --template.")
     return templates
 
 
-def build_evaluation(arguments: argparse.Namespace) -> Evaluation:
-    model = CodeBindModel.from_pretrained(arguments.checkpoint)
-    # A modality of one's own is a column like any other.
-    known = list(model.config.modalities)
-    rows = Manifest(arguments.manifest, modalities=known).validate()
-    training = arguments.training_manifest
-    training_rows = Manifest(training, modalities=known).validate() if training else None
-    processor = CodeBindProcessor.from_pretrained(arguments.checkpoint)
-    if arguments.depth_unit:
-        processor.depth_image_processor.depth_unit = arguments.depth_unit
-    return Evaluation(
-        model,
-        processor,
-        rows,
-        templates=templates_of(arguments),
-        training_rows=training_rows,
-        seed=arguments.seed,
-        batch_size=arguments.batch_size,
-        on_error=arguments.on_error,
-    )
+def build_evaluation(arguments: argparse.Namespace, checkpoint: str) -> "Evaluation":
+    from codebind_hf.data import load_items
+    from codebind_hf.evaluation import Evaluation
+    from codebind_hf.training.run_rows import load_beside, load_rows
+
+    templates, data, training = templates_of(arguments), data_of(arguments), None
+    model, processor, named = load_beside(checkpoint, data, arguments.depth_unit)
+    rows = named.training
+    if arguments.training_manifest or arguments.training_dataset:
+        places = {"manifest": arguments.training_manifest, "dataset": arguments.training_dataset}
+        training = load_rows({**data, **places}, model.config.modality_names).training
+    if arguments.loading != "lazy":
+        workers, folder = arguments.preprocessing_num_workers or 0, arguments.output.with_suffix(".rows")
+        rows = load_items(rows, processor, arguments.loading, folder=folder, num_workers=workers)
+    options: dict[str, Any] = {name: getattr(arguments, name) for name in ("seed", "batch_size", "on_error")}
+    return Evaluation(model, processor, rows, templates=templates, training_rows=training, **options)
 
 
 def print_summary(report: dict) -> None:
@@ -82,14 +93,19 @@ def print_summary(report: dict) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
+    from codebind_hf.evaluation import checkpoint_digest, draw_figures, write_report
+    from codebind_hf.evaluation.provenance import checkpoint_of
+
     try:
-        evaluation = build_evaluation(arguments)
+        checkpoint = checkpoint_of(arguments.checkpoint, "--checkpoint")
+        evaluation = build_evaluation(arguments, checkpoint)
         report = evaluation.report()
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    report["manifest"], report["checkpoint"] = Path(arguments.manifest).name, Path(arguments.checkpoint).name
-    if Path(arguments.checkpoint).is_dir():
-        report["checkpoint_sha256"] = checkpoint_digest(arguments.checkpoint)
+    source = "manifest" if arguments.manifest else "dataset"
+    report[source], report["checkpoint"] = Path(getattr(arguments, source)).name, Path(checkpoint).name
+    if Path(checkpoint).is_dir():
+        report["checkpoint_sha256"] = checkpoint_digest(checkpoint)
     figures = draw_figures(evaluation, report, arguments.figures) if arguments.figures else None
     file = write_report(report, arguments.output.parent, figures, name=arguments.output.stem)
     print_summary(report)

@@ -15,6 +15,7 @@ from transformers import pipeline
 
 import codebind_hf  # noqa: F401  (registers the tasks)
 from codebind_hf.data import NineSenses
+from codebind_hf.evaluation.provenance import checkpoint_of
 
 
 TOP_K = 10
@@ -22,7 +23,7 @@ TOP_K = 10
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="runs/demo/checkpoint", help="folder or Hub repository")
+    parser.add_argument("--checkpoint", default="runs/demo", help="a run, a checkpoint, or a name on the Hub")
     parser.add_argument("--modalities", "--senses", help="such as depth,eeg; default: all there are")
     parser.add_argument("--num_items", type=int, default=100)
     parser.add_argument("--batch_size", type=int, default=16)
@@ -32,6 +33,10 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not Path(arguments.checkpoint).exists() and arguments.checkpoint.startswith("runs/"):
         parser.error(f"--checkpoint: no {arguments.checkpoint}; `make demo` makes one.")
+    try:
+        arguments.checkpoint = checkpoint_of(arguments.checkpoint, "--checkpoint")
+    except OSError as error:
+        parser.error(str(error))
     return arguments
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.evaluation import checkpoint_digest
+from codebind_hf.evaluation.provenance import checkpoint_of
 from codebind_hf.processing.pipelines_codebind import MultimodalEmbeddingPipeline
 
 
@@ -54,9 +55,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def folders_of(given: Path) -> tuple[Path, Path | None]:
     """Checkpoint and, if there is one, the run that it belongs to; an `OSError` if there is no checkpoint."""
-    checkpoint = given / "checkpoint" if (given / "checkpoint").is_dir() else given
-    if not (checkpoint / "config.json").is_file():
-        raise OSError(f"--checkpoint: {checkpoint} has no config.json, so it is no checkpoint.")
+    checkpoint = Path(checkpoint_of(given, "--checkpoint"))
+    if not checkpoint.is_dir():
+        raise OSError(f"--checkpoint: {given} is on the Hub already. Fix: give a folder.")
     return checkpoint, checkpoint.resolve().parent if checkpoint.resolve().name == "checkpoint" else None
 
 

@@ -1,23 +1,27 @@
-"""Which files of a gallery belong to this file, or to these words?
+"""Which rows of a gallery belong to this file, or to these words?
 
-    python examples/search.py --checkpoint runs/mine/checkpoint --query a.wav --gallery rows.jsonl --modalities
-    image,depth python examples/search.py --checkpoint runs/mine/checkpoint --text "a glass ring" --gallery rows.jsonl
+    python examples/search.py --checkpoint runs/mine --query a.wav --gallery rows.jsonl --modalities image,depth
+    python examples/search.py --checkpoint runs/mine --text "a glass ring" --gallery rows.jsonl
+    python examples/search.py --checkpoint runs/mine --text "a glass ring" --dataset pictures:test
 
-The gallery is a manifest of files. Every modality of it is ranked by itself, because modalities differ in how close
-they lie to each other as a whole; the number beside a file is the cosine. The modality of the query follows from its
-suffix where only one modality has it (`.wav` is audio, `.ply` a point cloud); say `--modality depth` for a `.png` or
-`.npy` that is a depth map.
+`--checkpoint` is a run of `examples/train.py`, a folder with model and processor, or a name on the Hub. The gallery is
+a manifest of files, or what `datasets` reads; the flags of rows are those of `examples/train.py`. Every modality of it
+is ranked by itself, because modalities differ in how close they lie to each other as a whole; the number beside a file
+is the cosine. Of a row with several captions each is ranked. The modality of the query follows from its suffix where
+only one modality has it (`.wav` is audio, `.ply` a point cloud); say `--modality depth` for a `.png` or `.npy` that is
+a depth map.
 """
 
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from codebind_hf import CodeBindModel, CodeBindProcessor
-from codebind_hf.data import Manifest
-from codebind_hf.evaluation import EmbeddedModality, embed_dataset
-from codebind_hf.processing.media import modalities_of_file
+from codebind_hf.training.flags import add_reading_flags, add_row_flags, data_of, whole_number
+
+
+if TYPE_CHECKING:
+    from codebind_hf.evaluation import EmbeddedModality, EmbeddedSet
 
 
 READ_OUTS = {"continuous": "continuous_embeds", "quantized": "embeds"}
@@ -25,28 +29,28 @@ READ_OUTS = {"continuous": "continuous_embeds", "quantized": "embeds"}
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="folder or Hub repository with model and processor")
+    parser.add_argument("--checkpoint", required=True, help="a run, the folder of a checkpoint, or a name on the Hub")
     query = parser.add_mutually_exclusive_group(required=True)
     query.add_argument("--query", help="a file (or a folder of video frames)")
     query.add_argument("--text", help="words instead of a file")
     parser.add_argument("--modality", help="modality of the query, when its suffix does not tell")
-    parser.add_argument("--gallery", required=True, help="manifest of the files to rank")
+    add_row_flags(parser, also=("--gallery",))
+    add_reading_flags(parser)
     parser.add_argument(
         "--modalities", "--senses", help="modalities to rank, such as image,depth; default: all but the query's own"
     )
-    parser.add_argument("--top_k", type=int, default=5)
+    parser.add_argument("--top_k", type=whole_number(1), default=5)
     parser.add_argument("--read_out", choices=tuple(READ_OUTS), default="continuous", help="before or after the codes")
-    parser.add_argument("--depth_unit", choices=("m", "cm", "mm"), help="unit of integer depth files")
     arguments = parser.parse_args()
-    if len(Path(arguments.checkpoint).parts) > 2 and not Path(arguments.checkpoint).is_dir():
-        parser.error(f"--checkpoint: no folder {arguments.checkpoint}.")
-    if arguments.top_k < 1:
-        parser.error(f"--top_k: got {arguments.top_k}; give 1 or more.")
+    if arguments.text and arguments.modality not in (None, "text"):
+        parser.error(f"--modality: got {arguments.modality} with --text. Fix: leave it out, or give a --query.")
     return arguments
 
 
 def modality_of(path: str, known: tuple[str, ...]) -> str:
     """The one modality that a file's suffix can be, among those that the checkpoint knows."""
+    from codebind_hf.processing.media import modalities_of_file
+
     suffix = Path(path).suffix.lower()
     possible = modalities_of_file(path, known)
     if len(possible) == 1:
@@ -56,9 +60,8 @@ def modality_of(path: str, known: tuple[str, ...]) -> str:
     raise ValueError(f"--query: {suffix or path!r} may be any of {choices}. Fix: say which with --modality.{words}")
 
 
-def gallery_modalities(wanted: str | None, query: str, rows: Manifest, known: tuple[str, ...]) -> list[str]:
+def gallery_modalities(wanted: str | None, query: str, present: list[str]) -> list[str]:
     """The modalities to rank: those asked for, or all that the rows have but the query's own."""
-    present = [modality for modality in known if any(row.get(modality) for row in rows)]
     if wanted is None:
         return [modality for modality in present if modality != query] or present
     chosen = [modality.strip() for modality in wanted.split(",")]
@@ -70,40 +73,51 @@ def gallery_modalities(wanted: str | None, query: str, rows: Manifest, known: tu
     return chosen
 
 
-def ranked(query: EmbeddedModality, gallery: EmbeddedModality, part: str, top_k: int) -> list[tuple[int, float]]:
-    """Rows of the gallery and their cosine, best first."""
+def ranked(query: "EmbeddedModality", gallery: "EmbeddedModality", part: str, top_k: int) -> list[tuple[int, float]]:
+    """Items of the gallery and their cosine, best first."""
     cosines = getattr(gallery, part) @ getattr(query, part)[0]
-    best = cosines.topk(min(top_k, len(cosines)))
-    return [(int(gallery.positions[item]), float(value)) for value, item in zip(*best, strict=True)]
+    return [(int(item), float(value)) for value, item in zip(*cosines.topk(min(top_k, len(cosines))), strict=True)]
 
 
-def shown(row: dict[str, Any], modality: str, folder: Path) -> str:
-    """A text as it is, a file relative to the manifest."""
+def shown(rows: Any, positions: list[int], item: int, modality: str, folder: Path) -> str:
+    """A text as it is, a file relative to the manifest; what has no name, by its row and label."""
+    row = rows[positions[item]]
     # Where the manifest says a unit, the file has it with it.
     value = getattr(row[modality], "value", row[modality])
-    return value if modality == "text" else os.path.relpath(value, folder)
+    if modality == "text":
+        return value if isinstance(value, str) else value[item - positions.index(positions[item])]
+    if isinstance(value, (str, os.PathLike)):
+        return os.path.relpath(value, folder)
+    label = f" ({row['label']})" if row.get("label") else ""
+    return f"{row.get('id') or f'row {positions[item]}'}{label}"
 
 
 def search(arguments: argparse.Namespace) -> None:
-    model = CodeBindModel.from_pretrained(arguments.checkpoint)
-    rows = Manifest(arguments.gallery, modalities=list(model.config.modalities)).validate()
-    processor = CodeBindProcessor.from_pretrained(arguments.checkpoint)
-    if arguments.depth_unit:
-        processor.depth_image_processor.depth_unit = arguments.depth_unit
-    known = model.config.modality_names
-    modality = "text" if arguments.text else arguments.modality or modality_of(arguments.query, known)
-    modalities = gallery_modalities(arguments.modalities, modality, rows, known)
+    from codebind_hf.evaluation import embed_dataset
+    from codebind_hf.evaluation.embedding import modalities_to_read
+    from codebind_hf.evaluation.provenance import checkpoint_of
+    from codebind_hf.training.run_rows import load_beside
+
+    checkpoint = checkpoint_of(arguments.checkpoint, "--checkpoint")
+    own = "text" if arguments.text else arguments.modality
+    model, processor, named = load_beside(checkpoint, data_of(arguments), arguments.depth_unit, [own] if own else [])
+    rows = named.training
+    own = own or modality_of(arguments.query, model.config.modality_names)
+    modalities = gallery_modalities(arguments.modalities, own, modalities_to_read(model, rows, "gallery"))
     value = arguments.text or arguments.query
-    query = embed_dataset(model, processor, [{modality: value}], modalities=[modality], progress=False).modalities[
-        modality
-    ]
-    gallery = embed_dataset(model, processor, rows, modalities=modalities)
-    print(f"query: {value} ({modality})")
-    for name in modalities:
+    query = embed_dataset(model, processor, [{own: value}], modalities=[own], progress=False).modalities[own]
+    found: EmbeddedSet = embed_dataset(model, processor, rows, modalities=modalities, on_error=arguments.on_error)
+    print(f"query: {value} ({own})")
+    for failure in found.failures:
+        print(f"skipped row {failure.position}, {failure.modality}: {failure.message}")
+    folder = Path(arguments.manifest or "x").absolute().parent
+    for name in (name for name in modalities if name in found.modalities):
         print(f"\n{name}")
-        matches = ranked(query, gallery.modalities[name], READ_OUTS[arguments.read_out], arguments.top_k)
-        for rank, (position, cosine) in enumerate(matches, start=1):
-            print(f"{rank:3}. {cosine:+.3f}  {shown(rows[position], name, rows.path.absolute().parent)}")
+        gallery = found.captions if name == "text" and found.captions is not None else found.modalities[name]
+        positions = gallery.positions.tolist()
+        matches = ranked(query, gallery, READ_OUTS[arguments.read_out], arguments.top_k)
+        for rank, (item, cosine) in enumerate(matches, start=1):
+            print(f"{rank:3}. {cosine:+.3f}  {shown(rows, positions, item, name, folder)}")
 
 
 def main() -> None:

@@ -29,17 +29,17 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from codebind_hf.training.flags import SHARED_CODES, add_data_flags, check_flags, data_of, says_what, whole_number
+
+
+if TYPE_CHECKING:
+    from codebind_hf.training import RunSettings
 
 # Must be set before torch loads. Threads that spin long while they wait starve each other where other work runs; those
 # that never spin lose half of their time to waking up.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
-from codebind_hf.training import RunInterrupted, RunSettings, read_settings, run
-from codebind_hf.training.flags import add_data_flags, data_of
-from codebind_hf.training.processes import launched_processes
-from codebind_hf.training.run_folder import way_to_go_on
-from codebind_hf.training.settings import SHARED_CODES, read_binding
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -47,15 +47,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="YAML with `data`, `recipe` and `templates`")
     add_data_flags(parser)
     parser.add_argument("--template", action="append", help="zero-shot prompt with {} for the class; repeatable")
-    parser.add_argument("--base", help="checkpoint to start from, instead of the recipe's")
+    parser.add_argument("--base", help="run or checkpoint to start from, instead of the recipe's")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --output_dir")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --output_dir")
-    parser.add_argument("--depth_unit", choices=("m", "cm", "mm"), help="unit of integer depth files")
-    parser.add_argument("--max_steps", type=int, help="steps of every stage, instead of the recipe's")
-    parser.add_argument("--batch_size", type=int, help="rows in a batch, instead of the recipe's")
-    parser.add_argument("--on_error", choices=("raise", "skip"), default="raise", help="what an unreadable file does")
-    parser.add_argument("--seed", type=int, help="instead of the recipe's")
+    parser.add_argument("--max_steps", type=whole_number(1), help="steps of every stage, instead of the recipe's")
+    parser.add_argument("--batch_size", type=whole_number(1), help="rows in a batch, instead of the recipe's")
+    parser.add_argument("--seed", type=whole_number(0), help="instead of the recipe's")
     parser.add_argument("--bind", metavar="MODALITY", help="bind this modality to a finished model, see above")
     parser.add_argument("--from", dest="finished", help="the finished model: a run or a checkpoint")
     parser.add_argument("--encoder", type=Path, help="YAML or JSON: the encoder of a modality that the model lacks")
@@ -65,19 +63,14 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not (says_what(arguments) or arguments.resume):
         parser.error("give --manifest, --dataset or --benchmark, --config with a recipe, or --resume to go on.")
-    for name in ("manifest", "dataset"):
-        if getattr(arguments, f"test_{name}") and not getattr(arguments, name):
-            parser.error(f"--test_{name} needs --{name}; with --config, name both under `data`.")
+    check_flags(parser, arguments, alone=("resume", "overwrite", "output_dir"))
     return arguments
 
 
-def says_what(arguments: argparse.Namespace) -> bool:
-    """Whether the command line names rows or a recipe."""
-    return bool(arguments.config or arguments.manifest or arguments.dataset or arguments.benchmark)
-
-
-def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
+def settings_of(arguments: argparse.Namespace) -> "RunSettings | None":
     """What the command line says; `None` where it says only where to go on."""
+    from codebind_hf.training.settings import read_binding, read_settings
+
     if not says_what(arguments):
         return None
     binding = ("bind", "finished", "encoder", "shared_codes", "tolerance", "check_manifest", "base")
@@ -99,6 +92,10 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
 
 def main() -> None:
     arguments, stopped = parse_arguments(), None
+    from codebind_hf.training import RunInterrupted, run
+    from codebind_hf.training.processes import launched_processes
+    from codebind_hf.training.run_folder import way_to_go_on
+
     with launched_processes() as state:
         if state.is_main_process:
             logging.basicConfig(format="%(message)s", stream=sys.stdout)

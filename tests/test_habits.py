@@ -2,7 +2,9 @@
 
 import importlib
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from test_house import MODULES, imports_of, tree_of
 
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +70,25 @@ def test_the_constraints_are_versions_that_the_project_allows() -> None:
     needed = {requirement.name.lower().replace("_", "-"): requirement.specifier for requirement in requirements()}
     assert set(needed) - set(pinned) <= {"gradio"}
     assert [name for name, specifier in needed.items() if name in pinned and pinned[name] not in specifier] == []
+
+
+def test_what_the_package_imports_is_declared() -> None:
+    """Also what comes with something else today: at the top of a module by the package itself, else by any extra."""
+    of_library = packages_distributions()
+    core = {Requirement(line).name.lower().replace("_", "-") for line in PROJECT["project"]["dependencies"]}
+    declared = {requirement.name.lower().replace("_", "-") for requirement in requirements()}
+    missing = set()
+    for path in MODULES:
+        tree = tree_of(path)
+        at_top = set(map(id, tree.body))
+        for statement, dots, module in imports_of(tree):
+            library = module.split(".")[0]
+            if dots or library == "codebind_hf" or library in sys.stdlib_module_names:
+                continue
+            names = {name.lower().replace("_", "-") for name in of_library.get(library, [library])}
+            if not names & (core if id(statement) in at_top else declared):
+                missing.add(f"{path.name}: {library}")
+    assert sorted(missing) == []
 
 
 def test_pre_commit_runs_the_ruff_of_the_project() -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from codebind_hf.benchmarks.choices import BACKBONES, PROTOCOLS, SPLITS
 from codebind_hf.benchmarks.layout import Expected, Found, check_files, check_layout, needed_of
 from codebind_hf.benchmarks.prompts import CLIP
 from codebind_hf.benchmarks.rows import Entry, Finish, Rows
@@ -14,9 +15,6 @@ from codebind_hf.benchmarks.splitting import held_out
 from codebind_hf.processing.values import check_choice
 
 
-SPLITS = ("train", "validation", "test")
-PROTOCOLS = ("paper", "sound")
-BACKBONES = ("ib", "vl")
 # Of the training rows, in whole groups, that "sound" holds out where a data set has no validation split.
 _HELD_OUT = 0.05
 

@@ -88,7 +88,8 @@ def check_layout(root: Path, title: str, needed: Sequence[Expected], split: str)
         OSError: naming everything that is missing, and what it is; where a folder below fits better, that too.
     """
     if not root.is_dir():
-        raise OSError(f"{title}: no folder {root}.")
+        lines = [f"  {one.path}: {one.what}" for one in needed]
+        raise OSError("\n".join([f"{title}: no folder {root}, which should hold for {split!r}:", *lines]))
     missing = [one for one in needed if not one.paths(root)]
     if not missing:
         return

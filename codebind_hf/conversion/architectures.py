@@ -37,7 +37,14 @@ def read_architecture(file: str | None) -> dict[str, Any] | None:
     """
     if file is None:
         return None
-    architecture = json.loads(Path(file).read_text(encoding="utf-8"))
+    try:
+        architecture = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OSError(
+            f"--architecture: {file}: {(error.strerror or str(error)).lower()}. Fix: check the path."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"--architecture: {file} is no JSON ({error}).") from error
     if not isinstance(architecture, dict):
         raise ValueError(f"--architecture: {file} holds {type(architecture).__name__}; expected an object.")
     return architecture

@@ -9,17 +9,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Audio, ClassLabel, Dataset, Image, Value, Video
+from datasets import Audio, ClassLabel, Image, Video
 
+from codebind_hf.data.columns import ATTRIBUTE
 from codebind_hf.data.units import UNITS, with_units
 from codebind_hf.processing.frames import Frames
 from codebind_hf.processing.media import SUFFIXES, read_media
 from codebind_hf.processing.values import refuse
 
 
+class _Stored:
+    """Of a cell that holds a file: what is known of it, not looked into. The library's own encoding of sounds needs
+    `torchcodec`, and takes a path that is there by chance for the file whose bytes it was given.
+    """
+
+    def encode_example(self, value: Any) -> dict[str, Any]:
+        if isinstance(value, (str, os.PathLike)):
+            return {"bytes": None, "path": os.fspath(value)}
+        if isinstance(value, (bytes, bytearray)):
+            return {"bytes": bytes(value), "path": None}
+        return {"bytes": value.get("bytes"), "path": value.get("path")}
+
+
+class StoredAudio(_Stored, Audio):
+    """Sounds that nobody decodes."""
+
+
+class StoredImage(_Stored, Image):
+    """Pictures that nobody decodes."""
+
+
+class StoredVideo(_Stored, Video):
+    """Videos that nobody decodes."""
+
+
 # Cells that hold a file: our readers open it, with their limits and their choice of formats.
-ENCODED = (Audio, Image, Video)
-_STORED = {"bytes": Value("binary"), "path": Value("string")}
+STORED: dict[type, type] = {Audio: StoredAudio, Image: StoredImage, Video: StoredVideo}
 # Of bytes that came without a name; readers look at what is in them.
 _USUAL_SUFFIX = {"audio": ".wav", "video": ".mp4", **dict.fromkeys(("image", "tactile", "depth", "thermal"), ".png")}
 
@@ -27,10 +52,9 @@ _USUAL_SUFFIX = {"audio": ".wav", "video": ".mp4", **dict.fromkeys(("image", "ta
 def undecoded(dataset: Any) -> Any:
     """A data set, or a stream, whose pictures, sounds and videos stay what was stored."""
     for name, feature in (dataset.features or {}).items():
-        if isinstance(feature, ENCODED):
-            # Streams encode what they have read, for sounds by a library that only decoding needs; bytes stay bytes.
-            is_map = isinstance(dataset, Dataset)
-            dataset = dataset.cast_column(name, type(feature)(decode=False) if is_map else dict(_STORED))
+        kind = next((stored for kind, stored in STORED.items() if isinstance(feature, kind)), None)
+        if kind is not None:
+            dataset = dataset.cast_column(name, kind(decode=False))
     return dataset
 
 
@@ -42,7 +66,11 @@ def row_of_cells(cells: Mapping[str, Any], keys: Mapping[str, str], features: Ma
         OSError: a file in a cell cannot be read.
     """
     present = {name: key for name, key in keys.items() if cells.get(name) is not None}
-    return with_units({key: _value(key, cells[name], features.get(name)) for name, key in present.items()})
+    row = {key: _value(key, cells[name], features.get(name)) for name, key in present.items()}
+    own = {key: row.pop(key) for key in list(row) if key.startswith(ATTRIBUTE)}
+    if own:
+        row["attributes"] = {**row.get("attributes", {}), **{key.removeprefix(ATTRIBUTE): own[key] for key in own}}
+    return with_units(row)
 
 
 def _value(key: str, value: Any, feature: Any) -> Any:
@@ -50,6 +78,8 @@ def _value(key: str, value: Any, feature: Any) -> Any:
         return label_of(feature, value)
     if key == "id":
         return str(value)
+    if key.startswith(ATTRIBUTE):
+        return feature.int2str(value) if isinstance(feature, ClassLabel) else value
     if key in UNITS:
         return value
     if key == "attributes":

@@ -1,5 +1,6 @@
 """Which keys may a row have? The names that manifests, data sets and the collator agree on."""
 
+import difflib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,17 @@ from codebind_hf.processing.values import check_types, nearest, shortened, shown
 logger = logging.getLogger(__name__)
 
 EXTRA_COLUMNS = ("id", "label", "attributes")
+# Begins the names of columns that hold one attribute each.
+ATTRIBUTE = "attributes."
+# What tables call columns, where that is not like what they are called here.
+_OTHER_WORDS = {
+    **dict.fromkeys(("txt", "caption", "captions", "sentence", "description", "words", "prompt"), "text"),
+    **dict.fromkeys(("img", "picture", "photo", "jpg", "png"), "image"),
+    **dict.fromkeys(("wav", "sound", "speech", "flac", "mp3"), "audio"),
+    **dict.fromkeys(("class", "category", "target", "cls", "y"), "label"),
+    **dict.fromkeys(("points", "pointcloud", "ply", "cloud", "pcd"), "point_cloud"),
+    **{"clip": "video", "mp4": "video", "touch": "tactile", "infrared": "thermal", "__key__": "id"},
+}
 
 
 def modality_columns(modalities: Sequence[str] = ()) -> tuple[str, ...]:
@@ -57,7 +69,12 @@ def renamed_columns(names: Sequence[str], columns: Mapping[str, str] | None, sou
     missing = [name for name in renames if name not in names]
     if missing:
         got = f"columns: {source} has no column {missing[0]!r}; its columns: {', '.join(names)}."
-        raise ValueError(f"{got} {nearest(missing[0], names).capitalize()}".rstrip())
+        free = [name for name in names if name not in renames]
+        target = renames[missing[0]]
+        # Who has it the wrong way round names the column second.
+        is_turned = target in free and missing[0] in (*MODALITIES, *EXTRA_COLUMNS)
+        hint = f"Fix: old=new, as in --columns {target}={missing[0]}." if is_turned else nearest(missing[0], free)
+        raise ValueError(f"{got} {hint[:1].upper()}{hint[1:]}".rstrip())
     keys = {name: renames.get(name, name) for name in names}
     for key in keys.values():
         origins = [name for name in names if keys[name] == key]
@@ -84,22 +101,32 @@ def known_columns(keys: Mapping[str, str], modalities: Sequence[str], source: st
         ValueError: a column renamed to what no row has, or none that is a modality.
     """
     allowed = [*modalities, *EXTRA_COLUMNS, *units_of(keys.values())]
-    known = {name: key for name, key in keys.items() if key in allowed or key.startswith("attributes.")}
+    known = {name: key for name, key in keys.items() if key in allowed or key.startswith(ATTRIBUTE)}
     others = {name: key for name, key in keys.items() if name not in known}
+    # Two columns for one key would be refused.
+    free = [key for key in allowed if key not in known.values()]
     for name, key in others.items():
         if name != key:
-            meant = nearest(key, allowed)
+            meant = nearest(key, free)
             raise ValueError(
                 f"columns: {name!r} of {source} would be {shown(key)}; allowed: {', '.join(allowed)}. {meant}".rstrip()
             )
     if not any(key in modalities for key in known.values()):
         found = ", ".join(shortened(str(name), 100) for name in keys)
-        meant = next((f"{hint} Else " for name in others if (hint := nearest(name, allowed))), "")
+        meant = next((f"{hint} Else " for name in others if (hint := _hint(name, free))), "")
         raise ValueError(
             f"{source}: no column is a modality; columns: {found}; modalities: {', '.join(modalities)}. Fix: {meant}"
-            "rename columns (`columns={...}`), or name added modalities (`modalities=[...]`)."
+            "rename columns (`columns={...}`, --columns old=new), or name added modalities (`modalities=[...]`)."
         )
     if others:
-        hints = [f"{name!r} ({hint})" if (hint := nearest(name, allowed)) else repr(name) for name in others]
+        hints = [f"{name!r} ({hint})" if (hint := _hint(name, free)) else repr(name) for name in others]
         logger.warning("%s: columns that are ignored: %s.", source, ", ".join(hints))
     return known
+
+
+def _hint(name: str, free: Sequence[str]) -> str:
+    """What a column may be meant as, and how to say so."""
+    word = str(name).lower()
+    meant = _OTHER_WORDS.get(word.replace("_path", "").replace("_file", ""), word)
+    close = difflib.get_close_matches(meant, free, n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`? --columns {name}={close[0]}" if close else ""

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -74,18 +75,17 @@ class Items(Dataset):
 
 
 class ListedItems(Items):
-    """Items that are a list already."""
+    """Items that are a list already; of several captions an epoch sees one, as of rows that are kept elsewhere."""
 
     def __init__(self, items: Sequence[Mapping[str, Any]]) -> None:
         self.items = items
         self.row_modalities = [modality_names(item) for item in items]
 
     def take(self, draw: Draw, modalities: Sequence[str] | None = None) -> dict[str, Any]:
-        return restricted(self.items[draw.position], modalities)
+        return restricted(drawn_caption(self.items[draw.position], self.seed, draw), modalities)
 
     def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any]:
-        """As `take`, which draws no caption."""
-        return {name: value for name, value in self.take(Draw(position), modalities).items() if name != CAPTIONS}
+        return restricted(self.items[position], modalities)
 
 
 class ItemView(Items):
@@ -116,6 +116,20 @@ class ItemView(Items):
 def as_items(items: Any) -> Items:
     """`items` themselves, or a list of them."""
     return items if isinstance(items, Items) else ListedItems(items)
+
+
+def drawn_caption(item: Mapping[str, Any], seed: int, draw: Draw) -> dict[str, Any]:
+    """`item` with one of its captions, which follows from the seed, the epoch and the row alone."""
+    captions = item.get(CAPTIONS)
+    if not captions:
+        return dict(item)
+    chosen = captions[drawn(len(captions), seed, draw)]
+    return {**item, "tensors": {**item["tensors"], **chosen}}
+
+
+def drawn(count: int, seed: int, draw: Draw) -> int:
+    """One of `count`, the same whenever and wherever it is asked for."""
+    return int(np.random.default_rng([seed, draw.epoch, draw.position]).integers(count))
 
 
 def texts_or_tensors(item: Mapping[str, Any], modality: str) -> Sequence[Mapping[str, Tensor]]:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codebind_hf.data.augmentation import Augmentation
+from codebind_hf.data.choices import ON_ERROR
 from codebind_hf.data.fingerprints import digest_of, fingerprint, processor_fingerprint
-from codebind_hf.data.items import Draw, Items, row_modalities
-from codebind_hf.data.prepared import ON_ERROR, num_rows
-from codebind_hf.data.row_tensors import drawn, prepare_row
+from codebind_hf.data.items import Draw, Items, drawn, row_modalities
+from codebind_hf.data.prepared import num_rows
+from codebind_hf.data.row_tensors import prepare_row
 from codebind_hf.processing.values import check_choice
 
 

@@ -1,11 +1,13 @@
 """Where do the tensors of rows live: in memory, in files, or nowhere, made anew every time?"""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from codebind_hf.data.choices import LOADINGS
 from codebind_hf.data.columns import EXTRA_COLUMNS
 from codebind_hf.data.fingerprints import digest_of, fingerprint
 from codebind_hf.data.items import Items, row_modalities
@@ -16,7 +18,8 @@ from codebind_hf.data.stored import StoredDataset
 from codebind_hf.processing.values import check_choice
 
 
-LOADINGS = ("auto", "memory", "disk", "lazy")
+logger = logging.getLogger(__name__)
+
 # Of all tensors that "auto" keeps in memory. Every loader worker and process may come to hold them once.
 MEMORY_LIMIT = 4 * 2**30
 _TRIES = 8
@@ -57,6 +60,7 @@ def load_items(
                 f"loading: got {loading!r} with an augmentation, which makes rows anew every time. Fix: 'lazy', or no "
                 "augmentation."
             )
+        _note_idle(num_workers)
         return LazyDataset(rows, processor, on_error, seed, augment=True)
     if loading == "disk":
         if folder is None:
@@ -65,7 +69,17 @@ def load_items(
     is_small = loading == "memory" or loading == "auto" and estimated_bytes(rows, processor) <= MEMORY_LIMIT
     if is_small:
         return PreparedDataset(rows, processor, on_error, seed, num_workers)
+    _note_idle(num_workers)
     return LazyDataset(rows, processor, on_error, seed)
+
+
+def _note_idle(num_workers: int) -> None:
+    if num_workers:
+        logger.warning(
+            "preprocessing_num_workers: %d are not used, since rows are processed when their turn comes (lazy); the "
+            "loader's are dataloader_num_workers, under `training` of a recipe.",
+            num_workers,
+        )
 
 
 def estimated_bytes(rows: Sequence[Mapping[str, Any]], processor: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from codebind_hf.data.columns import known_columns, modality_columns, present_modalities, renamed_columns
+from codebind_hf.data.columns import ATTRIBUTE, known_columns, modality_columns, present_modalities, renamed_columns
 from codebind_hf.data.fingerprints import digest_of, size_and_time
 from codebind_hf.data.manifest_columns import is_plain, row_of, rows_with_modality, to_table, with_text
 from codebind_hf.data.row_tensors import class_names_of, flattened
@@ -159,8 +159,8 @@ class Manifest(Sequence):
                 continue
             if key == "attributes":
                 attributes |= _attributes(value, where)
-            elif key.startswith("attributes."):
-                attributes[key.removeprefix("attributes.")] = value
+            elif key.startswith(ATTRIBUTE):
+                attributes[key.removeprefix(ATTRIBUTE)] = value
             elif key in UNITS:
                 row[key] = _unit(key, value, where)
             else:

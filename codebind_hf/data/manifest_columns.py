@@ -8,11 +8,8 @@ import numpy as np
 import pyarrow
 import pyarrow.compute as pc
 
-from codebind_hf.data.columns import tuples_of
+from codebind_hf.data.columns import ATTRIBUTE, tuples_of
 from codebind_hf.data.units import UNITS, checked_unit
-
-
-_PREFIX = "attributes."
 
 
 def is_plain(table: pyarrow.Table, modalities: Sequence[str]) -> bool:
@@ -22,7 +19,7 @@ def is_plain(table: pyarrow.Table, modalities: Sequence[str]) -> bool:
     """
     columns = {name: table.column(name) for name in table.column_names}
     for name, column in columns.items():
-        if name == "attributes" or name.startswith(_PREFIX):
+        if name == "attributes" or name.startswith(ATTRIBUTE):
             if not _has_plain_attributes(column, is_object=name == "attributes"):
                 return False
         elif name in UNITS:
@@ -58,8 +55,8 @@ def row_of(table: pyarrow.Table, position: int) -> dict[str, Any]:
         value = table.column(name)[position].as_py()
         if value is None or value == "" or (isinstance(value, float) and value != value):
             continue
-        if name.startswith(_PREFIX):
-            attributes[name.removeprefix(_PREFIX)] = value
+        if name.startswith(ATTRIBUTE):
+            attributes[name.removeprefix(ATTRIBUTE)] = value
         elif name == "attributes":
             value = json.loads(value) if isinstance(value, str) else value
             attributes |= {key: own for key, own in value.items() if own is not None and own != "" and own == own}

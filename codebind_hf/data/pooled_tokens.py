@@ -19,8 +19,7 @@ from torch.utils.data import DataLoader
 
 from codebind_hf.data.collator import POOLED_TOKENS, CodeBindCollator, modality_for
 from codebind_hf.data.fingerprints import bytes_of, digest_of
-from codebind_hf.data.items import Draw, Items, ItemView, texts_or_tensors
-from codebind_hf.data.row_tensors import drawn
+from codebind_hf.data.items import Draw, Items, ItemView, drawn, texts_or_tensors
 from codebind_hf.data.workers import in_own_group
 from codebind_hf.model.format_version import FORMAT_VERSION
 

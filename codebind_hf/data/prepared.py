@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from codebind_hf.data.choices import ON_ERROR
 from codebind_hf.data.collator import INPUT_IDS, modality_names, pad_text, pad_token_id
-from codebind_hf.data.items import CAPTIONS, Draw, Items, restricted
+from codebind_hf.data.items import CAPTIONS, Draw, Items, drawn_caption, restricted
 from codebind_hf.data.preparing import prepared_rows
-from codebind_hf.data.row_tensors import class_names_of, drawn_caption
+from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.processing.values import check_choice, describe, refuse
 
 
-# Not "null", as where items are embedded: a row of nothing teaches nothing.
-ON_ERROR = ("raise", "skip")
 _MAX_NAMED = 20
 
 

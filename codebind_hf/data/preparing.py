@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from codebind_hf.data.items import CAPTIONS
 from codebind_hf.data.row_tensors import prepare_row
-from codebind_hf.data.workers import in_own_group
+from codebind_hf.data.workers import in_own_group, named_workers
 from codebind_hf.processing.values import LIMITS, check_number, check_types
 
 
@@ -57,15 +57,10 @@ def _in_workers(source: "_Rows", num_workers: int) -> Iterator[PreparedRow]:
         worker_init_fn=in_own_group,
         generator=torch.Generator(),
     )
-    try:
+    with named_workers("preprocessing_num_workers"):
         for made in loader:
             for name, item, reason in made:
                 yield PreparedRow(name, item and _converted(item, torch.from_numpy), reason)
-    except RuntimeError as error:
-        # The loader's only sign of a worker that the system killed.
-        if "DataLoader worker" not in str(error):
-            raise
-        raise OSError(f"num_workers: {error} Fix: fewer workers, and --resume.") from error
 
 
 class _Rows(Dataset):

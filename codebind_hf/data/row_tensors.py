@@ -3,19 +3,23 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_names
 from codebind_hf.data.columns import present_modalities
-from codebind_hf.data.items import CAPTIONS, Draw
+from codebind_hf.data.items import CAPTIONS
 from codebind_hf.data.units import call_of
 from codebind_hf.processing.values import check_types
 
 
 # An item with any of several labels, and of a row with any of several texts.
 _EXTRAS = {"id": str | int | None, "label": str | int | list[str] | None, "attributes": Mapping[str, Any] | None}
+
+NO_LABELS = (
+    "text_from_label: the rows have no labels. Fix: a column `label`, or rename one to it (--columns old=label), or "
+    "leave it out (--text_from_label)."
+)
 
 
 def prepare_row(
@@ -54,20 +58,6 @@ def prepare_row(
         names = [name for name in (INPUT_IDS, ATTENTION_MASK) if name in batch]
         item[CAPTIONS] = [{name: torch.as_tensor(batch[name])[i] for name in names} for i in range(len(captions))]
     return item
-
-
-def drawn_caption(item: dict[str, Any], seed: int, draw: Draw) -> dict[str, Any]:
-    """`item` with one of its captions, which follows from the seed, the epoch and the row alone."""
-    captions = item.get(CAPTIONS)
-    if not captions:
-        return item
-    chosen = captions[drawn(len(captions), seed, draw)]
-    return {**item, "tensors": {**item["tensors"], **chosen}}
-
-
-def drawn(count: int, seed: int, draw: Draw) -> int:
-    """One of `count`, the same whenever and wherever it is asked for."""
-    return int(np.random.default_rng([seed, draw.epoch, draw.position]).integers(count))
 
 
 def class_names_of(labels: Iterable[Any]) -> list[str]:

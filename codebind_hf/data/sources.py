@@ -1,5 +1,6 @@
 """What stands behind a name: a saved data set, a folder of classes, shards, or a data set on the Hub."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,12 +8,16 @@ from typing import Any
 
 import datasets
 
+from codebind_hf.data.cells import StoredAudio
 from codebind_hf.data.dataset_rows import DatasetRows, rows_from_dataset
 from codebind_hf.data.fingerprints import digest_of, fingerprint
-from codebind_hf.data.row_tensors import check_templates, with_text
+from codebind_hf.data.row_tensors import NO_LABELS, check_templates, with_text
 from codebind_hf.data.streamed import StreamedDataset
+from codebind_hf.data.tables import SUFFIXES
 from codebind_hf.processing.values import check_types
 
+
+logger = logging.getLogger(__name__)
 
 # Parts of a saved data set that is streamed: so many workers, of all processes, can read at once.
 SHARDS = 64
@@ -66,18 +71,29 @@ def _of_split(loaded: Any, place: str, split: str) -> Any:
 
 def _loaded(place: str, split: str, streaming: bool = False) -> Any:
     folder = Path(place)
+    if folder.is_file():
+        table = " A table of rows goes to --manifest." if folder.suffix.lower() in SUFFIXES else ""
+        raise OSError(f"dataset: {place!r} is a file. Fix: name its folder (--dataset FOLDER[:SPLIT]).{table}")
     try:
         if folder.is_dir() and any((folder / file).is_file() for file in ("state.json", "dataset_dict.json")):
             saved = _of_split(datasets.load_from_disk(place), place, split)
             return saved.to_iterable_dataset(num_shards=min(len(saved), SHARDS)) if streaming else saved
-        return datasets.load_dataset(place, split=split, streaming=streaming)
+        builder = datasets.load_dataset_builder(place)
+        if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
+            # A folder of sounds: our reader opens them, for which nothing has to be installed.
+            builder.BASE_FEATURE = StoredAudio
+        if streaming:
+            return builder.as_streaming_dataset(split=split)
+        builder.download_and_prepare()
+        return builder.as_dataset(split=split)
     except ValueError as error:
         # What the library says of a split that is not there, and of files it knows no reader for.
-        raise ValueError(f"dataset: {place!r}, split {split!r}: {error}") from error
+        raise ValueError(f"dataset: {place!r}, split {split!r}: {error} Fix: --dataset FOLDER:SPLIT.") from error
     except (OSError, datasets.exceptions.DatasetsError) as error:
         raise OSError(
             f"dataset: {place!r} is neither a folder that `datasets` reads nor a data set that can be loaded "
-            f"({' '.join(str(each) for each in (error, error.__cause__) if each)})."
+            f"({' '.join(str(each) for each in (error, error.__cause__) if each)}). Fix: check the path and the "
+            "working directory (--dataset)."
         ) from error
 
 
@@ -123,8 +139,10 @@ class TextFromLabel(Sequence[dict[str, Any]]):
 
     def __init__(self, rows: Any, templates: Sequence[str]) -> None:
         if not rows.class_names:
-            raise ValueError("text_from_label: the rows have no labels. Fix: a column `label`, or rename one to it.")
+            raise ValueError(NO_LABELS)
         self.rows, self.templates = rows, check_templates(templates)
+        if all("text" in each for each in set(rows.row_modalities)):
+            logger.warning("text_from_label: is not used, since every row has a text.")
         names = {each: each if "text" in each else ("text", *each) for each in set(rows.row_modalities)}
         self.row_modalities = [names[each] for each in rows.row_modalities]
 

@@ -12,12 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from codebind_hf.data.choices import ON_ERROR
 from codebind_hf.data.collator import ATTENTION_MASK, INPUT_IDS, modality_names
 from codebind_hf.data.fingerprints import digest_of, fingerprint, processor_fingerprint
-from codebind_hf.data.items import CAPTIONS, Draw, Items, restricted
-from codebind_hf.data.prepared import ON_ERROR, num_rows, report_of
+from codebind_hf.data.items import CAPTIONS, Draw, Items, drawn, restricted
+from codebind_hf.data.prepared import num_rows, report_of
 from codebind_hf.data.preparing import prepared_rows
-from codebind_hf.data.row_tensors import class_names_of, drawn
+from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.processing.values import check_choice
 
 

@@ -13,10 +13,10 @@ from torch.utils.data import IterableDataset
 
 from codebind_hf.data.augmentation import Augmentation
 from codebind_hf.data.cells import row_of_cells, undecoded
-from codebind_hf.data.columns import EXTRA_COLUMNS, known_columns, modality_columns, renamed_columns
-from codebind_hf.data.items import Draw
-from codebind_hf.data.prepared import ON_ERROR
-from codebind_hf.data.row_tensors import check_templates, drawn, flattened, prepare_row, with_text
+from codebind_hf.data.choices import ON_ERROR
+from codebind_hf.data.columns import ATTRIBUTE, EXTRA_COLUMNS, known_columns, modality_columns, renamed_columns
+from codebind_hf.data.items import Draw, drawn
+from codebind_hf.data.row_tensors import NO_LABELS, check_templates, flattened, prepare_row, with_text
 from codebind_hf.data.units import units_of
 from codebind_hf.processing.values import check_choice
 
@@ -70,7 +70,8 @@ class StreamedDataset(IterableDataset):
         text_from_label: templates with `{}` for the label, of rows without text.
 
     Raises:
-        ValueError: no stream, a column renamed to what no row has, or no column that is a modality.
+        ValueError: no stream, a column renamed to what no row has, no column that is a modality, or templates for
+            labels that are not there.
     """
 
     def __init__(
@@ -95,6 +96,8 @@ class StreamedDataset(IterableDataset):
         check_choice("on_error", on_error, ON_ERROR)
         self.processor, self.on_error, self.seed, self.shuffle_buffer = processor, on_error, seed, shuffle_buffer
         self.templates = check_templates(text_from_label)
+        if self.templates and "label" not in self.keys.values():
+            raise ValueError(NO_LABELS)
         present = {*self.keys.values(), *(["text"] if self.templates and "label" in self.keys.values() else [])}
         self.modalities = tuple(name for name in names if name in present)
         self.required: frozenset[str] = frozenset(self.modalities)
@@ -178,7 +181,7 @@ class StreamedDataset(IterableDataset):
 
     def _item(self, cells: Mapping[str, Any], modalities: tuple[str, ...], place: Place) -> dict[str, Any] | None:
         kept = (*modalities, *EXTRA_COLUMNS, *units_of(modalities))
-        keys = {name: key for name, key in self.keys.items() if key in kept}
+        keys = {name: key for name, key in self.keys.items() if key in kept or key.startswith(ATTRIBUTE)}
         name = f"row {place.number} of worker {place.worker}"
         try:
             row = with_text(row_of_cells(cells, keys, self.features), self.templates)

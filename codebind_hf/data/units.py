@@ -9,7 +9,7 @@ from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.image_processing_codebind import DEPTH_UNITS, THERMAL_UNITS
 from codebind_hf.processing.items import Item, focal_length_of, item_named
 from codebind_hf.processing.signal_processing_codebind import IMU_AXES
-from codebind_hf.processing.values import check_choice, check_number, check_pair, check_rate, fits, refuse, shown
+from codebind_hf.processing.values import check_number, check_pair, check_rate, check_unit, fits, refuse, shown
 
 
 class Unit(NamedTuple):
@@ -22,14 +22,14 @@ class Unit(NamedTuple):
 
 def _check_depth_unit(name: str, value: Any) -> None:
     if isinstance(value, str):
-        check_choice(name, value, DEPTH_UNITS)
+        check_unit(name, value, DEPTH_UNITS)
     else:
         _check_positive(name, value)
 
 
 def _check_thermal_unit(name: str, value: Any) -> None:
     if isinstance(value, str):
-        check_choice(name, value, THERMAL_UNITS)
+        check_unit(name, value, THERMAL_UNITS)
     elif not fits(value, list[float]) or len(value) != 2 or value[0] <= 0:
         refuse(name, f"got {shown(value)}", "a name of a unit, or [degrees per level, degrees of level 0]")
 

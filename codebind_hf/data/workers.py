@@ -1,7 +1,8 @@
-"""Processes that read rows beside the one that asked for them."""
+"""Processes that read rows, or fit probes, beside the one that asked for them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 def in_own_group(worker: int, begin: Callable[[int], None] | None = None) -> None:
@@ -18,3 +19,19 @@ def in_own_group(worker: int, begin: Callable[[int], None] | None = None) -> Non
         os.setpgid(0, 0)
     if begin is not None:
         begin(worker)
+
+
+@contextmanager
+def named_workers(name: str, fix: str = "fewer workers, and --resume") -> Iterator[None]:
+    """Work with loaders whose number of workers is `name`.
+
+    Raises:
+        OSError: a worker was killed, as for want of memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # The loader's only sign of it.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OSError(f"{name}: {error} Fix: {fix}.") from error

@@ -1,5 +1,6 @@
 """From rows to embeddings: every modality of every row through processor and model, in batches, without gradients."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, Protocol
@@ -8,18 +9,18 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from codebind_hf.data.choices import ON_ERROR
 from codebind_hf.data.collator import ATTENTION_MASK, CodeBindCollator
-from codebind_hf.data.items import CAPTIONS, Items
+from codebind_hf.data.items import CAPTIONS, Items, row_modalities
 from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.model.evaluating import evaluating
-from codebind_hf.model.modalities import Modality
+from codebind_hf.model.modalities import MODALITIES, Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 
 
-# Not "null": every item says which row it is of, so a row of nothing would only spoil what is computed from them.
-ON_ERROR = ("raise", "skip")
+logger = logging.getLogger(__name__)
 
 
 class Rows(Protocol):
@@ -171,6 +172,35 @@ def embed_dataset(
     return encoder.result()
 
 
+def modalities_to_read(model: CodeBindModel, rows: Any, name: str = "rows") -> list[str]:
+    """The modalities of rows that a model reads, in its order; others are named in the log.
+
+    Args:
+        rows: that know their `row_modalities`, or a list.
+        name: of the rows, for messages.
+
+    Raises:
+        ValueError: there is none.
+    """
+    present = {each for names in set(row_modalities(rows)) for each in names}
+    known = model.config.modality_names
+    found = [each for each in known if each in present]
+    # What else the dictionaries of a list hold need not be a modality.
+    others = sorted(each for each in present - set(known) if each in MODALITIES or not isinstance(rows, list))
+    if not found:
+        raise ValueError(
+            f"{name}: no row has a modality that this model reads; the rows have "
+            f"{', '.join(sorted(present)) or 'none'}, the model reads {', '.join(known)}. Fix: other rows, other "
+            "names for columns (--columns old=new), or another checkpoint."
+        )
+    if others:
+        logger.warning(
+            "%s: %s is left out, which this model does not read; it reads %s.",
+            *(name, ", ".join(others), ", ".join(known)),
+        )
+    return found
+
+
 def embed_texts(
     model: CodeBindModel, processor: CodeBindProcessor | None, texts: Sequence[str], batch_size: int = 64
 ) -> EmbeddedModality:
@@ -198,13 +228,18 @@ def class_embeddings(
         raise ValueError(
             f"class_names, templates: got {len(class_names)} classes and {len(templates)} templates; give one or more."
         )
-    for template in templates:
-        if "{}" not in template:
-            raise ValueError(f"templates: got {template!r}; a template holds {{}} where the class name belongs.")
+    check_templates(templates)
     texts = [template.replace("{}", name) for name in class_names for template in templates]
     embedded = embed_texts(model, processor, texts)
     shape = (len(class_names), len(templates), -1)
     return ClassEmbeds(*(_unit_mean(part.reshape(shape)) for part in (embedded.embeds, embedded.continuous_embeds)))
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Refuse a template without `{}`."""
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f"templates: got {template!r}; a template holds {{}} where the class name belongs.")
 
 
 def modality_inputs(

@@ -2,13 +2,51 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
+
+from transformers.utils import CONFIG_NAME, cached_file
 
 
 # Written about a checkpoint after it is done, or beside it by those who train on.
 _NOT_THE_MODEL = ("README.md", "LICENSE", ".gitattributes")
 _OF_THE_MODEL = (".safetensors", ".json", ".jinja", ".txt", ".model")
 SHOWN_DIGITS = 12
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def checkpoint_of(given: str | os.PathLike, flag: str) -> str:
+    """The folder of a checkpoint, or a model's name on the Hub, where a run of training or either of these is given.
+
+    Args:
+        flag: that gave it, for messages.
+
+    Raises:
+        OSError: there is none.
+    """
+    text = os.fspath(given)
+    checkpoint = final_checkpoint(text)
+    fix = "Fix: give a run of examples/train.py, the folder of a checkpoint, or a model's name on the Hub."
+    if os.path.isdir(checkpoint):
+        if not os.path.isfile(os.path.join(checkpoint, CONFIG_NAME)):
+            is_run = os.path.isfile(os.path.join(text, "run.json"))
+            fix = f"Fix: finish this run (examples/train.py --resume --output_dir {text})." if is_run else fix
+            raise OSError(f"{flag}: {checkpoint} has no {CONFIG_NAME}, so it is no checkpoint. {fix}")
+        return checkpoint
+    if not _HUB_NAME.fullmatch(text) or os.path.exists(text):
+        raise OSError(f"{flag}: no folder {text}. {fix}")
+    try:
+        cached_file(text, CONFIG_NAME)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(f"{flag}: no folder {text}, and no such model on the Hub ({reason}). {fix}") from error
+    return text
+
+
+def final_checkpoint(given: str) -> str:
+    """The checkpoint in the folder of a run; anything else as it is."""
+    inner = os.path.join(given, "checkpoint")
+    return inner if os.path.isdir(inner) else given
 
 
 def checkpoint_digest(folder: str | os.PathLike) -> str:

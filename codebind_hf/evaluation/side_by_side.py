@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from codebind_hf.data.workers import in_own_group
+from codebind_hf.data.workers import in_own_group, named_workers
 from codebind_hf.processing.values import LIMITS, check_number
 
 
@@ -40,16 +40,11 @@ def results_of(calls: Sequence[Callable[[], T]], num_workers: int = 0) -> list[T
         generator=torch.Generator(),
     )
     results: list[T] = []
-    try:
+    with named_workers("num_workers", fix="fewer workers"):
         for outcome in loader:
             if outcome.error is not None:
                 raise outcome.error
             results.append(outcome.value)
-    except RuntimeError as error:
-        # The loader's only sign of a worker that the system killed.
-        if "DataLoader worker" not in str(error):
-            raise
-        raise OSError(f"num_workers: {error} Fix: fewer workers.") from error
     return results
 
 

@@ -21,7 +21,15 @@ from codebind_hf.evaluation.decoupling import (
     probe_section,
     share_of_best,
 )
-from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedSet, Rows, class_embeddings, embed_dataset
+from codebind_hf.evaluation.embedding import (
+    ClassEmbeds,
+    EmbeddedSet,
+    Rows,
+    check_templates,
+    class_embeddings,
+    embed_dataset,
+    modalities_to_read,
+)
 from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.fusion import fusion_section
 from codebind_hf.evaluation.reconstruction import reconstruction_section
@@ -61,6 +69,10 @@ class Evaluation:
         fused: modalities whose embeddings are fused and classified together; by default as in `fusion_section`.
         progress: show progress bars.
         num_workers: processes that fit probes and lay out the shared space; 0: this one. The numbers are the same.
+
+    Raises:
+        ValueError: a template without `{}`, or rows with no modality that the model reads. Of modalities that it does
+            not read, the log tells.
     """
 
     model: CodeBindModel
@@ -78,6 +90,14 @@ class Evaluation:
     fused: Sequence[str] | None = None
     progress: bool = True
     num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_templates(self.templates)
+        for name in ("rows", "training_rows"):
+            rows = getattr(self, name)
+            # What else comes may have to open every row for it.
+            if isinstance(rows, list) or hasattr(rows, "row_modalities"):
+                modalities_to_read(self.model, rows, name)
 
     @cached_property
     def embedded(self) -> EmbeddedSet:

@@ -13,7 +13,7 @@ from .arrays import as_float_array
 from .image_resizing import PIL_FILTERS, TENSOR_FILTERS, crop_grid, resize_grid, resize_picture, resized_shape
 from .modality_processing import ModalityProcessing
 from .pictures import grey_grid, picture_or_grid
-from .values import check_choice, check_number, check_pair, check_size, describe, refuse, shown
+from .values import check_choice, check_number, check_pair, check_size, check_unit, describe, refuse, shown
 
 
 logger = logging.get_logger(__name__)
@@ -230,7 +230,7 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         """As for pictures; also the unit, the ranges and what a disparity is computed from."""
         super().check_parameters()
         if isinstance(self.depth_unit, str) or self.depth_unit is None:
-            check_choice("depth_unit", self.depth_unit, (None, *DEPTH_UNITS))
+            check_unit("depth_unit", self.depth_unit, (None, *DEPTH_UNITS))
         else:
             check_number("depth_unit", self.depth_unit, 1e-12)
         check_choice("encoding", self.encoding, ("metres", "inverse", "disparity"))
@@ -269,7 +269,8 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
     def _metres(self, grid: np.ndarray, label: str) -> np.ndarray:
         unit = self.depth_unit
         fix = (
-            "pass depth_unit='mm' (or 'cm', 'm', metres per unit), to `encode` Depth(map, unit='mm'), or float metres."
+            "pass depth_unit='mm' (or 'cm', 'm', metres per unit), to `encode` Depth(map, unit='mm'), or float "
+            "metres; of rows, a column `depth_unit` says it, or the flag --depth_unit."
         )
         if unit is None and grid.dtype.kind != "f":
             refuse(label, f"got integers ({grid.dtype}) without a unit", "float metres, or integers with a unit", fix)
@@ -323,12 +324,14 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
             for number, least in zip(self.thermal_unit, (1e-12, -1e12), strict=True):
                 check_number("thermal_unit", number, least)
         else:
-            check_choice("thermal_unit", self.thermal_unit, (None, *THERMAL_UNITS))
+            check_unit("thermal_unit", self.thermal_unit, (None, *THERMAL_UNITS))
         if self.thermal_unit not in (None, "levels") and self.thermal_range is None:
-            fix = "pass thermal_range=(low, high) in degrees Celsius, to `encode` Thermal(map, (low, high), unit)."
-            refuse(
-                "thermal_unit", f"got {self.thermal_unit!r} without thermal_range", "temperatures with a range", fix
+            fix = (
+                "pass thermal_range=(low, high) in degrees Celsius, to `encode` Thermal(map, (low, high), unit); of "
+                "rows, a column `thermal_range` says it."
             )
+            got = f"got {self.thermal_unit!r} without thermal_range"
+            refuse("thermal_unit", got, "temperatures with a range", fix)
         if self.thermal_unit == "levels" and self.thermal_range is not None:
             refuse(
                 "thermal_range", f"got {self.thermal_range!r} for levels", "None", "leave out thermal_unit='levels'."
@@ -350,7 +353,8 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
             return grid.astype(np.float32) / np.float32(np.iinfo(grid.dtype).max)
         fix = (
             "for temperatures pass thermal_unit='centikelvin' (or another) and thermal_range=(low, high) in degrees "
-            "Celsius, to `encode` Thermal(map, (low, high), unit); for levels of 16 bits thermal_unit='levels'."
+            "Celsius, to `encode` Thermal(map, (low, high), unit); for levels of 16 bits thermal_unit='levels'; of "
+            "rows, columns `thermal_unit` and `thermal_range` say it."
         )
         if grid.dtype.kind != "f":
             got = f"got {describe(grid)} without a unit"

@@ -145,7 +145,7 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         colours = array[:, 3:] / self.color_scale
         if colours.min() < 0 or colours.max() > 1:
             got = f"got colours from {array[:, 3:].min():g} to {array[:, 3:].max():g}"
-            fix = "pass color_scale=255 for 8-bit colours."
+            fix = "pass color_scale=255 for 8-bit colours; of rows, a column `point_cloud_color_scale` says it."
             refuse(label, got, f"colours in [0, {self.color_scale:g}]", fix)
         return np.concatenate([array[:, :3], colours], axis=1)
 

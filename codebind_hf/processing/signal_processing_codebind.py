@@ -13,6 +13,8 @@ from .values import HIGHEST_RATE, check_choice, check_number, check_size, fits, 
 
 
 IMU_AXES = ("ax", "ay", "az", "gx", "gy", "gz")
+# Whose rows may have a column for their rate.
+_WITH_RATE = ("eeg", "imu")
 
 
 class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
@@ -85,7 +87,8 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         signal = self._checked(array, label)
         if self.sampling_rate is not None:
             if rate is None:
-                fix = "pass {'array': values, 'sampling_rate': Hz}."
+                column = f"; of rows, a column `{self.modality}_sampling_rate` says it"
+                fix = f"pass {{'array': values, 'sampling_rate': Hz}}{column if self.modality in _WITH_RATE else ''}."
                 refuse(label, "got a recording without a sampling rate", "recordings with their rate", fix)
             check_size(signal.size / rate * self.sampling_rate, label, "resampled values", fix="pass a part of it,")
             signal = resample(signal, rate, self.sampling_rate)

@@ -16,6 +16,11 @@ import torch
 
 HIGHEST_RATE = 1_000_000
 _LONGEST = 120
+_UNIT_WORDS = {
+    **{"metre": "m", "centimetre": "cm", "millimetre": "mm", "level": "levels", "k": "kelvin"},
+    **dict.fromkeys(("c", "degc", "\u00b0c"), "celsius"),
+    **dict.fromkeys(("f", "degf", "\u00b0f"), "fahrenheit"),
+}
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 3
@@ -108,6 +113,14 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any], fix: str = "") -
     is_plain = value is None or isinstance(value, (str, int, float, np.integer, np.floating))
     if not is_plain or not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
         refuse(name, f"got {shown(value)}", ", ".join(repr(one) for one in allowed), fix)
+
+
+def check_unit(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """As `check_choice`, for names of units; other words for them are told what they are called here."""
+    word = str(value).strip().lower().replace("meter", "metre").removesuffix("s")
+    meant = _UNIT_WORDS.get(word, word)
+    near = nearest(meant, [one for one in allowed if isinstance(one, str)], "{!r}") if isinstance(value, str) else ""
+    check_choice(name, value, allowed, near)
 
 
 def check_number(

@@ -104,7 +104,9 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         value, label = self.load(value, label), self.file_label(value, label)
         frames, fps = frames_and_rate(value, label)
         if fps is None:
-            fix = "pass {'array': frames, 'fps': rate}, or Video(path, fps=rate)."
+            fix = (
+                "pass {'array': frames, 'fps': rate}, or Video(path, fps=rate); of rows, a column `video_fps` says it."
+            )
             refuse(label, "got a video without its frame rate", "a video with it, for the times of clips", fix)
         if clips == "sliding":
             seconds = self.clip_seconds or _WINDOW_SECONDS

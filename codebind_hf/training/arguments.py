@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from transformers import TrainingArguments
 
 from codebind_hf.model.configuration_codebind import LOSS_TERMS
-from codebind_hf.processing.values import fits
+from codebind_hf.processing.values import check_number, fits
 from codebind_hf.training.adapters import LORA_MODULES
 
 
@@ -158,6 +158,19 @@ class CodeBindTrainingArguments(TrainingArguments):
                 f"gradient_cache_chunk: got {chunk!r}; it must be a whole number of 1 or more, or None for no chunks."
             )
         self._check_cache_bridge()
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        for name, least in (
+            ("per_device_train_batch_size", 1),
+            ("gradient_accumulation_steps", 1),
+            ("dataloader_num_workers", 0),
+        ):
+            check_number(name, getattr(self, name), least, whole=True)
+        if self.max_steps != -1 and not self.max_steps >= 1:
+            raise ValueError(f"max_steps: got {self.max_steps}; allowed: 1 or more, or -1 to count epochs.")
+        if self.max_steps == -1 and not self.num_train_epochs > 0:
+            raise ValueError(f"num_train_epochs: got {self.num_train_epochs}; it must be greater than 0.")
 
     def _check_cache_bridge(self) -> None:
         if not fits(self.cache_bridge, bool | list[str]) or self.cache_bridge == []:

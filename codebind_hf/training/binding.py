@@ -16,19 +16,20 @@ from codebind_hf.data.items import row_modalities
 from codebind_hf.data.loading import RowView, load_items, only
 from codebind_hf.evaluation import EmbeddedModality, EmbeddedSet, embed_dataset
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES
+from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES, Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import PRESETS, merge_fields, preset_fields
 from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.values import nearest
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 from codebind_hf.training.building import recipe_config
+from codebind_hf.training.flags import SHARED_CODES
 from codebind_hf.training.recipe import Recipe
-from codebind_hf.training.running import train
-from codebind_hf.training.stages import Stage
+from codebind_hf.training.running import check_plan, train
+from codebind_hf.training.stages import TEXT_FIX, Stage
 
 
-SHARED_CODES = ("frozen", "learning")
 # Rows of every other modality whose embeddings are compared.
 SAMPLE = 64
 # Fields of the configuration that no embedding of a finished encoder depends on.
@@ -114,8 +115,10 @@ def binding_recipe(recipe: Recipe, modality: str, encoder: Mapping[str, Any] | N
         added = {own: {modality: shape}}
     else:
         known = ", ".join(config.modalities)
+        meant = f"{hint} Else " if (hint := nearest(modality, MODALITIES)) else ""
         raise ValueError(
-            f"modality: {modality!r} is none of {known}. Fix: describe its encoder (`encoder`, --encoder)."
+            f"modality: {modality!r} is none of {known} (--bind). Fix: {meant}describe its encoder (`encoder`, "
+            "--encoder)."
         )
     processor = merge_fields(recipe.processor, {argument_of(modality): options} if options else {})
     model = merge_fields(added, recipe.model)
@@ -222,7 +225,7 @@ def bind(
             f"check_rows: no row has {', '.join(unknown)}, whose movement with learning codes is then unknown. Fix: "
             "give rows that have them (--check_manifest), or freeze the shared codes."
         )
-    usable = _training_rows(rows, modality, others)
+    usable = rows_to_bind(rows, modality, model.config.modalities)
     items = load_items(usable, processor, loading, on_error, recipe.seed, folder, True, num_workers)
     checked = PreparedDataset(sample, processor, on_error=on_error, num_workers=num_workers)
     own_stage = {**recipe.stages.get("bind", {}), "freeze_shared_codes": shared_codes == "frozen"}
@@ -244,12 +247,23 @@ def bind(
     return Binding(modality, shared_codes, tolerance, movement(model, before, checked), missing, changed, logs)
 
 
-def _training_rows(rows: Sequence[Mapping[str, Any]], modality: str, others: Sequence[str]) -> RowView:
-    """The rows with `modality`, of whose other modalities only the bridge is left."""
-    bridges = [name for name in others if modality_for(name).encoder in BRIDGE_ENCODERS]
+def rows_to_bind(rows: Sequence[Mapping[str, Any]], modality: str, modalities: dict[str, Modality]) -> RowView:
+    """The rows with `modality`, of whose other modalities only the bridge is left.
+
+    Args:
+        modalities: of the model.
+
+    Raises:
+        ValueError: there is none, or none that a bridge is beside.
+    """
+    bridges = [name for name in modalities if name != modality and modality_for(name).encoder in BRIDGE_ENCODERS]
     usable = RowView(rows, modality, (*bridges, modality))
     if not len(usable):
-        raise ValueError(f"rows: none has {modality!r}. Fix: give rows with {modality!r}, and text or an image.")
+        raise ValueError(
+            f"rows: none has {modality!r}. Fix: give rows with {modality!r}, or rename a column (--columns "
+            f"old={modality}); and text or an image, or {TEXT_FIX}."
+        )
+    check_plan(usable, modalities, "bind")
     return usable
 
 

@@ -105,15 +105,16 @@ def recipe_config(recipe: Recipe) -> CodeBindConfig:
 
 
 def _stored_fields(base: str) -> dict[str, Any]:
-    fix = "Fix: give the folder of a saved model; published weights need to be converted first."
+    fix = "Fix: give the folder of a saved model or a run (--base); published weights need to be converted first."
     folder = Path(base)
-    if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
+    if folder.exists() and not (folder / CONFIG_NAME).is_file():
         # The library would go on with the defaults.
         raise OSError(f"base: {base!r} is no checkpoint, it has no {CONFIG_NAME}. {fix}")
     try:
         return CodeBindConfig.from_pretrained(base).to_dict()
     except OSError as error:
-        raise OSError(f"base: {base!r} is no checkpoint. {fix} ({error})") from error
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(f"base: {base!r} is no checkpoint. {fix} ({reason})") from error
 
 
 def check_fit(base: str, config: CodeBindConfig) -> None:

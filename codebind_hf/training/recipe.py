@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from codebind_hf.data.items import row_modalities
+from codebind_hf.evaluation.provenance import final_checkpoint
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.training.arguments import MODES, CodeBindTrainingArguments
 from codebind_hf.training.stages import ORDERS, Stage
@@ -49,7 +50,7 @@ class Recipe:
 
     Args:
         preset: architecture to train from nothing ("tiny" without `base`), or to extend that of `base` to.
-        base: checkpoint to start from, a folder or a name on the Hub; what it lacks starts from nothing.
+        base: checkpoint to start from, a folder, a run, or a name on the Hub; what it lacks starts from nothing.
         model: fields of `CodeBindConfig` that override the preset's or the checkpoint's.
         processor: options of `CodeBindProcessor.from_model_config`.
         augmentation: of the processor, by modality; what the data lacks is left out. A base's own is not taken over.
@@ -85,6 +86,8 @@ class Recipe:
             raise ValueError(f"order: got {self.order!r}; allowed: {', '.join(map(repr, ORDERS))}.")
         if self.temperature is not None and not self.temperature > 0:
             raise ValueError(f"temperature: got {self.temperature}; it must be greater than 0.")
+        if self.base is not None:
+            self.base = final_checkpoint(self.base)
         if self.preset is None and self.base is None:
             self.preset = "tiny"
         if unknown := sorted(set(self.stages) - set(DEFAULT_STAGES)):

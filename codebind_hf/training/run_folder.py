@@ -95,6 +95,8 @@ class RunFolder:
             OSError: the folder cannot be made or written to.
         """
         was_there = self.path.is_dir()
+        if self.path.exists() and not was_there:
+            raise OSError(f"--output_dir: {self.path} is a file. Fix: name a folder.")
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK_FILE)
         try:
@@ -233,10 +235,13 @@ class RunFolder:
         self.write(record)
 
     def finish(self, record: RunRecord) -> None:
-        """The run is done: what it cached goes, and its last checkpoints unless its settings asked for them."""
+        """The run is done: tensors that it kept go, which can be made again, and its last checkpoints unless its
+        settings asked for them.
+        """
         record.status = "finished"
         self.write(record)
-        discard(self.path / CACHE_FOLDER)
+        for kept in (self.path / CACHE_FOLDER, self.rows):
+            discard(kept)
         recipe = record.settings["recipe"]
         options = [recipe.get("training") or {}, *(recipe.get("stages") or {}).values()]
         if all(each.get("save_strategy", "no") == "no" for each in options):

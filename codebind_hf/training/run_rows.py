@@ -1,24 +1,51 @@
 """The rows of a run: of a manifest, a data set, the paper's benchmarks, or NineSenses."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 from codebind_hf.benchmarks import get as get_benchmark
+from codebind_hf.benchmarks.choices import BACKBONES, PROTOCOLS
+from codebind_hf.benchmarks.registry import for_all
 from codebind_hf.data import Manifest, NineSenses
+from codebind_hf.data.choices import LOADINGS
 from codebind_hf.data.fingerprints import digest_of, fingerprint
 from codebind_hf.data.joined import JoinedRows
-from codebind_hf.data.row_tensors import flattened
+from codebind_hf.data.row_tensors import check_templates, flattened
 from codebind_hf.data.sources import TextFromLabel, dataset_rows, dataset_stream
 from codebind_hf.data.streamed import StreamedDataset
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.processing.values import LIMITS, check_choice, check_number, shown
 from codebind_hf.training.recipe import modalities_of
 from codebind_hf.training.typed_fields import check_mapping, check_names, check_types
 
 
 SOURCES = ("manifest", "dataset", "nine_senses", "benchmark")
+# What `data` may hold, and of what type.
+DATA_KEYS: dict[str, Any] = {
+    **dict.fromkeys(("manifest", "test_manifest", "dataset", "test_dataset", "encoding"), str | None),
+    **dict.fromkeys(("root", "protocol", "backbone"), str | None),
+    "benchmark": str | list[str] | None,
+    "nine_senses": Mapping[str, Any] | None,
+    "columns": Mapping[str, str] | None,
+    "text_from_label": str | list[str] | None,
+    "loading": str | None,
+    "preprocessing_num_workers": int | None,
+    "streaming": bool | None,
+    "shuffle_buffer": int | None,
+}
+# With which sources an option says something.
+_SOURCES_OF = {
+    **dict.fromkeys(("columns", "text_from_label"), ("manifest", "dataset")),
+    **dict.fromkeys(("root", "protocol", "backbone"), ("benchmark",)),
+    **{"encoding": ("manifest",), "test_manifest": ("manifest",), "test_dataset": ("dataset",)},
+    **{"streaming": ("dataset",), "shuffle_buffer": ("dataset",)},
+}
+_TABLES_OF_TEXT = (".csv", ".tsv")
 
 
 @dataclass
@@ -46,6 +73,66 @@ class RunRows:
     digest: str
 
 
+def check_data(data: Mapping[str, Any]) -> None:
+    """Refuse what rows cannot be made of, and options that would have no effect, before anything is read.
+
+    Raises:
+        ValueError: an unknown key, a value of another type or that is not allowed, or an idle option.
+    """
+    check_names(data, list(DATA_KEYS), "data")
+    check_types(data, DATA_KEYS, "data")
+    given = {name: value for name, value in data.items() if value is not None and value is not False}
+    check_choice("loading", given.get("loading", LOADINGS[0]), LOADINGS)
+    check_choice("protocol", given.get("protocol", PROTOCOLS[0]), PROTOCOLS)
+    check_choice("backbone", given.get("backbone", BACKBONES[0]), BACKBONES)
+    workers = given.get("preprocessing_num_workers", 0)
+    check_number("preprocessing_num_workers", workers, 0, whole=True, most=LIMITS.workers)
+    check_number("shuffle_buffer", given.get("shuffle_buffer", 0), 0, whole=True)
+    check_templates(_templates(data))
+    sources = _sources(data)
+    if len(sources) != 1:
+        # Whoever reads rows says so.
+        return
+    for name, allowed in _SOURCES_OF.items():
+        if name in given and sources[0] not in allowed:
+            _refuse_idle(name, given[name], sources[0], f"with {' or '.join(allowed)}")
+    tables = [str(given[name]) for name in ("manifest", "test_manifest") if name in given]
+    if "encoding" in given and not any(Path(table).suffix.lower() in _TABLES_OF_TEXT for table in tables):
+        _refuse_idle("encoding", given["encoding"], f"{Path(tables[0]).suffix} files", "with CSV")
+    if "shuffle_buffer" in given and "streaming" not in given:
+        _refuse_idle("shuffle_buffer", given["shuffle_buffer"], "rows that are not streamed", "with streaming")
+    if "streaming" in given and "test_dataset" not in given:
+        for name in ("loading", "preprocessing_num_workers"):
+            if name in given and given[name] != 0:
+                _refuse_idle(name, given[name], "streaming", "with rows by number; a stream keeps no tensors")
+    if workers and given.get("loading") == "lazy":
+        kept = "with loading 'auto', 'memory' or 'disk'; of lazy rows the loader has dataloader_num_workers"
+        _refuse_idle("preprocessing_num_workers", workers, "loading 'lazy'", kept)
+
+
+def _refuse_idle(name: str, value: Any, beside: str, allowed: str) -> NoReturn:
+    got = f"{name}: got {'true' if value is True else shown(value)} with {beside}, where it has no effect"
+    raise ValueError(f"{got}; allowed: {allowed}. Fix: leave it out (--{name}).")
+
+
+def check_depth_unit(unit: Any, modalities: Iterable[str]) -> None:
+    """Refuse a `depth_unit` (of a processor) of rows without depth.
+
+    Args:
+        unit: `None` for none.
+    """
+    if unit is not None and "depth" not in (names := list(modalities)):
+        raise ValueError(
+            f"depth_unit: got {shown(unit)}, and no depth is read, only {', '.join(names) or 'nothing'}. Fix: leave "
+            "it out (--depth_unit), or name the column: --columns old=depth."
+        )
+
+
+def _sources(data: Mapping[str, Any]) -> list[str]:
+    # NineSenses needs no options: its name alone is a source.
+    return [name for name in SOURCES if data.get(name) or name == "nine_senses" and name in data]
+
+
 def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
     """The rows that `RunSettings.data` names.
 
@@ -56,8 +143,8 @@ def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
         ValueError: no source or several, an unknown argument, or rows with a fault.
         OSError: a file is missing.
     """
-    # NineSenses needs no options: its name alone is a source.
-    sources = [name for name in SOURCES if data.get(name) or name == "nine_senses" and name in data]
+    check_data(data)
+    sources = _sources(data)
     if len(sources) != 1:
         found = f"got {' and '.join(sources)}" if sources else "got none"
         raise ValueError(f"`data` needs one of {', '.join(SOURCES)}; {found}.")
@@ -79,6 +166,30 @@ def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
     return RunRows(train, test, present, partial(texts_of, train), None, called, ["a photo of a {}"], digest)
 
 
+def load_beside(
+    checkpoint: str, data: Mapping[str, Any], depth_unit: str | None = None, also: Sequence[str] = ()
+) -> tuple[CodeBindModel, CodeBindProcessor, RunRows]:
+    """A finished checkpoint and rows for it to read; its added modalities may be columns.
+
+    Args:
+        checkpoint: of `checkpoint_of`.
+        data: as in `load_rows`.
+        depth_unit: of integer depth files, instead of the processor's own.
+        also: modalities that come beside the rows.
+
+    Raises:
+        ValueError: as `load_rows`, or a `depth_unit` where the model reads no depth.
+        OSError: as `load_rows`.
+    """
+    model, processor = CodeBindModel.from_pretrained(checkpoint), CodeBindProcessor.from_pretrained(checkpoint)
+    known = model.config.modality_names
+    rows = load_rows(data, known)
+    check_depth_unit(depth_unit, [name for name in (*rows.modalities, *also) if name in known])
+    if depth_unit is not None:
+        processor.depth_image_processor.depth_unit = depth_unit
+    return model, processor, rows
+
+
 def _of_benchmarks(data: Mapping[str, Any]) -> RunRows:
     """Training rows alone: `examples/benchmark.py` evaluates, by the benchmark's own metric."""
     names = [data["benchmark"]] if isinstance(data["benchmark"], str) else data["benchmark"]
@@ -88,11 +199,7 @@ def _of_benchmarks(data: Mapping[str, Any]) -> RunRows:
             f"root: got none; {' and '.join(names)} is read from a folder. Fix: root under `data`, or --root."
         )
     protocol, backbone = data.get("protocol") or "paper", data.get("backbone") or "ib"
-    folders = [Path(root) / name if len(names) > 1 else Path(root) for name in names]
-    parts = [
-        get_benchmark(name).rows(folder, "train", protocol, backbone)
-        for name, folder in zip(names, folders, strict=True)
-    ]
+    parts = for_all(names, root, lambda one, folder: one.rows(folder, "train", protocol, backbone))
     rows: Any = parts[0] if len(parts) == 1 else JoinedRows(parts)
     prompts = get_benchmark(names[0]).prompts(backbone) or ("{}",)
     digest, texts = digest_of([rows.fingerprint]), partial(texts_of, rows)
@@ -100,10 +207,8 @@ def _of_benchmarks(data: Mapping[str, Any]) -> RunRows:
 
 
 def _stream(source: str, data: Mapping[str, Any], added: Sequence[str]) -> StreamedDataset:
-    if source != "dataset":
-        raise ValueError(f"streaming: got true with {source}; allowed: with dataset. Fix: leave it out.")
     options = {name: data[name] for name in ("shuffle_buffer",) if data.get(name) is not None}
-    return dataset_stream(data["dataset"], data.get("columns"), added, text_from_label=_templates(data), **options)
+    return dataset_stream(data[source], data.get("columns"), added, text_from_label=_templates(data), **options)
 
 
 def _templates(data: Mapping[str, Any]) -> list[str]:

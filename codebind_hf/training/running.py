@@ -12,7 +12,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data import CodeBindCollator
-from codebind_hf.data.items import Items, as_items
+from codebind_hf.data.items import Items, as_items, row_modalities
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.codebooks import Codebook
@@ -27,7 +27,7 @@ from codebind_hf.training.freezing import train_only, trainable_parts
 from codebind_hf.training.health import CodebookHealthCallback
 from codebind_hf.training.processes import decided_by_main
 from codebind_hf.training.recipe import Recipe
-from codebind_hf.training.stages import ModalityView, Stage, plan_stages
+from codebind_hf.training.stages import TEXT_FIX, ModalityView, Stage, plan_stages
 from codebind_hf.training.trainer import CodeBindTrainer
 
 
@@ -97,6 +97,22 @@ def train(
     return logs
 
 
+def check_plan(rows: Any, modalities: dict[str, Modality], order: str) -> None:
+    """Refuse raw rows that cannot be trained on, before one of them is prepared.
+
+    Args:
+        rows: a `StreamedDataset`, or rows that know their `row_modalities`, or that are opened for them.
+        modalities: of the model.
+
+    Raises:
+        ValueError: as `train`, of the modalities.
+    """
+    if not isinstance(rows, StreamedDataset):
+        rows, known = Items(), row_modalities(rows)
+        rows.row_modalities = known
+    _planned(rows, modalities, order)
+
+
 def _planned(items: Items | StreamedDataset, modalities: dict[str, Modality], order: str) -> list[tuple[Stage, _Rows]]:
     """The stages and the rows of each; one joint stage when no row has text and image, which would leave no bridge."""
     if isinstance(items, StreamedDataset):
@@ -111,7 +127,7 @@ def _planned(items: Items | StreamedDataset, modalities: dict[str, Modality], or
     if alone := [name for name in names if name not in met]:
         raise ValueError(
             f"rows: no row has {' or '.join(alone)} together with text or image, so there is nothing to align it to. "
-            "Fix: leave this modality out, or give its rows a text or an image."
+            f"Fix: leave this modality out, give its rows a text or an image, or {TEXT_FIX}."
         )
     views = [ModalityView(items, stage.modalities, modalities, required=stage.trained) for stage in stages]
     if not len(views[0]):

@@ -13,18 +13,21 @@ from huggingface_hub import ModelCard
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset, StoredDataset, load_items
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
+from codebind_hf.evaluation.provenance import checkpoint_of
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
-from codebind_hf.training.binding import bind, binding_recipe
+from codebind_hf.processing.values import check_choice, nearest
+from codebind_hf.training.binding import bind, binding_recipe, rows_to_bind
 from codebind_hf.training.building import build, recipe_config
 from codebind_hf.training.interruption import ended_by_signals
 from codebind_hf.training.processes import decided_by_main, joined_processes
-from codebind_hf.training.recipe import Recipe
+from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
 from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
-from codebind_hf.training.run_rows import RunRows, load_rows
-from codebind_hf.training.running import train
+from codebind_hf.training.run_rows import RunRows, check_depth_unit, load_rows
+from codebind_hf.training.running import check_plan, train
 from codebind_hf.training.settings import BindSettings, RunSettings
+from codebind_hf.training.stages import Stage
 
 
 logger = logging.getLogger(__name__)
@@ -79,7 +82,15 @@ def _run(settings: RunSettings | None, folder: RunFolder, resume: bool, overwrit
 
 
 def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
-    recipe, rows = settings.make_recipe(), load_rows(settings.data)
+    recipe = settings.make_recipe()
+    # What is trained needs its base no more, which may be gone.
+    trains = overwrite or not folder.checkpoint.is_dir()
+    if trains:
+        _check(recipe, folder)
+    rows = load_rows(settings.data)
+    if trains:
+        check_depth_unit(recipe.processor.get("depth", {}).get("depth_unit"), rows.modalities)
+        check_plan(rows.training, recipe_config(recipe).restricted_to(rows.modalities).modalities, recipe.order)
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     was_trained = record.status != "training"
     if not was_trained:
@@ -115,6 +126,15 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
         _export(rows.test, folder.path / FILES)
     folder.finish(record)
     return record
+
+
+def _check(recipe: Recipe, folder: RunFolder) -> None:
+    """Refuse what is wrong and can be known without a row: preset, base, training arguments of all stages."""
+    modalities = recipe_config(recipe).modality_names
+    for stage in DEFAULT_STAGES:
+        arguments = recipe.arguments(Stage(stage, (), ()), folder.path)
+        for name in arguments.cache_bridge if isinstance(arguments.cache_bridge, list) else ():
+            check_choice("cache_bridge", name, modalities, nearest(name, modalities) or "name modalities, as in a,b.")
 
 
 def _items(
@@ -176,7 +196,10 @@ def write_card(
 
 def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
     recipe, modalities = _binding(settings, chosen)
+    _check(recipe, folder)
     rows = load_rows(settings.data, modalities)
+    # Of a large model, weights would be read before `bind` says so.
+    rows_to_bind(rows.training, chosen.modality, recipe_config(recipe).modalities)
     check = Manifest(chosen.check_manifest, modalities=modalities).validate() if chosen.check_manifest else None
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     if record.status == "training":
@@ -209,8 +232,6 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
 
 def _binding(settings: RunSettings, chosen: BindSettings) -> tuple[Recipe, list[str]]:
     """The recipe that binds, and all modalities of its model."""
-    finished = Path(chosen.finished)
-    base = finished / "checkpoint" if (finished / "checkpoint").is_dir() else finished
-    recipe = replace(settings.make_recipe(), base=str(base))
+    recipe = replace(settings.make_recipe(), base=checkpoint_of(chosen.finished, "--from"))
     recipe = binding_recipe(recipe, chosen.modality, chosen.encoder)
     return recipe, list(recipe_config(recipe).modalities)

@@ -9,27 +9,15 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from codebind_hf.data.loading import LOADINGS
+from codebind_hf.data.choices import ON_ERROR
 from codebind_hf.data.sources import split_name
-from codebind_hf.processing.values import check_choice
-from codebind_hf.training.binding import SHARED_CODES
+from codebind_hf.processing.values import check_choice, check_number
+from codebind_hf.training.flags import SHARED_CODES
 from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
+from codebind_hf.training.run_rows import check_data
 from codebind_hf.training.typed_fields import check_mapping, check_names, check_types
 
 
-# What `data` may hold, and of what type.
-DATA_KEYS: dict[str, Any] = {
-    **dict.fromkeys(("manifest", "test_manifest", "dataset", "test_dataset", "encoding"), str | None),
-    **dict.fromkeys(("root", "protocol", "backbone"), str | None),
-    "benchmark": str | list[str] | None,
-    "nine_senses": Mapping[str, Any] | None,
-    "columns": Mapping[str, str] | None,
-    "text_from_label": str | list[str] | None,
-    "loading": str,
-    "preprocessing_num_workers": int,
-    "streaming": bool,
-    "shuffle_buffer": int | None,
-}
 _SOURCES = ("manifest", "dataset", "benchmark")
 _PLACES = ("manifest", "test_manifest", "dataset", "test_dataset", "root")
 _FILE_KEYS = ("data", "recipe", "templates")
@@ -57,8 +45,8 @@ class BindSettings:
 
     def __post_init__(self) -> None:
         check_types(vars(self), get_type_hints(BindSettings), "bind")
-        if self.shared_codes not in SHARED_CODES:
-            raise ValueError(f"shared_codes: got {self.shared_codes!r}; allowed: {', '.join(SHARED_CODES)}.")
+        check_choice("shared_codes", self.shared_codes, SHARED_CODES)
+        check_number("tolerance", self.tolerance, 0)
 
 
 @dataclass
@@ -93,9 +81,17 @@ class RunSettings:
             check_names(self.bind, [entry.name for entry in fields(BindSettings)], "bind")
             self.bind = BindSettings(**self.bind)
         check_types(vars(self), get_type_hints(RunSettings), "settings")
-        check_names(self.data, list(DATA_KEYS), "data")
-        check_types(self.data, DATA_KEYS, "data")
-        check_choice("loading", self.data.get("loading", LOADINGS[0]), LOADINGS)
+        check_data(self.data)
+        check_choice("on_error", self.on_error, ON_ERROR)
+        if self.bind and self.data.get("streaming"):
+            raise ValueError(
+                "streaming: got true with a binding, which measures rows by number. Fix: leave it out (--streaming)."
+            )
+        if self.bind and (tested := [name for name in ("test_manifest", "test_dataset") if self.data.get(name)]):
+            raise ValueError(
+                f"{tested[0]}: got {self.data[tested[0]]!r} with a binding, which does not evaluate "
+                "(examples/evaluate.py does). Fix: leave it out."
+            )
         for template in self.templates or []:
             if "{}" not in template:
                 raise ValueError(f"templates: {template!r} has no {{}} for the name of the class.")
@@ -119,6 +115,7 @@ def read_settings(
     training: Mapping[str, Any] | None = None,
     max_steps: int | None = None,
     processor: Mapping[str, Any] | None = None,
+    flag: str = "--config",
     **others: Any,
 ) -> RunSettings:
     """A YAML file of `data`, `recipe` and `templates`, with what is given beside it on top.
@@ -131,15 +128,16 @@ def read_settings(
         training: training arguments of every stage, likewise.
         max_steps: of every stage.
         processor: options of the processor.
+        flag: that named the file.
         others: further fields of `RunSettings`.
 
     Raises:
         ValueError: as for `RunSettings`, naming the file.
         OSError: the file cannot be read.
     """
-    where = "--config" if config else "settings"
+    where, content = (flag, read_yaml(config, flag)) if config else ("settings", None)
     try:
-        given = check_mapping(yaml.safe_load(config.read_text()) if config else None, where)
+        given = check_mapping(content, where)
         if unknown := sorted(set(given) - set(_FILE_KEYS)):
             raise ValueError(f"unknown keys {unknown}; allowed: {', '.join(_FILE_KEYS)}.")
         chosen = {**check_mapping(given.get("recipe"), "recipe"), **_given(recipe)}
@@ -158,8 +156,24 @@ def read_settings(
         if chosen.get("base") is not None:
             chosen["base"] = _absolute(chosen["base"])
         return RunSettings(data, chosen, list(templates) if templates else given.get("templates"), **others)
-    except (ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise ValueError(f"{where}: {error}" if config else str(error)) from error
+
+
+def read_yaml(path: Path, flag: str) -> Any:
+    """What a file of YAML or JSON that a flag names holds.
+
+    Raises:
+        OSError: it cannot be read; the message names the flag.
+        ValueError: it is something else.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"{flag}: {path}: {reason}. Fix: check the path and the working directory.") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{flag}: {path} is no YAML ({error}).") from error
 
 
 def read_binding(
@@ -193,7 +207,7 @@ def read_binding(
             "--bind starts --from a model and does not evaluate (examples/evaluate.py does): leave out --base, "
             "--test_manifest and --test_dataset."
         )
-    shape = yaml.safe_load(encoder.read_text()) if encoder else None
+    shape = read_yaml(encoder, "--encoder") if encoder else None
     if encoder and not isinstance(shape, dict):
         raise ValueError(f"--encoder: {encoder} holds no fields, such as `num_channels: 1`.")
     if "check_manifest" in options:

@@ -16,6 +16,8 @@ from codebind_hf.renamed import renamed_attribute, renamed_keywords
 
 
 ORDERS = ("joint", "sequential", "bind")
+# What rows that have nothing to be aligned to may lack.
+TEXT_FIX = """make text of labels: text_from_label (--text_from_label "a photo of a {}")"""
 _BRIDGES = ("text", "image")
 
 
@@ -56,7 +58,7 @@ def plan_stages(modalities: Iterable[str], order: str = "joint") -> list[Stage]:
     if len(names) < 2 or not bridges:
         raise ValueError(
             f"modalities: the data has {', '.join(names) or 'none'}; training needs text or image, and another that "
-            "shares rows with it."
+            f"shares rows with it. Fix: add or rename a column (--columns old=new), or {TEXT_FIX}."
         )
     with_bridge = tuple(name for name in names if _encoder(name) in BRIDGE_ENCODERS)
     targets = tuple(name for name in names if name not in with_bridge)

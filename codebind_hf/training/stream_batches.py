@@ -13,6 +13,7 @@ from transformers import Trainer
 from codebind_hf.data.streamed import Passed, Past, StreamedDataset
 from codebind_hf.data.workers import in_own_group
 from codebind_hf.training.processes import joined_processes
+from codebind_hf.training.stages import TEXT_FIX
 
 
 class StreamBatches(IterableDataset):
@@ -52,7 +53,7 @@ class StreamBatches(IterableDataset):
             if not count and not past.read:
                 raise ValueError(
                     "rows: the stream has no batch of rows that can be aligned; each needs text, an image or a video "
-                    "beside another modality that is trained. Fix: other columns, or smaller batches."
+                    f"beside another modality that is trained. Fix: other columns, smaller batches, or {TEXT_FIX}."
                 )
             if not self.shares:
                 return

@@ -22,7 +22,7 @@ from codebind_hf.conversion.lora import has_lora
 from codebind_hf.data.items import Items
 from codebind_hf.data.sampler import ModalityBatchSampler, UnevenBatches
 from codebind_hf.data.streamed import StreamedDataset
-from codebind_hf.data.workers import in_own_group
+from codebind_hf.data.workers import in_own_group, named_workers
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.training.adapters import load_adapter, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
@@ -171,19 +171,16 @@ class CodeBindTrainer(Trainer):
         if model.codebooks.shared is not None:
             model.codebooks.shared.frozen = self.args.freeze_shared_codes
         if self.args.init_codebooks and not resume_from_checkpoint:
-            self._start_codebooks(model)
+            with named_workers("dataloader_num_workers"):
+                self._start_codebooks(model)
         try:
-            result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            with named_workers("dataloader_num_workers"):
+                result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         except pickle.UnpicklingError as error:
             raise OSError(
                 f"{resume_from_checkpoint}: a file holds more than tensors and is not read, since it could run code. "
                 "Fix: resume from a checkpoint that you trust to be as the trainer wrote it."
             ) from error
-        except RuntimeError as error:
-            # The loader's only sign of a worker that the system killed.
-            if "DataLoader worker" not in str(error):
-                raise
-            raise OSError(f"dataloader_num_workers: {error} Fix: fewer workers, and --resume.") from error
         finally:
             if self._timed is not None:
                 self._timed.restore()

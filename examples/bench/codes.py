@@ -25,6 +25,7 @@ from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.data import NineSenses, PreparedDataset
 from codebind_hf.evaluation import embed_dataset
 from codebind_hf.evaluation.environment import environment
+from codebind_hf.evaluation.provenance import checkpoint_of
 from codebind_hf.inference import CodeIndex
 from codebind_hf.model.codebooks import nearest_codes, sphere_points, spherical_kmeans, unit_segments
 from codebind_hf.training import Recipe, build, train
@@ -204,8 +205,8 @@ def markdown(report: dict) -> str:
 def main() -> None:
     arguments = parse_arguments()
     if arguments.checkpoint:
-        model = CodeBindModel.from_pretrained(arguments.checkpoint)
-        processor = CodeBindProcessor.from_pretrained(arguments.checkpoint)
+        checkpoint = checkpoint_of(arguments.checkpoint, "--checkpoint")
+        model, processor = CodeBindModel.from_pretrained(checkpoint), CodeBindProcessor.from_pretrained(checkpoint)
     else:
         model, processor = trained(arguments.world, arguments.steps, arguments.seed, arguments.output_dir)
     count = arguments.fit_objects

@@ -8,7 +8,7 @@ import pytest
 
 from codebind_hf import benchmarks
 from codebind_hf.benchmarks import prompts, tables
-from codebind_hf.benchmarks.entry import BACKBONES
+from codebind_hf.benchmarks.choices import BACKBONES
 from codebind_hf.benchmarks.figures import BASELINE, OF_BACKBONE
 from codebind_hf.benchmarks.pictures import imagenet_names
 

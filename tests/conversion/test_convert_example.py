@@ -96,6 +96,11 @@ def test_wrong_calls_say_what_to_do(imagebind_file: Path, options: list[object],
     assert "--base: missing" in done.stderr
     done = convert("--imagebind", imagebind_file, "--lora", "adapter", *options)
     assert "only with --codebind" in done.stderr
+    (tmp_path / "bad.json").write_text("{")
+    for name, said in (("gone.json", "no such file or directory. Fix: check the path"), ("bad.json", "is no JSON")):
+        done = convert("--imagebind", imagebind_file, *options, "--architecture", tmp_path / name)
+        assert f"error: --architecture: {tmp_path / name}" in done.stderr
+        assert said in done.stderr
     done = convert("--imagebind", tmp_path / "architecture.json", *options)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ")

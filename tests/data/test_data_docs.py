@@ -8,13 +8,14 @@ import pytest
 
 from codebind_hf import CodeBindProcessor
 from codebind_hf.data import NineSenses
-from codebind_hf.data.loading import LOADINGS, MEMORY_LIMIT
+from codebind_hf.data.choices import LOADINGS
+from codebind_hf.data.loading import MEMORY_LIMIT
 from codebind_hf.data.sources import SHARD_COLUMNS
 from codebind_hf.data.streamed import SHUFFLE_BUFFER
 from codebind_hf.data.units import UNITS
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.training.flags import add_data_flags, data_of, renames
-from codebind_hf.training.settings import DATA_KEYS
+from codebind_hf.training.run_rows import DATA_KEYS
 from codebind_hf.training.tokenization import build_tokenizer
 
 
@@ -31,9 +32,9 @@ def test_the_block_runs(tmp_path: Path) -> None:
 def test_what_it_names_is_there() -> None:
     parser = argparse.ArgumentParser()
     add_data_flags(parser)
-    known = {flag for action in parser._actions for flag in action.option_strings} | {"--output_dir"}
+    known = {flag for action in parser._actions for flag in action.option_strings} | {"--output_dir", "--gallery"}
     assert set(re.findall(r"`(--[a-z_]+)", PAGE)) <= known
-    assert known - {"-h", "--help", "--output_dir"} <= set(re.findall(r"--[a-z_]+", PAGE))
+    assert known - {"-h", "--help"} <= set(re.findall(r"--[a-z_]+", PAGE))
     assert set(re.findall(r"^\| `([a-z]+)` \|", PAGE, re.MULTILINE)) == set(LOADINGS)
     assert f"{MEMORY_LIMIT // 2**30} GiB" in PAGE
     assert f"{SHUFFLE_BUFFER:,} rows" in PAGE

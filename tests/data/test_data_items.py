@@ -12,7 +12,7 @@ import torch
 
 from codebind_hf import CodeBindProcessor
 from codebind_hf.data import Augmentation, LazyDataset, NineSenses, PreparedDataset, StoredDataset
-from codebind_hf.data.items import Draw, Items, ItemView
+from codebind_hf.data.items import Draw, Items, ItemView, ListedItems
 from codebind_hf.data.loading import RowView, estimated_bytes, load_items
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.training.tokenization import build_tokenizer
@@ -47,6 +47,10 @@ class Watched(list):
 def made(kind: str, rows: Any, processor: CodeBindProcessor, folder: Path, **options: Any) -> Items:
     if kind == "disk":
         return StoredDataset(rows, processor, folder / "rows", **options)
+    if kind == "list":
+        items = ListedItems(list(PreparedDataset(rows, processor).items))
+        items.seed = options.get("seed", 0)
+        return items
     return {"memory": PreparedDataset, "lazy": LazyDataset}[kind](rows, processor, **options)
 
 
@@ -76,7 +80,7 @@ def test_items_are_the_same_wherever_they_live(kind: str, processor: CodeBindPro
         assert items.class_names == expected.class_names
 
 
-@pytest.mark.parametrize("kind", ["memory", "lazy", "disk"])
+@pytest.mark.parametrize("kind", ["memory", "lazy", "disk", "list"])
 def test_a_whole_item_has_its_first_caption_and_all_of_them(
     kind: str, processor: CodeBindProcessor, tmp_path: Path
 ) -> None:
@@ -89,7 +93,7 @@ def test_a_whole_item_has_its_first_caption_and_all_of_them(
         assert tensors["input_ids"][: tensors["attention_mask"].sum()].tolist() == every[0]
 
 
-@pytest.mark.parametrize("kind", ["memory", "lazy", "disk"])
+@pytest.mark.parametrize("kind", ["memory", "lazy", "disk", "list"])
 def test_a_caption_is_drawn_by_epoch_and_row_and_nothing_else(
     kind: str, processor: CodeBindProcessor, tmp_path: Path
 ) -> None:

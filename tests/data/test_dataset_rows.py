@@ -3,10 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Picture
 
-from codebind_hf.data import rows_from_dataset
+from codebind_hf.data import StreamedDataset, rows_from_dataset
 
 
 def test_columns_are_renamed_and_class_labels_become_names() -> None:
@@ -136,3 +137,23 @@ def test_data_sets_have_fingerprints_that_follow_their_rows() -> None:
     assert rows_from_dataset(dataset).fingerprint == first
     assert rows_from_dataset(dataset.select([0])).fingerprint != first
     assert rows_from_dataset(dataset.remove_columns("text"), {"words": "text"}).fingerprint != first
+
+
+def test_columns_of_attributes_are_attributes_wherever_they_come_from() -> None:
+    columns = {"text": ["a", "b"], "label": ["x", "y"], "attributes.colour": [1, 0], "attributes.size": [2.5, None]}
+    features = Features(
+        {**{name: Value("string") for name in ("text", "label")}, "attributes.size": Value("float64")}
+        | {"attributes.colour": ClassLabel(names=["blue", "red"])}
+    )
+    data = Dataset.from_dict(columns, features=features)
+    rows = list(rows_from_dataset(data))
+    assert rows == [
+        {"text": "a", "label": "x", "attributes": {"colour": "red", "size": 2.5}},
+        {"text": "b", "label": "y", "attributes": {"colour": "blue"}},
+    ]
+    stream = StreamedDataset(data.to_iterable_dataset(), _ids, shuffle_buffer=0)
+    assert [each.item["attributes"] for each in stream if each.item] == [row["attributes"] for row in rows]
+
+
+def _ids(text: list[str], return_tensors: str) -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.zeros(len(text), 2, dtype=torch.int64)}

@@ -94,8 +94,8 @@ BAD_ROWS = [
     ),
     pytest.param([{"text": "a"}, {"text": ""}], "row 2: has no modality", id="empty-cell"),
     pytest.param(
-        [{"picture": "a.png"}],
-        "no column is a modality; columns: picture; modalities: text, image.*Fix: ren",
+        [{"shape": "a.png"}],
+        "no column is a modality; columns: shape; modalities: text, image.*Fix: ren",
         id="column",
     ),
     pytest.param([{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], "id 'x' occurs in rows 1 and 2", id="same-id"),
@@ -189,6 +189,27 @@ def test_manifests_rows_and_configurations_are_taken_or_clearly_refused(tmp_path
     outcomes.try_all(st.one_of(row_calls(processor, tmp_path), configuration_calls()), 350)
     for door in ("manifest", "prepared rows", "configuration"):
         assert min(outcomes.counts[door, TAKEN], outcomes.counts[door, REFUSED]) > 0, outcomes.table()
+
+
+def test_a_hint_names_the_flag_and_no_column_that_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"text": "a", "txt": "b", "caption": "c", "img_path": "a.png", "labels": "x", "sound": "a.wav"}]
+    Manifest(write(tmp_path, rows))
+    (said,) = [record.getMessage() for record in caplog.records if "ignored" in record.getMessage()]
+    assert said.endswith(
+        "ignored: 'txt', 'caption', 'img_path' (did you mean `image`? --columns img_path=image), "
+        "'labels' (did you mean `label`? --columns labels=label), "
+        "'sound' (did you mean `audio`? --columns sound=audio)."
+    )
+    with pytest.raises(
+        ValueError, match=r"Fix: did you mean `text`\? --columns txt=text Else rename .*--columns old="
+    ):
+        Manifest(write(tmp_path, [{"txt": "a"}]))
+    with pytest.raises(ValueError, match=r"would be 'images'; allowed: [^.]*\.$"):
+        Manifest(write(tmp_path, [{"image": "a.png", "second": "b.png"}]), columns={"second": "images"})
+    with pytest.raises(ValueError, match="has no column 'image'; its columns: text, img. Fix: old=new, .*img=image"):
+        Manifest(write(tmp_path, [{"text": "a", "img": "b.png"}]), columns={"image": "img"})
+    with pytest.raises(ValueError, match="has no column 'tex'; its columns: text, texts. Did you mean `texts`"):
+        Manifest(write(tmp_path, [{"text": "a", "texts": "b"}]), columns={"text": "id", "tex": "text"})
 
 
 def test_other_columns_are_ignored_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from codebind_hf.data import NineSenses, PreparedDataset, StoredDataset
+from codebind_hf.data import LazyDataset, NineSenses, PreparedDataset, StoredDataset, load_items
+from codebind_hf.data.workers import named_workers
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.tokenization import build_tokenizer
@@ -98,7 +99,7 @@ def _broken(**_: object) -> None:
 
 
 def test_a_killed_worker_is_an_error_with_a_fix() -> None:
-    with pytest.raises(OSError, match="num_workers: DataLoader worker .* Fix: fewer workers"):
+    with pytest.raises(OSError, match="^preprocessing_num_workers: DataLoader worker .* Fix: fewer workers"):
         PreparedDataset([{"text": "a"}], _dying, num_workers=1)
 
 
@@ -110,3 +111,19 @@ def test_num_workers_is_a_whole_number(processor: CodeBindProcessor) -> None:
     for wrong in (-1, 1.5, True):
         with pytest.raises(ValueError, match="num_workers: got"):
             PreparedDataset([{"text": "a"}], processor, num_workers=wrong)  # type: ignore[arg-type]
+
+
+def test_only_the_death_of_a_worker_is_told_otherwise() -> None:
+    killed = r"^dataloader_num_workers: DataLoader worker \(pid 3\) is killed. Fix: fewer workers"
+    with pytest.raises(OSError, match=killed), named_workers("dataloader_num_workers"):
+        raise RuntimeError("DataLoader worker (pid 3) is killed.")
+    with pytest.raises(RuntimeError, match="^another$"), named_workers("dataloader_num_workers"):
+        raise RuntimeError("another")
+
+
+def test_workers_that_are_not_used_are_noted(processor: CodeBindProcessor, caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(load_items([{"text": "a"}], processor, "lazy", num_workers=2), LazyDataset)
+    assert "preprocessing_num_workers: 2 are not used, since rows are processed when their turn comes" in caplog.text
+    caplog.clear()
+    load_items([{"text": "a"}], processor, "lazy")
+    assert caplog.text == ""

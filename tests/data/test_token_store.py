@@ -12,9 +12,8 @@ from common import small_config, tiny_model
 from torch import Tensor
 
 from codebind_hf.data import CodeBindCollator
-from codebind_hf.data.items import Draw, ItemView, ListedItems
+from codebind_hf.data.items import Draw, ItemView, ListedItems, drawn
 from codebind_hf.data.pooled_tokens import PooledItems, TokenStore, pool_rows, tokens_key
-from codebind_hf.data.row_tensors import drawn
 
 
 ROWS = {2: [torch.randn(1, 4)], 0: [torch.randn(2, 4), torch.randn(2, 4)], 5: []}

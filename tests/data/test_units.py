@@ -286,6 +286,42 @@ def test_a_wrong_unit_of_a_data_set_is_named() -> None:
         rows[0]
 
 
+@pytest.mark.parametrize(
+    ("unit", "value", "meant"),
+    [
+        ("depth_unit", "millimetre", "'mm'"),
+        ("depth_unit", "Meters", "'m'"),
+        ("depth_unit", "centimeters", "'cm'"),
+        ("depth_unit", "disparty", "'disparity'"),
+        ("thermal_unit", "degC", "'celsius'"),
+        ("thermal_unit", "F", "'fahrenheit'"),
+        ("thermal_unit", "centi-kelvin", "'centikelvin'"),
+    ],
+)
+def test_a_unit_by_another_name_is_told_its_own(tmp_path: Path, unit: str, value: str, meant: str) -> None:
+    path = write(tmp_path, [{unit.removesuffix("_unit"): "a.npy", unit: value}], ".jsonl")
+    with pytest.raises(ValueError, match=f"row 1: {unit}: got '{value}'; allowed: .* Fix: did you mean {meant}"):
+        Manifest(path)
+    with pytest.raises(ValueError, match=f"{unit}: got '{value}'; allowed: .*did you mean {meant}"):
+        CodeBindProcessor.from_model_config(
+            CodeBindConfig.from_preset("tiny"), build_tokenizer(["a"]), **{unit.removesuffix("_unit"): {unit: value}}
+        )
+
+
+@pytest.mark.parametrize("name", sorted({unit.modality for unit in UNITS.values()} - {"video"}))
+def test_what_lacks_a_unit_is_told_the_column_that_says_it(processor: CodeBindProcessor, name: str) -> None:
+    bare = {
+        "depth": (np.full((40, 40), 900, np.uint16), "a column `depth_unit` says it, or the flag --depth_unit"),
+        "thermal": (np.full((40, 40), 30_000, np.uint16), "columns `thermal_unit` and `thermal_range` say it"),
+        "point_cloud": (np.full((50, 6), 200, np.float32), "a column `point_cloud_color_scale` says it"),
+        "eeg": (np.ones((16, 300), np.float32), "a column `eeg_sampling_rate` says it"),
+        "imu": (np.ones((6, 300), np.float32), "a column `imu_sampling_rate` says it"),
+    }
+    value, column = bare[name]
+    with pytest.raises(ValueError, match=f"Fix: .*of rows, {column}"):
+        prepare_row({name: value}, processor)
+
+
 def test_units_of_several_types_in_one_column(tmp_path: Path) -> None:
     units = ["mm", 0.001, None, "cm"]
     rows = [{"depth": "a.npy"} | ({} if unit is None else {"depth_unit": unit}) for unit in units]

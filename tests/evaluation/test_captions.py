@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from codebind_hf.data import LazyDataset, PreparedDataset, StoredDataset
-from codebind_hf.data.items import Draw, ItemView
+from codebind_hf.data.items import Draw, ItemView, as_items
 from codebind_hf.evaluation.embedding import EmbeddedModality, EmbeddedSet, embed_dataset
 from codebind_hf.evaluation.metrics import owner_recall, retrieval_recall
 from codebind_hf.evaluation.sections import retrieval_section
@@ -103,6 +103,10 @@ KINDS: dict[str, Callable[[list, Any, Path], Any]] = {
     "disk": lambda rows, processor, folder: StoredDataset(rows, processor, folder / "rows", seed=5),
     "lazy": lambda rows, processor, folder: LazyDataset(rows, processor, seed=5),
     "view": lambda rows, processor, folder: ItemView(PreparedDataset(rows, processor), range(5), ["text", "image"]),
+    "list": lambda rows, processor, folder: list(PreparedDataset(rows, processor).items),
+    "view of a list": lambda rows, processor, folder: ItemView(
+        as_items(list(PreparedDataset(rows, processor).items)), range(5), ["text", "image"]
+    ),
 }
 
 

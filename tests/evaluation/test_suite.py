@@ -185,6 +185,23 @@ def test_rows_that_the_model_cannot_read_are_refused(fake: SimpleNamespace) -> N
         report_of(fake, [{"label": "ball"}])
 
 
+def test_what_a_model_does_not_read_is_said_before_anything_is_embedded(
+    fake: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{**row, "depth": 0, "mood": "fine"} for row in fake.rows(4, modalities=("text", "audio"))]
+    Evaluation(fake.model, None, rows)
+    (said,) = [each.getMessage() for each in caplog.records]
+    assert said.startswith("rows: depth is left out, which this model does not read; it reads text, image, ")
+    known = SimpleNamespace(row_modalities=[("radar",), ("depth", "radar")])
+    for rows, name in (({"rows": known}, "rows"), ({"rows": fake.rows(2), "training_rows": known}, "training_rows")):
+        with pytest.raises(
+            ValueError, match=f"^{name}: no row has a .* the rows have depth, radar, the model reads te"
+        ):
+            Evaluation(fake.model, None, **rows)
+    with pytest.raises(ValueError, match="templates: got 'a ball'; a template holds {}"):
+        Evaluation(fake.model, None, fake.rows(2), templates=["a ball"])
+
+
 def test_embeddings_are_computed_once(fake: SimpleNamespace) -> None:
     evaluation = Evaluation(fake.model, fake.processor, fake.rows(10), progress=False)
     assert evaluation.embedded is evaluation.embedded is evaluation.training_set

@@ -25,6 +25,15 @@ from codebind_hf.training import CodeBindTrainingArguments
             {"loss_warmup": {"decorr": [0.9, 0.3]}}, r"loss_warmup\['decorr'\]: got \[0.9, 0.3\]", id="order"
         ),
         pytest.param({"loss_warmup": {"decorr": 0.3}}, r"loss_warmup\['decorr'\]: got 0.3", id="number"),
+        pytest.param({"max_steps": 0}, "max_steps: got 0; allowed: 1 or more, or -1 to count epochs", id="no-step"),
+        pytest.param({"max_steps": -2}, "max_steps: got -2; allowed: 1 or more", id="steps"),
+        pytest.param({"num_train_epochs": 0}, "num_train_epochs: got 0; it must be greater than 0", id="epochs"),
+        pytest.param(
+            {"per_device_train_batch_size": 0},
+            "per_device_train_batch_size: got 0; allowed: a whole number of at least 1",
+            id="batch",
+        ),
+        pytest.param({"dataloader_num_workers": -1}, "dataloader_num_workers: got -1; allowed: a whole", id="workers"),
         pytest.param(
             {"train_bridge_heads": "all"}, r"train_bridge_heads: got 'all'; allowed: False, True", id="heads"
         ),

@@ -248,8 +248,16 @@ def test_a_missing_modality_gets_the_encoder_of_the_preset_with_the_same_embeddi
 @pytest.mark.parametrize(
     ("modality", "encoder", "fields", "named"),
     [
-        pytest.param("image", None, {}, "modality: got 'image', which is the bridge", id="bridge"),
-        pytest.param("radar", None, {}, "modality: 'radar' is none of text, image, video, audio. Fix", id="unknown"),
+        pytest.param(
+            "radar", None, {}, r"is none of text, image, video, audio \(--bind\). Fix: describe", id="unknown"
+        ),
+        pytest.param(
+            "radar",
+            None,
+            {},
+            "modality: 'radar' is none of text, image, video, audio .--bind.. Fix: describe",
+            id="unknown",
+        ),
         pytest.param("audio", RADAR, {}, "encoder: got one for 'audio', which the checkpoint has", id="settled"),
         pytest.param("radar", {**RADAR, "hiden_size": 3}, {}, "hiden_size", id="encoder-field"),
         pytest.param("radar", {**RADAR, "processor": {"input_size": [3]}}, {}, "processor: input_size", id="size"),

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from codebind_hf.data import Manifest, NineSenses
 from codebind_hf.data.sampler import ModalityBatchSampler
 from codebind_hf.training import RunSettings, run
+from codebind_hf.training.run_rows import load_rows
 
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
@@ -94,7 +95,7 @@ def test_where_tensors_live_changes_no_bit(manifest: Path, straight: Path, tmp_p
     assert losses_of(tmp_path / "run") == losses_of(straight)
     one, other = (load_file(folder / "checkpoint" / "model.safetensors") for folder in (straight, tmp_path / "run"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
-    assert (tmp_path / "run" / "rows" / "train" / "rows.json").is_file() == (loading == "disk")
+    assert not (tmp_path / "run" / "rows").exists(), "what can be made again goes when the run is finished"
 
 
 @pytest.mark.parametrize(
@@ -142,8 +143,83 @@ def test_a_streamed_run_goes_on_to_the_same_bits(
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+def test_what_cannot_be_is_refused_before_rows_are_read(tmp_path: Path) -> None:
+    gone = {"manifest": str(tmp_path / "gone.jsonl")}
+    for training, message in (
+        ({"max_steps": 0}, "max_steps: got 0"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: got 0"),
+        ({"cache_bridge": ["txt"]}, r"cache_bridge: got 'txt'; allowed: 'text'.* did you mean `text`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(settings_for(gone, **training), tmp_path / "run")
+    with pytest.raises(OSError, match="gone.jsonl': no such file"):
+        run(settings_for(gone), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"manifest": "a.csv", "preprocessing_num_workers": -1},
+            "preprocessing_num_workers: got -1; allowed: a whole",
+        ),
+        ({"manifest": "a.csv", "shuffle_buffer": 3}, "shuffle_buffer: got 3 with manifest, .*: with dataset"),
+        ({"dataset": "a", "shuffle_buffer": 3}, "shuffle_buffer: got 3 with rows that are not streamed"),
+        (
+            {"dataset": "a", "test_manifest": "b.csv"},
+            "test_manifest: got 'b.csv' with dataset, where it has no effect",
+        ),
+        ({"nine_senses": None, "columns": {"a": "b"}}, "columns: got .* with nine_senses, where it has no effect"),
+        ({"manifest": "a.csv", "backbone": "vl"}, "backbone: got 'vl' with manifest, .*: with benchmark"),
+        ({"benchmark": "nyu-d", "root": "x", "protocol": "good"}, "protocol: got 'good'; allowed: 'paper', 'sound'"),
+        ({"manifest": "a.csv", "text_from_label": "a"}, "text_from_label: got 'a'; a template holds {}"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RunSettings(data)
+    with pytest.raises(ValueError, match=message):
+        load_rows(data)
+
+
+def test_a_binding_takes_rows_by_number_and_none_to_evaluate_on() -> None:
+    bind = {"modality": "eeg", "finished": "runs/x"}
+    with pytest.raises(ValueError, match="streaming: got true with a binding, .*Fix: leave it out"):
+        RunSettings({"dataset": "a", "streaming": True}, bind=bind)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="test_manifest: got 'b' with a binding, which does not evaluate"):
+        RunSettings({"manifest": "a", "test_manifest": "b"}, bind=bind)  # type: ignore[arg-type]
+
+
+def test_rows_that_cannot_be_aligned_are_refused_before_one_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codebind_hf.data.prepared.prepared_rows", None)
+    (tmp_path / "a.npy").touch()
+    rows = tmp_path / "rows.jsonl"
+    for content, message in (
+        ([{"eeg": "a.npy"}], "the data has eeg; training needs text or image.*--text_from_label"),
+        ([{"text": "a", "image": "a.npy"}, {"eeg": "a.npy"}], "no row has eeg together with text or image"),
+    ):
+        rows.write_text("\n".join(map(json.dumps, content)))
+        for loading in ("memory", "disk"):
+            with pytest.raises(ValueError, match=message):
+                run(settings_for({"manifest": str(rows), "loading": loading}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_that_have_an_effect_are_taken() -> None:
+    for data in (
+        {"manifest": "a.csv", "encoding": "cp1252", "loading": "disk", "preprocessing_num_workers": 2},
+        {"manifest": "a.jsonl", "test_manifest": "b.tsv", "encoding": "cp1252", "columns": {"a": "text"}},
+        {"dataset": "a", "streaming": True, "shuffle_buffer": 0, "test_dataset": "a:test", "loading": "memory"},
+        {"benchmark": "sun-d", "root": "x", "protocol": "sound", "backbone": "vl", "loading": "lazy"},
+        {"nine_senses": {"num_bridge": 3}, "loading": "disk", "preprocessing_num_workers": 1, "root": None},
+    ):
+        assert RunSettings(data).data == data
+
+
 def test_a_stream_needs_a_number_of_steps_and_a_data_set(manifest: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="streaming: got true with manifest; allowed: with dataset"):
+    with pytest.raises(ValueError, match="streaming: got true with manifest, where .*; allowed: with dataset"):
         run(settings_for({"manifest": str(manifest), "streaming": True}), tmp_path / "run")
     data = {**as_dataset(manifest, tmp_path / "source"), "streaming": True}
     with pytest.raises(ValueError, match="max_steps: got none; a stream has no length"):

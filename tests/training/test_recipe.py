@@ -229,7 +229,9 @@ def test_small_rounds_are_judged_by_what_all_processes_take(
 
 def test_a_modality_that_never_meets_text_or_image_is_named(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     some = [*only(rows, "text", "image"), *only(rows, "eeg")]
-    with pytest.raises(ValueError, match="no row has eeg together with text or image"):
+    with pytest.raises(
+        ValueError, match=r"no row has eeg together with text or image.*--text_from_label \"a photo of"
+    ):
         run(make_recipe(), some, tmp_path)
 
 

@@ -152,3 +152,11 @@ def test_rows_without_text_and_image_have_nothing_to_align_to() -> None:
     items = [item("audio", "depth"), item("text", "audio", "depth")]
     view = ModalityView(items, ["text", "image", "audio", "depth"], MODALITIES)
     assert [row["id"] for row in view] == ["text-audio-depth"]
+
+
+@pytest.mark.parametrize("modalities", [["image"], ["audio", "eeg"]])
+def test_data_that_has_nothing_to_align_is_told_how_labels_become_text(modalities: list[str]) -> None:
+    with pytest.raises(
+        ValueError, match=r"Fix: .*--columns old=new.*text_from_label \(--text_from_label \"a photo of a {}"
+    ):
+        plan_stages(modalities)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -629,3 +631,23 @@ def test_with_a_scaler_of_float16_nothing_is_kept_from_step_to_step(
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", enabled=False)
     trainer.train()
     assert trainer._guard._watched == []
+
+
+class Deadly(list):
+    """Rows whose reader is killed, if it is a worker."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("starts_codebooks", [True, False])
+def test_a_killed_loader_worker_is_an_error_with_a_fix(
+    tiny: SimpleNamespace, trainer_of: MakeTrainer, starts_codebooks: bool
+) -> None:
+    options = {"dataloader_num_workers": 1, "init_codebooks": starts_codebooks}
+    with pytest.raises(
+        OSError, match="^dataloader_num_workers: DataLoader worker .* Fix: fewer workers, and --resume"
+    ):
+        trainer_of(tiny.model(), Deadly(tiny.items()), **options).train()

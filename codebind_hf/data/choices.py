@@ -1,0 +1,6 @@
+"""What can be chosen of how rows are read? Names alone, which command lines offer without importing what they mean."""
+
+# Where tensors live, see `load_items`.
+LOADINGS = ("auto", "memory", "disk", "lazy")
+# What an unreadable row does. Not "null", as where items are embedded: a row of nothing teaches nothing.
+ON_ERROR = ("raise", "skip")
