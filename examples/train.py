@@ -6,7 +6,7 @@
     accelerate launch examples/train.py --bind eeg --from runs/demo --manifest rows.jsonl --output_dir runs/eeg
     accelerate launch examples/train.py --resume --output_dir runs/demo
 
-`accelerate launch` finds GPUs by itself. A few hundred rows take two to five minutes on two CPU cores, the demo nine.
+`accelerate launch` finds GPUs by itself. A few hundred rows take two to five minutes on two CPU cores, the demo about seven.
 
 A manifest is JSONL, CSV or Parquet: per row, any subset of modalities (`text` itself, otherwise paths relative to the
 manifest), and an optional `label` and `attributes`. `--dataset` takes what `datasets` reads instead: saved data sets,
