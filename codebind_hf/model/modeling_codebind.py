@@ -92,29 +92,6 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         for decoder in self.decoders.values():
             decoder.config._attn_implementation = self.config.decoder_config._attn_implementation
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: Any,
-        *model_args: Any,
-        modalities: Iterable[str] | None = None,
-        **kwargs: Any,
-    ) -> "CodeBindModel":
-        """Load a checkpoint; `modalities=["text", "image"]` loads only the encoders that these need.
-
-        Raises:
-            ValueError: a modality that the checkpoint lacks.
-        """
-        if modalities is not None:
-            config = kwargs.pop("config", None)
-            if config is None:
-                hub = ("cache_dir", "revision", "token", "local_files_only", "subfolder", "force_download")
-                options = {key: kwargs[key] for key in hub if key in kwargs}
-                options |= {key: kwargs.pop(key) for key in CodeBindConfig.__annotations__ if key in kwargs}
-                config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **options)  # type: ignore[union-attr]
-            kwargs["config"] = config.restricted_to(modalities)
-        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding of the text encoder.
 
