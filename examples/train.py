@@ -3,7 +3,7 @@
     accelerate launch examples/train.py --manifest rows.jsonl --output_dir runs/mine
     accelerate launch examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo
     accelerate launch examples/train.py --config examples/recipes/sun.yaml --base imagebind --output_dir runs/sun
-    accelerate launch examples/train.py --bind eeg --from runs/demo --manifest rows.jsonl --output_dir runs/eeg
+    accelerate launch examples/train.py --bind eeg --bridge runs/demo --manifest rows.jsonl --output_dir runs/eeg
     accelerate launch examples/train.py --resume --output_dir runs/demo
 
 `accelerate launch` finds GPUs by itself. A few hundred rows take two to five minutes on two CPU cores, the demo nine.
@@ -57,7 +57,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--on_error", choices=("raise", "skip"), default="raise", help="what an unreadable file does")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument("--bind", metavar="MODALITY", help="bind this modality to a finished model, see above")
-    parser.add_argument("--from", dest="finished", help="the finished model: a run or a checkpoint")
+    parser.add_argument("--bridge", help="the finished model: a run or a checkpoint")
     parser.add_argument("--encoder", type=Path, help="YAML or JSON: the encoder of a modality that the model lacks")
     parser.add_argument("--shared_codes", choices=SHARED_CODES, help="while binding; frozen without it")
     parser.add_argument("--tolerance", type=float, help="how far other embeddings may move; 0, without it: not a bit")
@@ -80,7 +80,7 @@ def settings_of(arguments: argparse.Namespace) -> RunSettings | None:
     """What the command line says; `None` where it says only where to go on."""
     if not says_what(arguments):
         return None
-    binding = ("bind", "finished", "encoder", "shared_codes", "tolerance", "check_manifest", "base")
+    binding = ("bind", "bridge", "encoder", "shared_codes", "tolerance", "check_manifest", "base")
     return read_settings(
         arguments.config,
         data_of(arguments),

@@ -45,15 +45,18 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             self._build_encoder(name, encoder)
         self.codebooks = ParityCodebooks(config) if config.parity_codebooks else SharedSpecificCodebook(config)
         self.logit_scale = LogitScale(config)
+        self._ignore_what_is_not_held()
+        self.post_init()
+
+    def _ignore_what_is_not_held(self) -> None:
+        """Have files loaded that also hold modalities and decoders which this model lacks."""
         parts: dict[str, Iterable[str]] = {
             "encoders": self.encoders,
             "decoders": self.decoders,
             "codebooks.specific": self.codebooks.specific,
         }
-        # A checkpoint may hold modalities and decoders that this configuration leaves out.
         ignored = [rf"^{part}\.(?!({'|'.join(held)})\.)" for part, held in parts.items()]
         self._keys_to_ignore_on_load_unexpected = ignored
-        self.post_init()
 
     def _build_encoder(self, name: str, encoder: CodeBindEncoderConfig) -> None:
         config = self.config
@@ -360,6 +363,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         for part in (self.encoders, self.decoders, self.codebooks.specific):
             if name in part:
                 part[name].apply(self._init_weights).to(self.device, self.dtype).train(self.training)
+        self._ignore_what_is_not_held()
 
 
 # `save_pretrained` then writes this code beside the weights: `trust_remote_code=True` loads them without the package.

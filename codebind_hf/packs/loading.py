@@ -148,6 +148,7 @@ def _add_modality(model: CodeBindModel, pack: Pack, name: str, tensors: dict[str
             if encoder in modules:
                 modules[encoder].load_state_dict(mine)
                 modules[encoder].to(model.device, model.dtype).train(is_training)
+        model._ignore_what_is_not_held()
     except Exception as error:
         for room, modules in rooms.items():
             if encoder in modules:
@@ -228,7 +229,7 @@ def _add_to_processor(processor: CodeBindProcessor, packs: list[Pack]) -> None:
             has_it = name in processor.modalities or name in processor.added_modalities
             if has_it and not entry["is_in_bridge"]:
                 raise ValueError(
-                    f"packs: {pack.name!r} holds {name!r}, which the processor has already. Fix: leave one of them out."
+                    f"packs: {pack.name!r} holds {name!r}, which the processor has already. Fix: leave one out."
                 )
             fields = {key: value for key, value in entry["processor"].items() if key != "name"}
             if name in MODALITIES:

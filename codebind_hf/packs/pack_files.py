@@ -142,7 +142,7 @@ def read_packs(names: Any, **options: Any) -> list[Pack]:
         for modality in pack.modalities:
             if modality in owners:
                 raise ValueError(
-                    f"packs: {owners[modality].name!r} and {pack.name!r} both hold {modality!r}. Fix: load one of them."
+                    f"packs: {owners[modality].name!r} and {pack.name!r} both hold {modality!r}. Fix: load one."
                 )
             owners[modality] = pack
     return packs

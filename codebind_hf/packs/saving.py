@@ -41,6 +41,7 @@ def save_pack(
     bridge: str | os.PathLike | None = None,
     decoders: bool = False,
     license: str = "apache-2.0",
+    name: str | None = None,
 ) -> Pack:
     """Write the encoders of `modalities`, their codes and their preprocessing, for whoever has the same bridge.
 
@@ -56,6 +57,7 @@ def save_pack(
             too are left out of the pack, such as a tower that was frozen. `None` leaves out nothing.
         decoders: also write decoders, which no embedding needs.
         license: of the weights, for the card.
+        name: of the pack, for the card; `None` is that of the folder.
 
     Raises:
         ValueError: no modality, one that the model lacks or that is the bridge, or a model whose bridge is not
@@ -68,11 +70,11 @@ def save_pack(
     parts = bridge_tensors(model)
     _check_bridge(parts, stored, str(bridge))
     entries, tensors = {}, {}
-    for name in names:
-        entries[name], own = _packed(model, processor, name, stored, decoders)
+    for modality in names:
+        entries[modality], own = _packed(model, processor, modality, stored, decoders)
         tensors.update(own)
     config = model.config
-    has_decoders = any(name.startswith("decoders.") for name in tensors)
+    has_decoders = any(key.startswith("decoders.") for key in tensors)
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{WEIGHTS_FILE}"
     with ordinary_permissions(folder):
@@ -91,7 +93,7 @@ def save_pack(
     }
     write_text(folder / PACK_FILE, as_json(found))
     pack = read_pack(folder)
-    write_pack_card(pack, license=license)
+    write_pack_card(pack, name, license)
     return pack
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.packs.saving import save_pack
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.binding import bind, binding_recipe
 from codebind_hf.training.building import build, recipe_config
@@ -38,8 +40,8 @@ def run(
     """Train, save and evaluate as `settings` say, in `output_dir`; what is there already is not done again.
 
     Written are `run.json` (whose run it is and how far it came), `checkpoint/`, `training.json`, with test rows
-    `report.json`, `report.md` and `figures/`, and of NineSenses some `files/` to search. Checkpoints to go on from lie
-    in a folder for each stage, and go when the run is finished.
+    `report.json`, `report.md` and `figures/`, and of NineSenses some `files/` to search; of a bound modality `pack/`.
+    Checkpoints to go on from lie in a folder for each stage, and go when the run is finished.
 
     Args:
         settings: `None` takes those of the run in `output_dir`, with `resume`.
@@ -128,9 +130,14 @@ def _items(
 
 
 def _publish(
-    model: CodeBindModel, processor: CodeBindProcessor, recipe: Recipe, folder: RunFolder, record: RunRecord
+    model: CodeBindModel,
+    processor: CodeBindProcessor,
+    recipe: Recipe,
+    folder: RunFolder,
+    record: RunRecord,
+    write_pack: Callable[[Path], Any] | None = None,
 ) -> None:
-    folder.publish(model, processor, record)
+    folder.publish(model, processor, record, write_pack)
     write_card(model, recipe, folder.path, record)
     logger.info("Wrote %s.", folder.checkpoint)
 
@@ -197,7 +204,7 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
         if not result.is_within_tolerance:
             raise ValueError(f"--tolerance: other modalities moved too far, nothing is saved; {result.summary()}.")
         if PartialState().is_main_process:
-            _publish(model, processor, recipe, folder, record)
+            _publish(model, processor, recipe, folder, record, _pack_writer(model, processor, recipe, chosen, folder))
     if not PartialState().is_main_process:
         return None
     if not (folder.checkpoint / "README.md").is_file():
@@ -206,10 +213,22 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
     return record
 
 
+def _pack_writer(
+    model: CodeBindModel, processor: CodeBindProcessor, recipe: Recipe, chosen: BindSettings, folder: RunFolder
+) -> Callable[[Path], Any] | None:
+    """What writes the pack of the bound modality; `None` where shared codes followed it, which no bridge then has."""
+    if chosen.shared_codes != "frozen":
+        logger.info("No pack is written: with learning shared codes the bridge is another one than before.")
+        return None
+    bridge = str(recipe.base)
+    options = {"bridge": bridge, "license": license_of(bridge), "name": folder.path.resolve().name}
+    return lambda place: save_pack(model, place, [chosen.modality], processor, **options)
+
+
 def _binding(settings: RunSettings, chosen: BindSettings) -> tuple[Recipe, list[str]]:
     """The recipe that binds, and all modalities of its model."""
-    finished = Path(chosen.finished)
-    base = finished / "checkpoint" if (finished / "checkpoint").is_dir() else finished
+    bridge = Path(chosen.bridge)
+    base = bridge / "checkpoint" if (bridge / "checkpoint").is_dir() else bridge
     recipe = replace(settings.make_recipe(), base=str(base))
     recipe = binding_recipe(recipe, chosen.modality, chosen.encoder)
     return recipe, list(recipe_config(recipe).modalities)
