@@ -157,7 +157,7 @@ def _add_modality(model: CodeBindModel, pack: Pack, name: str, tensors: dict[str
                 modules[encoder] = before[room]
         setattr(model.config, field, kept)
         if isinstance(error, (RuntimeError, TypeError, KeyError)):
-            raise OSError(f"packs: {pack.name!r} does not hold the {name} that it names ({error}).") from error
+            raise OSError(f"packs: {pack.name!r} does not hold the {name} that it names ({_line(error)}).") from error
         raise
 
 
@@ -208,8 +208,6 @@ def _configure(config: CodeBindConfig, pack: Pack, name: str, entry: dict[str, A
     """Write the encoder into a configuration, without a decoder where the pack's would not fit."""
     encoder, fields = entry["encoder"], dict(entry["config"])
     fields["has_decoder"] = bool(fields.get("has_decoder")) and pack.decoders == decoder_shape(config)
-    if encoder != (MODALITIES[name].encoder if name in MODALITIES else name):
-        raise OSError(f"packs: {pack.name!r} names {encoder!r} for the encoder of {name!r}, which cannot be.")
     try:
         if encoder in ENCODERS:
             made = config.sub_configs_defaults[f"{encoder}_config"].config_class(**fields)
@@ -220,7 +218,13 @@ def _configure(config: CodeBindConfig, pack: Pack, name: str, entry: dict[str, A
         config.validate()
     except Exception as error:
         fix = "Fix: `pip install --upgrade codebind-hf`, if a newer version wrote it."
-        raise ValueError(f"packs: the encoder of {name!r} in {pack.name!r} cannot be built: {error} {fix}") from error
+        raise ValueError(
+            f"packs: the encoder of {name!r} in {pack.name!r} cannot be built: {_line(error)} {fix}"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _add_to_processor(processor: CodeBindProcessor, packs: list[Pack]) -> None:

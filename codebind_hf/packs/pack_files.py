@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES, added_modality
 from codebind_hf.packs.identity import LAYOUT
 from codebind_hf.processing.values import fits, shown, words_for
 
@@ -119,6 +120,9 @@ def read_pack(name: str | os.PathLike, **options: Any) -> Pack:
         _check_fields(saved, _FINGERPRINT, file, f"bridge.parts.{part}.")
     for modality, entry in found["modalities"].items():
         _check_fields(entry, _MODALITY, file, f"modalities.{modality}.")
+        known = MODALITIES.get(modality) or added_modality(modality)
+        if entry["encoder"] != known.encoder or known.encoder in BRIDGE_ENCODERS:
+            raise OSError(f"{file}: names {entry['encoder']!r} for the encoder of {modality!r}, which cannot be.")
         if entry["rest"] is not None:
             _check_fields(entry["rest"], _FINGERPRINT, file, f"modalities.{modality}.rest.")
     weights = _file_of(str(name), WEIGHTS_FILE, options)
