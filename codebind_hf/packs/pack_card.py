@@ -1,14 +1,15 @@
 """The card of a pack: which bridge it needs, how both are loaded, and what goes in."""
 
+import json
 import re
 from pathlib import Path
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.report import markdown_table
 from codebind_hf.evaluation.writing import write_text
-from codebind_hf.packs.pack_files import WEIGHTS_FILE, Pack
+from codebind_hf.packs.pack_files import PACK_FILE, WEIGHTS_FILE, Pack, read_pack
 from codebind_hf.processing.arguments import argument_of, tensor_of
 
 
@@ -57,6 +58,47 @@ def write_pack_card(pack: Pack, name: str | None = None, license: str = "apache-
         f"{pack.codebind_hf}.",
     ]
     return write_text(pack.folder / CARD, "\n\n".join(sections) + "\n")
+
+
+def name_for_hub(folder: Path, repo_id: str, bridge: str | None = None) -> None:
+    """Have the files of a pack call it and its bridge as they are called on the Hub, in place; the rest is kept.
+
+    Args:
+        bridge: name of the bridge there; `None` is the name that the pack has for it.
+
+    Raises:
+        ValueError: that is no name on the Hub, so that nobody would find what the pack needs.
+        OSError: there is no pack, it is damaged, or cannot be written.
+    """
+    old = read_pack(folder).bridge["name"]
+    bridge = bridge or old
+    if not _HUB_NAME.fullmatch(bridge):
+        raise ValueError(
+            f"--bridge: the pack calls its bridge {bridge!r}; allowed: a name on the Hub, such as me/codebind-demo. "
+            "Fix: publish the bridge as well, and give its name."
+        )
+    found = json.loads((folder / PACK_FILE).read_text(encoding="utf-8"))
+    found["bridge"]["name"] = bridge
+    write_text(folder / PACK_FILE, json.dumps(found, indent=1))
+    card = ModelCard.load(folder / CARD)
+    card.data.base_model = bridge
+    text = re.sub(r"""(from_pretrained\(["'])[^"']+(["'])""", rf"\g<1>{bridge}\g<2>", str(card))
+    text = re.sub(r"""(packs=\[["'])[^"']+(["']\])""", rf"\g<1>{repo_id}\g<2>", text)
+    write_text(folder / CARD, text.replace(f"`{old}`", f"`{bridge}`"))
+
+
+def check_card_of(pack: Pack) -> None:
+    """Refuse a card that is of another pack.
+
+    Raises:
+        ValueError: it names another digest.
+        OSError: there is no card.
+    """
+    found = re.search(r"SHA-256 `([0-9a-f]{64})`", (pack.folder / CARD).read_text(encoding="utf-8"))
+    if found and found[1] != pack.sha256:
+        raise ValueError(
+            f"{pack.folder / CARD}: is of {found[1]}, and this pack is {pack.sha256}. Fix: save the pack again."
+        )
 
 
 def _header(pack: Pack, name: str, license: str) -> str:
