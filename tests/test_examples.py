@@ -330,7 +330,9 @@ def test_binding_a_modality_leaves_the_run_it_starts_from_and_its_embeddings_alo
     done = script("train.py", "--bridge", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output)
     assert done.returncode == 0, done.stderr
     assert "Bound eeg: largest movement (tolerance 0): text 0, image 0." in done.stdout
-    assert {path.name for path in output.iterdir()} == {"checkpoint", "training.json", "binding.json", "run.json"}
+    assert {path.name for path in output.iterdir()} == {
+        *("checkpoint", "pack", "training.json", "binding.json", "run.json")
+    }
     report = json.loads((output / "binding.json").read_text())
     assert report["movement"] == {"text": 0.0, "image": 0.0}
     assert report["is_within_tolerance"] is True
@@ -347,6 +349,11 @@ def test_binding_a_modality_leaves_the_run_it_starts_from_and_its_embeddings_alo
     for modality in queries:
         np.testing.assert_array_equal(embeds[0][modality], embeds[1][modality])
     assert "eeg" in CodeBindProcessor.from_pretrained(output / "checkpoint").modalities
+    model = CodeBindModel.from_pretrained(mine.checkpoint, packs=[output / "pack"])
+    processor = CodeBindProcessor.from_pretrained(mine.checkpoint, packs=[output / "pack"])
+    whole, own = (kind.from_pretrained(output / "checkpoint") for kind in (CodeBindModel, CodeBindProcessor))
+    signals = {"eeg": [str(path) for path in sorted((eeg.parent / "eeg").glob("*.npy"))[:2]]}
+    np.testing.assert_array_equal(model.encode(signals, processor)["eeg"], whole.encode(signals, own)["eeg"])
     card = (output / "checkpoint" / "README.md").read_text()
     assert "license: apache-2.0" in card
     assert "Trained from the weights of `run`." in card

@@ -88,6 +88,11 @@ def test_a_pack_is_published_and_loads_beside_its_bridge_by_name(
     lab = labs("radar")
     same_vectors(vectors_of(lab.model, lab.processor, "radar"), vectors_of(model, processor, "radar"))
     assert read_pack(f"{NAME}@main").sha256 == labs("radar").pack.sha256
+    # What is bound to a bridge by name can do without the bridge's folder.
+    again = model.save_pack(tmp_path / "again", ["audio"], processor, bridge=BRIDGE)
+    assert again.bridge["name"] == BRIDGE
+    assert again.modalities["audio"]["is_in_bridge"]
+    assert not [name for name in again.tensors() if ".audio.tower." in name]
     # Once fetched it is there without a network, too.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert read_pack(NAME).sha256 == labs("radar").pack.sha256
