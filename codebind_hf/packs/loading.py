@@ -1,5 +1,6 @@
 """Packs beside a bridge: what a pack brings gets its place in the model, and nothing else moves by a bit."""
 
+import logging
 import os
 from collections.abc import Iterable
 from typing import Any, cast
@@ -16,6 +17,8 @@ from codebind_hf.packs.saving import decoder_shape, with_lora
 from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
+
+logger = logging.getLogger(__name__)
 
 _Packs = Iterable[str | os.PathLike]
 # Where a model keeps what belongs to one encoder.
@@ -93,7 +96,7 @@ def _listed(modalities: Iterable[str]) -> list[str]:
 def _config(kind: type[CodeBindModel], bridge: Any, kwargs: dict[str, Any]) -> CodeBindConfig:
     names = (*HUB_OPTIONS, "revision", "subfolder")
     options = {key: kwargs[key] for key in names if key in kwargs}
-    return kind.config_class.from_pretrained(bridge, **options)  # type: ignore[union-attr]
+    return cast(CodeBindConfig, kind.config_class.from_pretrained(bridge, **options))  # type: ignore[union-attr]
 
 
 def _bare(config: CodeBindConfig) -> CodeBindConfig:
@@ -119,7 +122,9 @@ def _check_fit(model: CodeBindModel, pack: Pack, bridge: str) -> None:
     fix = f"Fix: load it beside {pack.bridge['name']!r}, or bind the modality to this bridge."
     if fields := list(differing_fields(pack.bridge["layout"], model.config)):
         raise ValueError(f"{other}: {'; '.join(fields)}. {fix}")
-    differing, _ = differing_parts(pack.bridge["parts"], model)
+    differing, compared = differing_parts(pack.bridge["parts"], model)
+    if not compared:
+        logger.warning("packs: %s: the model holds nothing of its bridge, so that it cannot be compared.", pack.name)
     if differing:
         names = " and ".join(part.replace("_", " ") for part in differing)
         raise ValueError(f"{other}: the weights of {names} differ. {fix}")

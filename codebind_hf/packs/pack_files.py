@@ -106,7 +106,7 @@ def read_pack(name: str | os.PathLike, **options: Any) -> Pack:
     except ValueError as error:
         raise OSError(f"{file}: is no JSON ({error}). Fix: copy the pack again.") from error
     version = found.get("format_version") if isinstance(found, dict) else None
-    if not fits(version, int):
+    if not isinstance(version, int) or isinstance(version, bool):
         raise OSError(f"{file}: names no format_version. Fix: give a folder that `model.save_pack` wrote.")
     if not 1 <= version <= FORMAT_VERSION:
         raise ValueError(

@@ -221,7 +221,7 @@ def _pack_writer(
         logger.info("No pack is written: with learning shared codes the bridge is another one than before.")
         return None
     bridge = str(recipe.base)
-    options = {"bridge": bridge, "license": license_of(bridge), "name": folder.path.resolve().name}
+    options: dict[str, Any] = {"bridge": bridge, "license": license_of(bridge), "name": folder.path.resolve().name}
     return lambda place: save_pack(model, place, [chosen.modality], processor, **options)
 
 

@@ -239,3 +239,18 @@ def test_a_fingerprint_is_of_numbers_and_knows_a_rounded_copy() -> None:
     assert not is_same(saved, {"c": values["b"], "a": values["a"]})
     assert not is_same(saved, {**values, "b": values["b"].reshape(30, 40)})
     assert not is_same(saved, {name: (1.1 * value).bfloat16() for name, value in values.items()})
+
+
+def test_a_bridge_of_which_nothing_is_there_is_not_called_the_right_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_bridge(tmp_path / "bridge", num_shared_codes=0, align_on="continuous")
+    model, processor = load(folder)
+    model.save_pack(tmp_path / "audio", ["audio"], processor)
+    with caplog.at_level("WARNING", logger="codebind_hf"):
+        found = CodeBindModel.from_pretrained(folder, modalities=["audio"], packs=[tmp_path / "audio"])
+        assert found.config.modality_names == ("audio",)
+        assert "audio: the model holds nothing of its bridge, so that it cannot be compared." in caplog.text
+        caplog.clear()
+        CodeBindModel.from_pretrained(folder, modalities=["text", "audio"], packs=[tmp_path / "audio"])
+        assert caplog.text == ""
