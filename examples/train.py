@@ -20,8 +20,8 @@ on, to the same bits as if nothing had happened; with the settings beside it, it
 
 `--bind` trains one modality on a finished model whose bridges, other modalities and (unless `--shared_codes
 learning`) shared codes stay as they are; `pack/` then loads beside that model. `binding.json` says how far the
-embeddings of the other modalities moved; beyond `--tolerance`, nothing is saved and the exit status is 1. A modality of
-your own needs `--encoder`, the fields of its encoder as YAML or JSON, and a column of the manifest.
+embeddings of the other modalities moved; beyond `--tolerance`, nothing is saved and the exit status is 1. A modality
+of your own needs `--encoder`, the fields of its encoder as YAML or JSON, and a column of the manifest.
 """
 
 import argparse

@@ -5,7 +5,7 @@ same numbers have the same fingerprint. Numbers that were rounded to 16 bits are
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,11 @@ LAYOUT = (
     *("shared_dim", "code_dim", "num_shared_codes", "shared_codebook"),
     *("even_segments", "quantize_specific"),
 )
+# What the same weights of a bridge encoder compute also follows from these, where its configuration has them.
+READING = (
+    *("stem", "hidden_act", "layer_norm_eps", "is_causal", "pre_norm", "add_bias_kv", "normalize_clips"),
+    *("backbone_part", "backbone_layer", "backbone_pooling", "shared_head"),
+)
 SHARED_CODES = "shared_codes"
 # Numbers that a fingerprint holds, for models in fewer bits.
 _SAMPLES = 32
@@ -31,6 +36,15 @@ _SMALLEST = 1e-6
 def layout_of(config: CodeBindConfig) -> dict[str, Any]:
     """The fields of a configuration that a pack and its bridge share."""
     return {name: getattr(config, name) for name in LAYOUT}
+
+
+def readings_of(config: CodeBindConfig) -> dict[str, dict[str, Any]]:
+    """By bridge encoder, how its weights are used; `config` may lack one."""
+    found = {name: encoder for name, encoder in config.encoder_configs.items() if name in BRIDGE_ENCODERS}
+    return {
+        name: {field: getattr(encoder, field) for field in READING if getattr(encoder, field, None) is not None}
+        for name, encoder in found.items()
+    }
 
 
 def bridge_tensors(model: CodeBindModel) -> dict[str, dict[str, Tensor]]:
@@ -114,7 +128,14 @@ def differing_parts(saved: Mapping[str, Any], model: CodeBindModel) -> tuple[lis
     return [part for part in compared if not is_same(saved[part], own[part])], compared
 
 
-def differing_fields(saved: Mapping[str, Any], config: CodeBindConfig) -> Iterable[str]:
-    """In words, the fields of the layout that a pack and a configuration do not share."""
-    own = layout_of(config)
-    return [f"{name} is {saved[name]!r} there and {own[name]!r} here" for name in own if saved[name] != own[name]]
+def differing_fields(bridge: Mapping[str, Any], config: CodeBindConfig) -> list[str]:
+    """In words, the fields that a pack's bridge and a configuration do not share.
+
+    Args:
+        bridge: with `layout` and `readings`, as a pack names them.
+    """
+    pairs = [(name, bridge["layout"][name], own) for name, own in layout_of(config).items()]
+    for encoder, own in readings_of(config).items():
+        saved = bridge["readings"].get(encoder, {})
+        pairs += [(f"{field} of {encoder}", saved[field], own.get(field)) for field in saved]
+    return [f"{name} is {there!r} there and {here!r} here" for name, there, here in pairs if there != here]

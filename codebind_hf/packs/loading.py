@@ -120,7 +120,7 @@ def _check_fit(model: CodeBindModel, pack: Pack, bridge: str) -> None:
     """Refuse a pack that was bound to another bridge."""
     other = f"packs: {pack.name!r} was bound to another bridge than {bridge or 'this model'}"
     fix = f"Fix: load it beside {pack.bridge['name']!r}, or bind the modality to this bridge."
-    if fields := list(differing_fields(pack.bridge["layout"], model.config)):
+    if fields := differing_fields(pack.bridge, model.config):
         raise ValueError(f"{other}: {'; '.join(fields)}. {fix}")
     differing, compared = differing_parts(pack.bridge["parts"], model)
     if not compared:

@@ -31,7 +31,12 @@ _FIELDS: dict[str, Any] = {
     "decoders": dict[str, Any] | None,
     "sha256": str,
 }
-_BRIDGE = {"name": str, "layout": dict[str, Any], "parts": dict[str, dict[str, Any]]}
+_BRIDGE: dict[str, Any] = {
+    "name": str,
+    "layout": dict[str, Any],
+    "readings": dict[str, dict[str, Any]],
+    "parts": dict[str, dict[str, Any]],
+}
 _MODALITY: dict[str, Any] = {
     "encoder": str,
     "config": dict[str, Any],
@@ -49,8 +54,8 @@ class Pack:
         name: as it was asked for.
         folder: with its files.
         codebind_hf: version that wrote it.
-        bridge: `name` of the bridge; `layout`, the fields that both share; `parts`, fingerprints of its towers and
-            shared codes.
+        bridge: `name` of the bridge; `layout`, the fields that both share; `readings`, how its encoders are
+            used; `parts`, fingerprints of their weights and of the shared codes.
         modalities: by name, the `encoder`, its `config`, parameters of its `processor`; whether the bridge has it as
             well (`is_in_bridge`), and the fingerprint of those of its tensors that were left there (`rest`).
         decoders: what decoders in the pack fit: `decoder_config` and `decoder_inputs`; `None` without.

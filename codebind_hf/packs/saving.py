@@ -20,7 +20,7 @@ from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import BRIDGE_ENCODERS
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.pretrained_model import ordinary_permissions
-from codebind_hf.packs.identity import SHARED_CODES, bridge_tensors, fingerprint, layout_of
+from codebind_hf.packs.identity import SHARED_CODES, bridge_tensors, fingerprint, layout_of, readings_of
 from codebind_hf.packs.pack_card import write_pack_card
 from codebind_hf.packs.pack_files import PACK_FILE, WEIGHTS_FILE, Pack, as_json, hash_of, read_pack
 from codebind_hf.processing.arguments import argument_of
@@ -85,6 +85,7 @@ def save_pack(
         "bridge": {
             "name": bridge_name(bridge if bridge is not None else config._name_or_path),
             "layout": layout_of(config),
+            "readings": readings_of(config),
             "parts": {part: fingerprint(own) for part, own in parts.items()},
         },
         "modalities": entries,

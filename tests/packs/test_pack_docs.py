@@ -44,7 +44,15 @@ def test_its_tables_are_the_fields(labs: Callable[[str], SimpleNamespace]) -> No
     rows = r"^\| `(\w+)` \|"
     assert set(re.findall(rows, top, re.MULTILINE)) == set(written)
     assert set(re.findall(rows, entry, re.MULTILINE)) == set(written["modalities"]["radar"])
-    for name in ("name", "layout", "parts", *written["bridge"]["parts"], *LAYOUT, *pack_files._FINGERPRINT):
+    for name in (
+        "name",
+        "layout",
+        "readings",
+        "parts",
+        *written["bridge"]["parts"],
+        *LAYOUT,
+        *pack_files._FINGERPRINT,
+    ):
         assert f"`{name}`" in PAGE, name
     assert f"Format {pack_files.FORMAT_VERSION}," in PAGE
     assert all(f"`{path.name}`" in table for path in labs("radar").folder.iterdir())

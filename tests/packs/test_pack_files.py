@@ -45,6 +45,12 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         pytest.param({}, "codebooks.shared.codes", "the weights of shared codes differ", id="codes"),
         pytest.param({"num_shared_codes": 12}, "", "num_shared_codes is 16 there and 12 here", id="book"),
         pytest.param({"shared_dim": 20}, "", "shared_dim is 24 there and 20 here", id="width"),
+        pytest.param(
+            {"text_config": {"vocab_size": 600, "hidden_act": "gelu_new"}},
+            "",
+            "hidden_act of text is 'gelu' there and 'gelu_new' here",
+            id="activation",
+        ),
     ],
 )
 def test_a_pack_of_another_bridge_is_refused(
