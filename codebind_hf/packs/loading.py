@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from codebind_hf.conversion.lora import plain_state
+from codebind_hf.conversion.lora import LORA_PART, plain_state
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import ENCODERS, MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
@@ -173,6 +173,11 @@ def _check_place(model: CodeBindModel, pack: Pack, name: str, entry: dict[str, A
         raise ValueError(
             f"packs: {pack.name!r} holds {name!r}, which the model has already. Fix: leave one of them out, the "
             f"model's by a checkpoint without it (`modalities=` of {others})."
+        )
+    if any(LORA_PART in key for key, _ in model.named_parameters() if key.startswith(f"encoders.{entry['encoder']}.")):
+        raise ValueError(
+            f"packs: {pack.name!r} holds {name!r}, of which the model carries an adapter. Fix: `merge_lora(model)` or "
+            "`remove_lora(model)` first."
         )
     if not has_it and entry["rest"] is not None:
         raise ValueError(

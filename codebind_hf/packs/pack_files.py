@@ -123,10 +123,13 @@ def read_pack(name: str | os.PathLike, **options: Any) -> Pack:
     _check_fields(found["bridge"]["layout"], dict.fromkeys(LAYOUT, Any), file, "bridge.layout.")
     for part, saved in found["bridge"]["parts"].items():
         _check_fields(saved, _FINGERPRINT, file, f"bridge.parts.{part}.")
+    if not found["modalities"]:
+        raise OSError(f"{file}: names no modalities. Fix: give a folder that `model.save_pack` wrote.")
     for modality, entry in found["modalities"].items():
         _check_fields(entry, _MODALITY, file, f"modalities.{modality}.")
         known = MODALITIES.get(modality) or added_modality(modality)
-        if entry["encoder"] != known.encoder or known.encoder in BRIDGE_ENCODERS:
+        is_bridge = known.encoder in BRIDGE_ENCODERS
+        if entry["encoder"] != known.encoder or is_bridge or not modality.isidentifier():
             raise OSError(f"{file}: names {entry['encoder']!r} for the encoder of {modality!r}, which cannot be.")
         if entry["rest"] is not None:
             _check_fields(entry["rest"], _FINGERPRINT, file, f"modalities.{modality}.rest.")

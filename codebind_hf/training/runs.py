@@ -16,6 +16,7 @@ from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.packs.pack_files import WEIGHTS_FILE
 from codebind_hf.packs.saving import save_pack
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.binding import bind, binding_recipe
@@ -23,7 +24,7 @@ from codebind_hf.training.building import build, recipe_config
 from codebind_hf.training.interruption import ended_by_signals
 from codebind_hf.training.processes import decided_by_main, joined_processes
 from codebind_hf.training.recipe import Recipe
-from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
+from codebind_hf.training.run_folder import FIGURES, FILES, PACK, RunFolder, RunRecord
 from codebind_hf.training.run_rows import RunRows, load_rows
 from codebind_hf.training.running import train
 from codebind_hf.training.settings import BindSettings, RunSettings
@@ -140,6 +141,9 @@ def _publish(
     folder.publish(model, processor, record, write_pack)
     write_card(model, recipe, folder.path, record)
     logger.info("Wrote %s.", folder.checkpoint)
+    if write_pack is not None:
+        size = (folder.path / PACK / WEIGHTS_FILE).stat().st_size
+        logger.info("Wrote %s, %.1f MB, which loads beside %s.", folder.path / PACK, size / 1e6, recipe.base)
 
 
 def _evaluate(evaluation: Evaluation, recipe: Recipe, rows: RunRows, folder: RunFolder, record: RunRecord) -> None:

@@ -164,6 +164,15 @@ def test_tensors_that_are_missing_or_have_another_shape_are_refused_and_leave_th
             "names 'vision' for the encoder of 'image'",
             id="bridge",
         ),
+        pytest.param(lambda found: found["modalities"].clear(), OSError, "names no modalities", id="nothing"),
+        pytest.param(
+            lambda found: found["modalities"].update(
+                {"a.b": {**found["modalities"]["radar"], "encoder": "a.b"}},
+            ),
+            OSError,
+            "names 'a.b' for the encoder of 'a.b'",
+            id="no name",
+        ),
         pytest.param(
             lambda found: found["modalities"]["radar"]["config"].update(rotary=True),
             ValueError,

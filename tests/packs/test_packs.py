@@ -161,6 +161,9 @@ def test_of_a_tower_that_was_frozen_the_pack_holds_nothing(bridge: Path, tmp_pat
     assert not [name for name in names if ".tower." in name]
     found, own = load(bridge, packs=[tmp_path / "audio"])
     same_vectors(vectors_of(model, processor, *HELD), vectors_of(found, own, *HELD))
+    add_lora(carrier := CodeBindModel.from_pretrained(bridge), ["audio"])
+    with pytest.raises(ValueError, match="holds 'audio', of which the model carries an adapter. Fix: `merge_lora"):
+        add_packs(carrier, [tmp_path / "audio"])
     # It needs the bridge's own, also where audio alone is asked for.
     alone = CodeBindModel.from_pretrained(bridge, modalities=["audio"], packs=[tmp_path / "audio"])
     same_vectors(vectors_of(model, processor, "audio"), vectors_of(alone, own, "audio"))
