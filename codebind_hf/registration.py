@@ -8,6 +8,7 @@ import brings ours along, and our module, which may itself be what imported the 
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -71,6 +72,13 @@ _TABLES: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
 }
 
 
+# What loads packs, by its module.
+_WITH_PACKS = {
+    "codebind_hf.model.pretrained_model": "CodeBindPreTrainedModel",
+    "codebind_hf.processing.processing_codebind": "CodeBindProcessor",
+}
+
+
 class _StandIn(type):
     """A class that is imported when anything is asked of it but its name and configuration."""
 
@@ -92,6 +100,13 @@ def register_when_used() -> None:
     """Register with every table of transformers now, if it is loaded, or as soon as it is."""
     for theirs, (ours, register) in _TABLES.items():
         _register_once_both_are_loaded(theirs, ours, register)
+    for module, name in _WITH_PACKS.items():
+        register_post_import_hook(partial(_give_packs, name=name), module)
+
+
+def _give_packs(module: Any, name: str) -> None:
+    """Let a class of a room that ships load packs, which it may not import."""
+    getattr(module, name).pack_room = staticmethod(lambda: importlib.import_module("codebind_hf.packs"))
 
 
 def _register_once_both_are_loaded(theirs: str, ours: str, register: Callable[[Any, Any], None]) -> None:

@@ -1,8 +1,8 @@
 """Bind a sensor of your own: a made-up radar that sees an object's outline from the front and from the side.
 
-    python examples/bind_radar.py --from runs/demo --output_dir runs/radar
+    python examples/bind_radar.py --bridge runs/demo --output_dir runs/radar
 
-Without `--from` it trains a small bridge first: three minutes, and 60 % zero-shot accuracy (chance 5 %).
+Without `--bridge` it trains a small bridge first: three minutes, and 60 % zero-shot accuracy (chance 5 %).
 """
 
 import argparse
@@ -27,7 +27,7 @@ def radar(picture: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--from", dest="run", help="a run of examples/train.py, or a checkpoint")
+    parser.add_argument("--bridge", help="a run of examples/train.py, or a checkpoint")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--max_steps", type=int, default=400)
@@ -37,8 +37,8 @@ def main() -> None:
     recipe = Recipe(training={"max_steps": arguments.max_steps, "warmup_steps": arguments.max_steps // 10})
     data = NineSenses("train", num_bridge=arguments.rows, num_target=0, modalities=["text", "image"])
     rows = [{**row, "radar": radar(row["image"])} for row in data]
-    if arguments.run:
-        start = checkpoint_of(arguments.run, "--from")
+    if arguments.bridge:
+        start = checkpoint_of(arguments.bridge, "--bridge")
         model, processor = CodeBindModel.from_pretrained(start), CodeBindProcessor.from_pretrained(start)
     else:
         model, processor = build(recipe, ["text", "image"], [row["text"] for row in rows])

@@ -1,14 +1,18 @@
-"""Publish a checkpoint on the Hub: model and processor with their code, card, report and pictures, in one commit.
+"""Publish a checkpoint or a pack on the Hub: with code, card, report and pictures, in one commit.
 
     python examples/publish.py --checkpoint runs/demo --repo_id me/codebind-demo --dry_run codebind-demo
     hf auth login
     python examples/publish.py --checkpoint runs/demo --repo_id me/codebind-demo --private
+    python examples/publish.py --pack runs/radar --bridge me/codebind-demo --repo_id me/radar
 
 `--checkpoint` is a run of `examples/train.py`, its `checkpoint` folder, or what `examples/convert.py` wrote. Weights
 and processor are loaded and saved again, so a folder that does not load is never published, and a state of training
 (optimizer, scheduler) stays at home. The card is kept as it is. `--dry_run` writes the folder that would be uploaded,
 byte for byte, and uploads nothing. Anyone loads the result with `AutoModel` and `AutoProcessor`,
 `trust_remote_code=True`, with or without this package.
+
+`--pack` is a run that bound a modality, or its `pack` folder; `--bridge` names the model that it was bound to as it is
+called on the Hub, if the pack has another name for it.
 """
 
 import argparse
@@ -24,6 +28,9 @@ from PIL import Image
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.evaluation import checkpoint_digest
 from codebind_hf.evaluation.provenance import checkpoint_of
+from codebind_hf.packs import read_pack
+from codebind_hf.packs.pack_card import check_card_of, name_for_hub
+from codebind_hf.packs.pack_files import PACK_FILE, WEIGHTS_FILE
 from codebind_hf.processing.pipelines_codebind import MultimodalEmbeddingPipeline
 
 
@@ -43,13 +50,18 @@ MACHINE_PATH = re.compile(rf"(?<![\w.~:/-])/({ROOTS})/[\w.][^\s\"'`)\]]*|(?<![A-
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FOLDER", help="a run or a checkpoint")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="a run or a checkpoint")
+    what.add_argument("--pack", type=Path, metavar="FOLDER", help="a run that bound a modality, or its pack")
+    parser.add_argument("--bridge", metavar="NAME", help="of a pack: what its bridge is called on the Hub")
     parser.add_argument("--repo_id", required=True, metavar="NAME", help="such as me/codebind-demo")
     parser.add_argument("--private", action="store_true", help="only you and your organization can see it")
     parser.add_argument("--dry_run", type=Path, metavar="FOLDER", help="write the upload to this new folder instead")
     arguments = parser.parse_args()
     if arguments.dry_run and arguments.dry_run.exists():
         parser.error(f"--dry_run: {arguments.dry_run} exists; give a new folder.")
+    if arguments.bridge and not arguments.pack:
+        parser.error("--bridge needs --pack.")
     return arguments
 
 
@@ -139,6 +151,24 @@ def stage(given: Path, folder: Path, repo_id: str) -> None:
     check_belongs(checkpoint, run)
 
 
+def stage_pack(given: Path, folder: Path, repo_id: str, bridge: str | None) -> None:
+    """Write into `folder` exactly what is to be uploaded of a pack, which is read and compared with its hash first.
+
+    Raises:
+        OSError: there is no pack, or it is damaged.
+        ValueError: no card or one of another pack, no licence, a bridge that is not on the Hub, or a path of this
+            machine in a file.
+    """
+    pack = read_pack(given / "pack" if (given / "pack").is_dir() else given)
+    check_card(pack.folder)
+    check_card_of(pack)
+    for pattern in (PACK_FILE, WEIGHTS_FILE, CARD, "LICENSE*"):
+        for file in pack.folder.glob(pattern):
+            shutil.copyfile(file, folder / file.name)
+    name_for_hub(folder, repo_id, bridge)
+    check_paths(folder, pack.folder)
+
+
 def upload(folder: Path, repo_id: str, private: bool) -> str:
     """One commit with every file of `folder`: nobody ever sees half of it. Returns where it is.
 
@@ -156,7 +186,7 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
     # Older weights under other names, whole or in shards, would be found before these.
     present = [entry.rfilename for entry in api.model_info(repo_id).siblings or []]
     operations += [CommitOperationDelete(name) for name in present if name.endswith(WEIGHTS) and name not in files]
-    return api.create_commit(repo_id, operations, commit_message="Upload model, processor, code and card").commit_url
+    return api.create_commit(repo_id, operations, commit_message="Upload weights, JSON and card").commit_url
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -168,7 +198,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         try:
-            stage(arguments.checkpoint, folder, arguments.repo_id)
+            if arguments.pack:
+                stage_pack(arguments.pack, folder, arguments.repo_id, arguments.bridge)
+            else:
+                stage(arguments.checkpoint, folder, arguments.repo_id)
             sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files_of(folder)}
             for name, size in sizes.items():
                 print(f"{size:>15,}  {name}")

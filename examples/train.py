@@ -3,10 +3,10 @@
     accelerate launch examples/train.py --manifest rows.jsonl --output_dir runs/mine
     accelerate launch examples/train.py --config examples/recipes/demo.yaml --output_dir runs/demo
     accelerate launch examples/train.py --config examples/recipes/sun.yaml --base imagebind --output_dir runs/sun
-    accelerate launch examples/train.py --bind eeg --from runs/demo --manifest rows.jsonl --output_dir runs/eeg
+    accelerate launch examples/train.py --bind eeg --bridge runs/demo --manifest rows.jsonl --output_dir runs/eeg
     accelerate launch examples/train.py --resume --output_dir runs/demo
 
-`accelerate launch` finds GPUs by itself. A few hundred rows take two to five minutes on two CPU cores, the demo about seven.
+`accelerate launch` finds GPUs by itself. A few hundred rows take two to five minutes on two CPU cores, the demo seven.
 
 A manifest is JSONL, CSV or Parquet: per row, any subset of modalities (`text` itself, otherwise paths relative to the
 manifest), and an optional `label` and `attributes`. `--dataset` takes what `datasets` reads instead: saved data sets,
@@ -19,9 +19,9 @@ A run saves every two minutes, and when it is interrupted (Ctrl-C, SIGTERM). `--
 on, to the same bits as if nothing had happened; with the settings beside it, it starts a run that is not there yet.
 
 `--bind` trains one modality on a finished model whose bridges, other modalities and (unless `--shared_codes
-learning`) shared codes stay as they are. `binding.json` says how far the embeddings of the other modalities moved;
-beyond `--tolerance`, nothing is saved and the exit status is 1. A modality of your own needs `--encoder`, the fields
-of its encoder as YAML or JSON, and a column of the manifest.
+learning`) shared codes stay as they are; `pack/` then loads beside that model. `binding.json` says how far the
+embeddings of the other modalities moved; beyond `--tolerance`, nothing is saved and the exit status is 1. A modality
+of your own needs `--encoder`, the fields of its encoder as YAML or JSON, and a column of the manifest.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=whole_number(1), help="rows in a batch, instead of the recipe's")
     parser.add_argument("--seed", type=whole_number(0), help="instead of the recipe's")
     parser.add_argument("--bind", metavar="MODALITY", help="bind this modality to a finished model, see above")
-    parser.add_argument("--from", dest="finished", help="the finished model: a run or a checkpoint")
+    parser.add_argument("--bridge", help="the finished model: a run or a checkpoint")
     parser.add_argument("--encoder", type=Path, help="YAML or JSON: the encoder of a modality that the model lacks")
     parser.add_argument("--shared_codes", choices=SHARED_CODES, help="while binding; frozen without it")
     parser.add_argument("--tolerance", type=float, help="how far other embeddings may move; 0, without it: not a bit")
@@ -73,7 +73,7 @@ def settings_of(arguments: argparse.Namespace) -> "RunSettings | None":
 
     if not says_what(arguments):
         return None
-    binding = ("bind", "finished", "encoder", "shared_codes", "tolerance", "check_manifest", "base")
+    binding = ("bind", "bridge", "encoder", "shared_codes", "tolerance", "check_manifest", "base")
     return read_settings(
         arguments.config,
         data_of(arguments),

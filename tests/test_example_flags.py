@@ -157,8 +157,8 @@ def test_a_run_its_checkpoint_and_a_name_are_told_apart(made: Path, table: Path,
         begun = refused(name, *others, "--checkpoint", tmp_path / "begun")
         assert f"--resume --output_dir {tmp_path / 'begun'})" in begun
     train = ("train", "--manifest", table, "--output_dir", tmp_path / "out")
-    assert f"--from: no folder {tmp_path / 'gone'}. Fix:" in refused(
-        *train, "--bind", "eeg", "--from", tmp_path / "gone"
+    assert f"--bridge: no folder {tmp_path / 'gone'}. Fix:" in refused(
+        *train, "--bind", "eeg", "--bridge", tmp_path / "gone"
     )
     assert not (tmp_path / "out").exists()
 
@@ -247,15 +247,18 @@ ROWS = ("--manifest", "rows.jsonl")
         ([*ROWS, "--config", "nope.yaml"], "--config: nope.yaml: no such file or directory. Fix: check the path"),
         ([*ROWS, "--config", "."], "--config: .: is a directory. Fix: check the path"),
         ([*ROWS, "--config", "bad.yaml"], "--config: bad.yaml is no YAML"),
-        ([*ROWS, "--bind", "eeg", "--from", "x", "--encoder", "nope.yaml"], "--encoder: nope.yaml: no such file or"),
-        ([*ROWS, "--bind", "eeg", "--from", "x", "--tolerance", "-1"], "tolerance: got -1.0; allowed: a number of at"),
+        ([*ROWS, "--bind", "eeg", "--bridge", "x", "--encoder", "nope.yaml"], "--encoder: nope.yaml: no such file or"),
+        (
+            [*ROWS, "--bind", "eeg", "--bridge", "x", "--tolerance", "-1"],
+            "tolerance: got -1.0; allowed: a number of at",
+        ),
         (
             ["--resume", "--max_steps", "9"],
             "--max_steps: a run that goes on keeps its settings. Fix: leave out all but",
         ),
         (
-            ["--resume", "--from", "x", "--on_error", "skip"],
-            "--on_error, --from: a run that goes on keeps its settings",
+            ["--resume", "--bridge", "x", "--on_error", "skip"],
+            "--on_error, --bridge: a run that goes on keeps its settings",
         ),
         (["--resume", "--columns", "a=b"], "--columns: a run that goes on keeps its settings"),
     ],
@@ -281,9 +284,9 @@ def test_what_cannot_be_bound_or_started_from_is_named(
 ) -> None:
     monkeypatch.setattr("codebind_hf.training.runs.build", never)
     common = ("train", "--manifest", table, "--output_dir", tmp_path / "out")
-    said = refused(*common, "--bind", "tactil", "--from", made)
+    said = refused(*common, "--bind", "tactil", "--bridge", made)
     assert "(--bind). Fix: did you mean `tactile`? Else describe its encoder (`encoder`, --encoder)." in said
-    said = refused(*common, "--bind", "eeg", "--from", made)
+    said = refused(*common, "--bind", "eeg", "--bridge", made)
     assert "rows: none has 'eeg'. Fix: give rows with 'eeg', or rename a column (--columns old=eeg)" in said
     said = refused(*common, "--base", table)
     assert f"base: '{table}' is no checkpoint, it has no config.json. Fix: give the folder of a saved" in said

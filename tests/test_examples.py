@@ -327,10 +327,12 @@ def test_binding_a_modality_leaves_the_run_it_starts_from_and_its_embeddings_alo
 ) -> None:
     before = {path: path.read_bytes() for path in mine.checkpoint.rglob("*") if path.is_file()}
     output = mine.folder / "with-eeg"
-    done = script("train.py", "--from", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output)
+    done = script("train.py", "--bridge", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output)
     assert done.returncode == 0, done.stderr
     assert "Bound eeg: largest movement (tolerance 0): text 0, image 0." in done.stdout
-    assert {path.name for path in output.iterdir()} == {"checkpoint", "training.json", "binding.json", "run.json"}
+    assert {path.name for path in output.iterdir()} == {
+        *("checkpoint", "pack", "training.json", "binding.json", "run.json")
+    }
     report = json.loads((output / "binding.json").read_text())
     assert report["movement"] == {"text": 0.0, "image": 0.0}
     assert report["is_within_tolerance"] is True
@@ -347,18 +349,23 @@ def test_binding_a_modality_leaves_the_run_it_starts_from_and_its_embeddings_alo
     for modality in queries:
         np.testing.assert_array_equal(embeds[0][modality], embeds[1][modality])
     assert "eeg" in CodeBindProcessor.from_pretrained(output / "checkpoint").modalities
+    model = CodeBindModel.from_pretrained(mine.checkpoint, packs=[output / "pack"])
+    processor = CodeBindProcessor.from_pretrained(mine.checkpoint, packs=[output / "pack"])
+    whole, own = (kind.from_pretrained(output / "checkpoint") for kind in (CodeBindModel, CodeBindProcessor))
+    signals = {"eeg": [str(path) for path in sorted((eeg.parent / "eeg").glob("*.npy"))[:2]]}
+    np.testing.assert_array_equal(model.encode(signals, processor)["eeg"], whole.encode(signals, own)["eeg"])
     card = (output / "checkpoint" / "README.md").read_text()
     assert "license: apache-2.0" in card
     assert "Trained from the weights of `run`." in card
     assert "holds a finished run. Fix: --overwrite to start anew, or a new folder." in refusal(
-        "train", "--from", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output
+        "train", "--bridge", mine.output, *BINDING, "--manifest", eeg, "--output_dir", output
     )
 
 
 @pytest.mark.slow
 def test_codes_that_move_the_others_too_far_are_not_saved(mine: SimpleNamespace, eeg: Path) -> None:
     output = mine.folder / "too-far"
-    command = ("--from", mine.checkpoint, *BINDING, "--manifest", eeg, "--output_dir", output)
+    command = ("--bridge", mine.checkpoint, *BINDING, "--manifest", eeg, "--output_dir", output)
     learning = ("--shared_codes", "learning", "--check_manifest", mine.test)
     said = refusal("train", *command, *learning)
     assert (
@@ -378,7 +385,7 @@ def test_a_modality_of_ones_own_binds_from_the_command_line(mine: SimpleNamespac
         "num_channels: 16\ninput_size: [64]\npatch_size: [8]\nhidden_size: 16\nnum_hidden_layers: 1\n"
         "num_attention_heads: 2\nintermediate_size: 24\nprocessor: {normalize: channel}\n"
     )
-    command = ("--bind", "radar", "--from", mine.output, "--manifest", eeg.with_name("radar.jsonl"), *SHORT)
+    command = ("--bind", "radar", "--bridge", mine.output, "--manifest", eeg.with_name("radar.jsonl"), *SHORT)
     done = run_example("train", *command, "--encoder", encoder, "--output_dir", output)
     assert done.returncode == 0, done.stderr
     model = CodeBindModel.from_pretrained(output / "checkpoint")
@@ -404,10 +411,10 @@ def test_a_modality_of_ones_own_binds_from_the_command_line(mine: SimpleNamespac
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        pytest.param(["--bind", "eeg"], "--bind MODALITY and --from RUN belong together", id="no-model"),
-        pytest.param(["--from", "runs/x"], "--bind MODALITY and --from RUN belong together", id="no-modality"),
-        pytest.param(["--bind", "eeg", "--from", "x", "--base", "y"], "leave out --base", id="base"),
-        pytest.param(["--bind", "eeg", "--from", "x", "--test_manifest", "y"], "and --test_dataset", id="test rows"),
+        pytest.param(["--bind", "eeg"], "--bind MODALITY and --bridge MODEL belong together", id="no-model"),
+        pytest.param(["--bridge", "runs/x"], "--bind MODALITY and --bridge MODEL belong together", id="no-modality"),
+        pytest.param(["--bind", "eeg", "--bridge", "x", "--base", "y"], "leave out --base", id="base"),
+        pytest.param(["--bind", "eeg", "--bridge", "x", "--test_manifest", "y"], "and --test_dataset", id="test rows"),
         pytest.param(["--test_dataset", "y"], "--test_dataset needs --dataset", id="test rows of another kind"),
         pytest.param(["--tolerance", "0.1"], "--tolerance needs --bind", id="tolerance"),
         pytest.param(["--shared_codes", "learning"], "--shared_codes needs --bind", id="codes"),
@@ -419,7 +426,7 @@ def test_arguments_of_binding_belong_together(tmp_path: Path, arguments: list[st
 
 
 def test_binding_to_no_checkpoint_is_named(files: Path) -> None:
-    command = ("--bind", "eeg", "--from", files, "--manifest", files / "one.jsonl", "--output_dir", files / "run")
+    command = ("--bind", "eeg", "--bridge", files, "--manifest", files / "one.jsonl", "--output_dir", files / "run")
     assert "is no checkpoint" in refusal("train", *command)
 
 
@@ -427,7 +434,7 @@ def test_binding_to_no_checkpoint_is_named(files: Path) -> None:
 def test_the_tutorial_binds_a_made_up_sensor(mine: SimpleNamespace, tmp_path: Path) -> None:
     assert len((ROOT / "examples" / "bind_radar.py").read_text().splitlines()) <= 60
     small = ("--rows", "8", "--max_steps", "2")
-    for start, folder in ((("--from", mine.output), tmp_path / "bound"), ((), tmp_path / "alone")):
+    for start, folder in ((("--bridge", mine.output), tmp_path / "bound"), ((), tmp_path / "alone")):
         done = script("bind_radar.py", *start, *small, "--output_dir", folder)
         assert done.returncode == 0, done.stderr
         assert "Others: largest movement (tolerance 0): text 0, image 0. Zero-shot accuracy of radar: " in done.stdout

@@ -30,9 +30,30 @@ MAY_IMPORT = {
     "data": {"data", "nine_senses", "processing", "model", *BESIDE},
     "benchmarks": {"benchmarks", "processing", "model", *BESIDE},
     "evaluation": {"evaluation", "benchmarks", "data", "conversion", "processing", "model", *BESIDE},
-    "training": {"training", "evaluation", "benchmarks", "data", "conversion", "processing", "model", *BESIDE},
+    "packs": {"packs", "evaluation", "conversion", "processing", "model", *BESIDE},
+    "training": {
+        "training",
+        "packs",
+        "evaluation",
+        "benchmarks",
+        "data",
+        "conversion",
+        "processing",
+        "model",
+        *BESIDE,
+    },
     "inference": {
-        *("inference", "evaluation", "benchmarks", "data", "conversion", "processing", "model", "registration"),
+        *(
+            "inference",
+            "packs",
+            "evaluation",
+            "benchmarks",
+            "data",
+            "conversion",
+            "processing",
+            "model",
+            "registration",
+        ),
         *BESIDE,
     },
     "lazy_names.py": {"renamed"},
@@ -62,6 +83,7 @@ PUBLIC = {
         Tactile Text Thermal Video explain_code pack_codes packed_size unpack_codes""",
     "codebind_hf.inference.pipelines": """CrossModalRetrievalPipeline MultimodalEmbeddingPipeline
         SensorClassificationPipeline register_pipelines""",
+    "codebind_hf.packs": """Pack add_packs add_packs_to_processor load_model load_processor read_pack save_pack""",
     "codebind_hf.training": """CodeBindTrainer CodeBindTrainingArguments LossBalancer Recipe RunInterrupted RunSettings
         BindSettings ModalityView Stage build plan_stages read_settings run save modalities_of train train_only""",
 }

@@ -13,7 +13,7 @@ def environment() -> dict[str, str | int]:
     """Versions of what ran, the kind of machine, and the date; no names of machines or users."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "codebind_hf": _own_version(),
+        "codebind_hf": package_version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -24,7 +24,8 @@ def environment() -> dict[str, str | int]:
     }
 
 
-def _own_version() -> str:
+def package_version() -> str:
+    """The version of this package, as it is installed."""
     try:
         return version("codebind-hf")
     except PackageNotFoundError:

@@ -45,15 +45,18 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             self._build_encoder(name, encoder)
         self.codebooks = ParityCodebooks(config) if config.parity_codebooks else SharedSpecificCodebook(config)
         self.logit_scale = LogitScale(config)
+        self._ignore_what_is_not_held()
+        self.post_init()
+
+    def _ignore_what_is_not_held(self) -> None:
+        """Have files loaded that also hold modalities and decoders which this model lacks."""
         parts: dict[str, Iterable[str]] = {
             "encoders": self.encoders,
             "decoders": self.decoders,
             "codebooks.specific": self.codebooks.specific,
         }
-        # A checkpoint may hold modalities and decoders that this configuration leaves out.
         ignored = [rf"^{part}\.(?!({'|'.join(held)})\.)" for part, held in parts.items()]
         self._keys_to_ignore_on_load_unexpected = ignored
-        self.post_init()
 
     def _build_encoder(self, name: str, encoder: CodeBindEncoderConfig) -> None:
         config = self.config
@@ -91,29 +94,6 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             encoder.follow_attention()
         for decoder in self.decoders.values():
             decoder.config._attn_implementation = self.config.decoder_config._attn_implementation
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: Any,
-        *model_args: Any,
-        modalities: Iterable[str] | None = None,
-        **kwargs: Any,
-    ) -> "CodeBindModel":
-        """Load a checkpoint; `modalities=["text", "image"]` loads only the encoders that these need.
-
-        Raises:
-            ValueError: a modality that the checkpoint lacks.
-        """
-        if modalities is not None:
-            config = kwargs.pop("config", None)
-            if config is None:
-                hub = ("cache_dir", "revision", "token", "local_files_only", "subfolder", "force_download")
-                options = {key: kwargs[key] for key in hub if key in kwargs}
-                options |= {key: kwargs.pop(key) for key in CodeBindConfig.__annotations__ if key in kwargs}
-                config = cls.config_class.from_pretrained(pretrained_model_name_or_path, **options)  # type: ignore[union-attr]
-            kwargs["config"] = config.restricted_to(modalities)
-        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding of the text encoder.
@@ -381,6 +361,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         for part in (self.encoders, self.decoders, self.codebooks.specific):
             if name in part:
                 part[name].apply(self._init_weights).to(self.device, self.dtype).train(self.training)
+        self._ignore_what_is_not_held()
 
 
 # `save_pretrained` then writes this code beside the weights: `trust_remote_code=True` loads them without the package.

@@ -1,11 +1,11 @@
 """How are the weights of a model set before any training and saved after it, and what does the library ask of it?"""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,9 @@ class CodeBindPreTrainedModel(PreTrainedModel):
     # to `False` on a model for the last bit of speed, and for `torch.vmap`, in which no number can be looked at.
     check_inputs: bool = True
 
+    # Gives what reads and writes packs. They are no part of the network: the package sets this where it is there.
+    pack_room: ClassVar[Callable[[], Any] | None] = None
+
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """As of any module, in less time: a step of training looks through all of them several times."""
         return iter(parameters_of(self)) if recurse else super().parameters(recurse)
@@ -120,9 +123,30 @@ class CodeBindPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.get_parameter("bias"))
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """The library's; damaged files of weights or of the configuration are an `OSError` that says where."""
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *model_args: Any,
+        modalities: Iterable[str] | None = None,
+        packs: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a checkpoint; `modalities=["text", "image"]` loads only the encoders that these need.
+
+        Args:
+            packs: folders or names on the Hub of packs, whose modalities are loaded beside those of the checkpoint.
+
+        Raises:
+            ValueError: a modality that the checkpoint lacks, or a pack that does not fit it.
+            OSError: damaged files of weights or of the configuration; the message says where.
+        """
+        if packs is not None:
+            return cls._packs().load_model(
+                cls, pretrained_model_name_or_path, packs, modalities, *model_args, **kwargs
+            )
         try:
+            if modalities is not None:
+                kwargs["config"] = cls._restricted(pretrained_model_name_or_path, modalities, kwargs)
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         except Exception as error:
             # The library that reads weights is not imported by what lies beside a checkpoint.
@@ -132,6 +156,35 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             raise OSError(
                 f"{pretrained_model_name_or_path}: a file of the model is damaged ({error}). Fix: copy it again."
             ) from error
+
+    @classmethod
+    def _restricted(cls, name: Any, modalities: Iterable[str], kwargs: dict[str, Any]) -> CodeBindConfig:
+        """The configuration of a checkpoint for these modalities alone; takes its fields out of `kwargs`."""
+        config = kwargs.pop("config", None)
+        if config is None:
+            hub = ("cache_dir", "revision", "token", "local_files_only", "subfolder", "force_download")
+            options = {key: kwargs[key] for key in hub if key in kwargs}
+            options |= {key: kwargs.pop(key) for key in CodeBindConfig.__annotations__ if key in kwargs}
+            config = cls.config_class.from_pretrained(name, **options)  # type: ignore[union-attr]
+        return config.restricted_to(modalities)
+
+    @classmethod
+    def _packs(cls) -> Any:
+        """What reads and writes packs.
+
+        Raises:
+            ValueError: this is the code beside a checkpoint, which has nothing of the kind.
+        """
+        if cls.pack_room is None:
+            raise ValueError(
+                "packs: the code beside a checkpoint knows none. Fix: `pip install codebind-hf`, and load with "
+                "`codebind_hf.CodeBindModel`."
+            )
+        return cls.pack_room()
+
+    def save_pack(self, folder: Any, modalities: Iterable[str], processor: Any, **options: Any) -> Any:
+        """Write the encoders of `modalities` as a pack, see `codebind_hf.packs.save_pack`."""
+        return self._packs().save_pack(self, folder, modalities, processor, **options)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """The library's; the code beside the weights also serves the library's zero-shot pipeline of images."""

@@ -1,5 +1,11 @@
 """What is each modality called in a call of the processor, which tensor does it become, and what tells its size?"""
 
+from collections.abc import Iterable
+from typing import NoReturn
+
+from .values import nearest, refuse
+
+
 # The other half of these tables, towers and axes, belongs to the network.
 ARGUMENTS: dict[str, str] = {
     "text": "text",
@@ -38,3 +44,10 @@ def argument_of(modality: str) -> str:
 def tensor_of(modality: str) -> str:
     """Keyword of `CodeBindModel.forward` for a modality; an added `radar` is `radar_values`."""
     return TENSORS.get(modality, f"{modality}_values")
+
+
+def refuse_keyword(key: str, arguments: Iterable[str], options: Iterable[str]) -> NoReturn:
+    """Refuse a keyword of a call of the processor that is no argument, no option and no `<argument>_kwargs`."""
+    allowed = [*arguments, *options, "return_tensors", *(f"{argument}_kwargs" for argument in arguments)]
+    fix = nearest(ARGUMENTS.get(key, key), allowed, "`{}=`") or "a new modality needs `processor.add_modality`."
+    refuse(key, "unknown keyword of the processor", ", ".join(allowed), fix)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NoReturn
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, features
@@ -123,6 +123,12 @@ def nothing_saved(source: str, attribute: str, saved: dict[str, Any]) -> str:
         fix = f"`processor.save_pretrained({source!r})`, or make one with `CodeBindProcessor.from_model_config`."
         return f"{file}: no such file, so there is no processor to load. Fix: {fix}"
     return f"{file}: holds no parameters for {attribute!r}. Fix: save the processor again."
+
+
+def no_packs() -> NoReturn:
+    """Refuse packs where only the code beside a checkpoint is there, which has nothing that reads them."""
+    fix = "`pip install codebind-hf`, and load with `codebind_hf.CodeBindProcessor`."
+    raise ValueError(f"packs: the code beside a checkpoint knows none. Fix: {fix}")
 
 
 def optional(module: str, extra: str | None, purpose: str) -> ModuleType:

@@ -1,15 +1,15 @@
 """One processor for all modalities: which sub-processor reads which argument, and what a whole call gives."""
 
 import re
-from collections.abc import Generator
-from typing import Any, Self
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar, Self
 
 from transformers import BatchFeature, CLIPTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
-from .arguments import ARGUMENTS, CONFIG_FIELDS, tensor_of
+from .arguments import ARGUMENTS, CONFIG_FIELDS, refuse_keyword, tensor_of
 from .array_processing_codebind import CodeBindArrayFeatureExtractor
 from .feature_extraction_codebind import CodeBindAudioFeatureExtractor
-from .foreign_files import loading, nothing_saved
+from .foreign_files import loading, no_packs, nothing_saved
 from .image_processing_codebind import (
     CodeBindDepthImageProcessor,
     CodeBindImageProcessor,
@@ -22,7 +22,7 @@ from .point_processing_codebind import CodeBindPointFeatureExtractor
 from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
 from .streams import Batch, Stream, StreamOptions, labelled_items
 from .text_cleaning import CLEANINGS, encode_texts, split_texts
-from .values import LIMITS, check_choice, check_number, check_types, fits, nearest, refuse, refuse_unknown, shown
+from .values import LIMITS, check_choice, check_number, check_types, fits, refuse, refuse_unknown, shown
 from .video_processing_codebind import CodeBindVideoImageProcessor
 
 
@@ -70,6 +70,8 @@ class CodeBindProcessor(ProcessorMixin):
     """
 
     augmentation: dict[str, list[dict[str, Any]]] | None = None
+    # Gives what reads packs; the package sets it where it is there.
+    pack_room: ClassVar[Callable[[], Any]] = no_packs
 
     def __init__(
         self,
@@ -253,13 +255,8 @@ class CodeBindProcessor(ProcessorMixin):
                     refuse(key, f"got {shown(value)}", "a dictionary of the sub-processor's parameters")
                 options.setdefault(argument, {}).update(value)
             else:
-                self._refuse_keyword(key, arguments)
+                refuse_keyword(key, arguments, _OPTIONS)
         return options
-
-    def _refuse_keyword(self, key: str, arguments: list[str]) -> None:
-        allowed = [*arguments, *_OPTIONS, "return_tensors", *(f"{argument}_kwargs" for argument in arguments)]
-        fix = nearest(ARGUMENTS.get(key, key), allowed, "`{}=`") or "a new modality needs `processor.add_modality`."
-        refuse(key, "unknown keyword of the processor", ", ".join(allowed), fix)
 
     def _check_present(self, argument: str) -> None:
         name = _MODALITY_OF.get(argument)
@@ -357,8 +354,10 @@ class CodeBindProcessor(ProcessorMixin):
         return written
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """The library's; a damaged file is an `OSError` that names where it is."""
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, packs: Any = None, **kwargs: Any) -> Any:
+        """The library's, with the modalities of `packs` beside; a damaged file is an `OSError` that names where."""
+        if packs is not None:
+            return cls.pack_room().load_processor(cls, pretrained_model_name_or_path, packs, *args, **kwargs)
         with loading(pretrained_model_name_or_path):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 

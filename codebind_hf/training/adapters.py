@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from peft import PeftConfig, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -22,10 +21,16 @@ from torch import Tensor
 from codebind_hf.conversion.lora import ADAPTER, LORA_PART, adapter_config, has_lora
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.pretrained_model import ordinary_permissions
+from codebind_hf.training.joined_adapters import (
+    ARCHITECTURE_FOLDER,
+    check_same,
+    join_adapter,
+    lora_encoders,
+    lora_ranks,
+    take_out,
+)
 
 
-# A folder of its own: beside the adapter, the library would take the configuration for that of a whole model.
-ARCHITECTURE_FOLDER = "architecture"
 _ATTENTION = r"self_attn\.(q_proj|k_proj|v_proj|out_proj)"
 LORA_MODULES = {"all": rf"({_ATTENTION}|mlp\.(fc1|fc2))", "attention": _ATTENTION}
 _TOWERS = "towers"
@@ -102,7 +107,7 @@ def merge_lora(model: CodeBindModel) -> CodeBindModel:
         # Before anything is merged: a model with half of its adapter could be neither used nor saved.
         if isinstance(module, LoraLayer) and not module.get_delta_weight(ADAPTER).isfinite().all():  # type: ignore[attr-defined]
             raise ValueError(f"model: the adapter of {name} holds numbers that are not finite; nothing was merged.")
-    _remove(model, merge=True)
+    take_out(model, merge=True)
     return model
 
 
@@ -116,23 +121,13 @@ def remove_lora(model: CodeBindModel) -> CodeBindModel:
         ValueError: the model has no adapter.
     """
     _check_lora(model)
-    _remove(model, merge=False)
+    take_out(model, merge=False)
     return model
 
 
 def _check_lora(model: CodeBindModel) -> None:
     if not has_lora(model):
         raise ValueError("model: it has no adapter. Fix: `add_lora(...)` or `load_adapter(...)` first.")
-
-
-def _remove(model: CodeBindModel, merge: bool) -> None:
-    for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            if merge:
-                module.merge(safe_merge=True)
-            model.set_submodule(name, module.get_base_layer())
-    del model.peft_config
-    model._hf_peft_config_loaded = False
 
 
 def adapter_state(
@@ -190,13 +185,15 @@ def save_adapter(
 def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     """Load what `save_adapter` wrote onto its base model, in place; an adapter that is there takes the new values.
 
-    Modalities that `model` was loaded without are left out. From a file without decoders the model keeps its own, and
-    a warning says so.
+    Adapters of several modalities that were bound apart load one after the other and become one: of each but the first
+    the LoRA is taken, with the heads, decoders and codes of its own encoders; everything else stays. Modalities that
+    `model` was loaded without are left out. From a file without decoders the model keeps its own, and a warning says
+    so.
 
     Raises:
         OSError: the folder holds no adapter.
-        ValueError: the adapter is of another architecture or base, or holds nothing but LoRA; the model is then as it
-            was.
+        ValueError: the adapter is of another architecture or base, holds nothing but LoRA, or was trained beside
+            another bridge than one that is there; the model is then as it was.
     """
     file = Path(folder) / SAFETENSORS_WEIGHTS_NAME
     for needed in (file, file.with_name(CONFIG_NAME)):
@@ -210,23 +207,24 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     except (SafetensorError, TypeError, KeyError, UnicodeError, JSONDecodeError) as error:
         raise OSError(f"{folder}: a file of the adapter is damaged ({error}). Fix: copy it again.") from error
     state = {name: value for name, value in saved.items() if not ignored.match(name)}
+    held = model.get_adapter_state_dict(ADAPTER) if has_lora(model) else {}
+    if held and not lora_ranks(state).keys() <= lora_ranks(held).keys():
+        _check_base(model, file, lora_encoders(held))
+        join_adapter(model, state, _expected(model, saved, file), file)
+        return
     # Of a model that was loaded without the adapted modalities, only what lies beside the adapter is left.
     is_new = not has_lora(model) and any(LORA_PART in name for name in state)
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if is_new:
         config.inference_mode = False
         model.add_adapter(config, adapter_name=ADAPTER)
-    own = adapter_state(model)
-    if not any(name.startswith(_DECODERS) for name in saved):
-        if any(name.startswith(_DECODERS) for name in own):
-            logger.warning("%s: holds no decoders; reconstructions are those of the base.", file)
-        own = {name: value for name, value in own.items() if not name.startswith(_DECODERS)}
+    own = _expected(model, saved, file)
     try:
-        _check_same(own, state, file)
+        check_same(own, state, file)
         _check_base(model, file)
     except ValueError:
         if is_new:
-            _remove(model, merge=False)
+            take_out(model, merge=False)
             # Adding the adapter froze everything.
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(name in learning)
@@ -236,6 +234,16 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
             set_peft_model_state_dict(model, state, adapter_name=ADAPTER)
     else:
         model.load_state_dict(state, strict=False)
+
+
+def _expected(model: CodeBindModel, saved: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """What a file should hold for this model; decoders are left out where it has none, and a warning says so."""
+    own = adapter_state(model)
+    if any(name.startswith(_DECODERS) for name in saved):
+        return own
+    if any(name.startswith(_DECODERS) for name in own):
+        logger.warning("%s: holds no decoders; reconstructions are those of the base.", file)
+    return {name: value for name, value in own.items() if not name.startswith(_DECODERS)}
 
 
 def _fingerprints(state: Mapping[str, Tensor]) -> dict[str, str]:
@@ -252,28 +260,17 @@ def _fingerprints(state: Mapping[str, Tensor]) -> dict[str, str]:
     return {encoder: text.hexdigest() for encoder, text in texts.items()}
 
 
-def _check_base(model: CodeBindModel, file: Path) -> None:
-    """Refuse a base with other weights than the adapter was trained on, such as one that it is merged into."""
+def _check_base(model: CodeBindModel, file: Path, but: Collection[str] = ()) -> None:
+    """Refuse a base with other weights than the adapter was trained on, such as one that it is merged into.
+
+    Args:
+        but: encoders whose towers do not matter.
+    """
     with safe_open(file, "pt") as archive:
         saved = json.loads((archive.metadata() or {}).get(_TOWERS, "{}"))
     own = _fingerprints(model.state_dict())
-    if wrong := [name for name, text in own.items() if saved.get(name, text) != text]:
+    if wrong := [name for name, text in own.items() if name not in but and saved.get(name, text) != text]:
         raise ValueError(
             f"{file}: was trained on other weights, or weights of another type, of the tower of {', '.join(wrong)}. "
             "Fix: load it onto the checkpoint that its training started from, not onto a merged one."
         )
-
-
-def _check_same(own: Mapping[str, Tensor], state: Mapping[str, Tensor], file: Path) -> None:
-    """Refuse tensors of other names or shapes than the model's."""
-    fix = (
-        f"Fix: load the base with `config=CodeBindConfig.from_pretrained(folder, subfolder={ARCHITECTURE_FOLDER!r})`."
-    )
-    if missing := [name for name in own if name not in state]:
-        raise ValueError(f"{file}: lacks {missing[0]} and {len(missing) - 1} more tensors that this model has. {fix}")
-    for name, value in state.items():
-        if name not in own:
-            raise ValueError(f"{file}: holds {name}, which this model has no place for. {fix}")
-        if own[name].shape != value.shape:
-            shapes = f"{tuple(value.shape)}, and this model {tuple(own[name].shape)}"
-            raise ValueError(f"{file}: {name} has shape {shapes}. {fix}")

@@ -94,7 +94,7 @@ def check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace, 
     given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
     idle = [] if says_what(arguments) else [name for name in given if name not in alone]
     if idle:
-        flags = ", ".join("--from" if name == "finished" else f"--{name}" for name in idle)
+        flags = ", ".join(f"--{name}" for name in idle)
         parser.error(
             f"{flags}: a run that goes on keeps its settings. Fix: leave out all but --resume and --output_dir, or "
             "start a new run."

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,10 +38,10 @@ logger = logging.getLogger(__name__)
 
 RECORD_FILE = "run.json"
 LOCK_FILE = "run.lock"
-CHECKPOINT, ADAPTER, FIGURES, FILES, ROWS = "checkpoint", "adapter", "figures", "files", "rows"
+CHECKPOINT, ADAPTER, PACK, FIGURES, FILES, ROWS = "checkpoint", "adapter", "pack", "figures", "files", "rows"
 # What a run writes, beside the folders of its stages.
 _OWN = (
-    *(CHECKPOINT, ADAPTER, FIGURES, FILES, ROWS, STAGING_FOLDER, RECORD_FILE, LOG_FILE),
+    *(CHECKPOINT, ADAPTER, PACK, FIGURES, FILES, ROWS, STAGING_FOLDER, RECORD_FILE, LOG_FILE),
     *("report.json", "report.md", "binding.json", CACHE_FOLDER),
 )
 _STAGES = ("bridge", "bind", "bind-*", "joint")
@@ -213,8 +213,17 @@ class RunFolder:
         for folder in (*self._stages(), *(self.path / name for name in _OWN if name not in but)):
             discard(folder)
 
-    def publish(self, model: CodeBindModel, processor: CodeBindProcessor, record: RunRecord) -> None:
+    def publish(
+        self,
+        model: CodeBindModel,
+        processor: CodeBindProcessor,
+        record: RunRecord,
+        write_pack: Callable[[Path], Any] | None = None,
+    ) -> None:
         """Write the final checkpoint aside, note its digest, and move it to its place; an adapter is merged into it.
+
+        Args:
+            write_pack: writes a pack of the model into a folder, while the adapter is not merged yet.
 
         Raises:
             OSError: it cannot be written; what was saved before is kept.
@@ -222,14 +231,17 @@ class RunFolder:
         staging = self.path / STAGING_FOLDER
         discard(staging)
         with clear_write_errors(staging, self.checkpoint):
+            if write_pack is not None:
+                write_pack(staging / PACK)
             if has_lora(model):
                 save_adapter(model, staging / ADAPTER)
                 merge_lora(model)
             save(model, processor, staging / CHECKPOINT)
             record.checkpoint = checkpoint_digest(staging / CHECKPOINT)
             self.write(record)
-            if (staging / ADAPTER).is_dir():
-                place(staging / ADAPTER, self.path / ADAPTER)
+            for name in (PACK, ADAPTER):
+                if (staging / name).is_dir():
+                    place(staging / name, self.path / name)
             place(staging / CHECKPOINT, self.checkpoint)
         record.status = "trained"
         self.write(record)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, w
 from codebind_hf.evaluation.provenance import checkpoint_of
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.packs.pack_files import WEIGHTS_FILE
+from codebind_hf.packs.saving import save_pack
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.processing.values import check_choice, nearest
 from codebind_hf.training.binding import bind, binding_recipe, rows_to_bind
@@ -23,7 +26,7 @@ from codebind_hf.training.building import build, recipe_config
 from codebind_hf.training.interruption import ended_by_signals
 from codebind_hf.training.processes import decided_by_main, joined_processes
 from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
-from codebind_hf.training.run_folder import FIGURES, FILES, RunFolder, RunRecord
+from codebind_hf.training.run_folder import FIGURES, FILES, PACK, RunFolder, RunRecord
 from codebind_hf.training.run_rows import RunRows, check_depth_unit, load_rows
 from codebind_hf.training.running import check_plan, train
 from codebind_hf.training.settings import BindSettings, RunSettings
@@ -41,8 +44,8 @@ def run(
     """Train, save and evaluate as `settings` say, in `output_dir`; what is there already is not done again.
 
     Written are `run.json` (whose run it is and how far it came), `checkpoint/`, `training.json`, with test rows
-    `report.json`, `report.md` and `figures/`, and of NineSenses some `files/` to search. Checkpoints to go on from lie
-    in a folder for each stage, and go when the run is finished.
+    `report.json`, `report.md` and `figures/`, and of NineSenses some `files/` to search; of a bound modality `pack/`.
+    Checkpoints to go on from lie in a folder for each stage, and go when the run is finished.
 
     Args:
         settings: `None` takes those of the run in `output_dir`, with `resume`.
@@ -149,11 +152,19 @@ def _items(
 
 
 def _publish(
-    model: CodeBindModel, processor: CodeBindProcessor, recipe: Recipe, folder: RunFolder, record: RunRecord
+    model: CodeBindModel,
+    processor: CodeBindProcessor,
+    recipe: Recipe,
+    folder: RunFolder,
+    record: RunRecord,
+    write_pack: Callable[[Path], Any] | None = None,
 ) -> None:
-    folder.publish(model, processor, record)
+    folder.publish(model, processor, record, write_pack)
     write_card(model, recipe, folder.path, record)
     logger.info("Wrote %s.", folder.checkpoint)
+    if write_pack is not None:
+        size = (folder.path / PACK / WEIGHTS_FILE).stat().st_size
+        logger.info("Wrote %s, %.1f MB, which loads beside %s.", folder.path / PACK, size / 1e6, recipe.base)
 
 
 def _evaluate(evaluation: Evaluation, recipe: Recipe, rows: RunRows, folder: RunFolder, record: RunRecord) -> None:
@@ -221,7 +232,7 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
         if not result.is_within_tolerance:
             raise ValueError(f"--tolerance: other modalities moved too far, nothing is saved; {result.summary()}.")
         if PartialState().is_main_process:
-            _publish(model, processor, recipe, folder, record)
+            _publish(model, processor, recipe, folder, record, _pack_writer(model, processor, recipe, chosen, folder))
     if not PartialState().is_main_process:
         return None
     if not (folder.checkpoint / "README.md").is_file():
@@ -230,8 +241,20 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
     return record
 
 
+def _pack_writer(
+    model: CodeBindModel, processor: CodeBindProcessor, recipe: Recipe, chosen: BindSettings, folder: RunFolder
+) -> Callable[[Path], Any] | None:
+    """What writes the pack of the bound modality; `None` where shared codes followed it, which no bridge then has."""
+    if chosen.shared_codes != "frozen":
+        logger.info("No pack is written: with learning shared codes the bridge is another one than before.")
+        return None
+    bridge = str(recipe.base)
+    options: dict[str, Any] = {"bridge": bridge, "license": license_of(bridge), "name": folder.path.resolve().name}
+    return lambda place: save_pack(model, place, [chosen.modality], processor, **options)
+
+
 def _binding(settings: RunSettings, chosen: BindSettings) -> tuple[Recipe, list[str]]:
     """The recipe that binds, and all modalities of its model."""
-    recipe = replace(settings.make_recipe(), base=checkpoint_of(chosen.finished, "--from"))
+    recipe = replace(settings.make_recipe(), base=checkpoint_of(chosen.bridge, "--bridge"))
     recipe = binding_recipe(recipe, chosen.modality, chosen.encoder)
     return recipe, list(recipe_config(recipe).modalities)

@@ -29,7 +29,7 @@ class BindSettings:
 
     Args:
         modality: its name.
-        finished: the model, a run or a checkpoint.
+        bridge: the model, a run or a checkpoint.
         encoder: fields of the encoder of a modality that the model lacks.
         shared_codes: "frozen" or "learning".
         tolerance: how far other embeddings may move; 0 is not a bit.
@@ -37,7 +37,7 @@ class BindSettings:
     """
 
     modality: str
-    finished: str
+    bridge: str
     encoder: dict[str, Any] | None = None
     shared_codes: str = "frozen"
     tolerance: float = 0.0
@@ -178,7 +178,7 @@ def read_yaml(path: Path, flag: str) -> Any:
 
 def read_binding(
     bind: str | None,
-    finished: str | None,
+    bridge: str | None,
     encoder: Path | None = None,
     base: str | None = None,
     test_rows: str | None = None,
@@ -196,15 +196,15 @@ def read_binding(
         OSError: the encoder's file cannot be read.
     """
     options = _given(options)
-    if bool(bind) != bool(finished):
-        raise ValueError("--bind MODALITY and --from RUN belong together.")
-    if not bind or not finished:
+    if bool(bind) != bool(bridge):
+        raise ValueError("--bind MODALITY and --bridge MODEL belong together.")
+    if not bind or not bridge:
         for name in ("encoder",) if encoder else options:
             raise ValueError(f"--{name} needs --bind.")
         return None
     if base or test_rows:
         raise ValueError(
-            "--bind starts --from a model and does not evaluate (examples/evaluate.py does): leave out --base, "
+            "--bind starts from its --bridge and does not evaluate (examples/evaluate.py does): leave out --base, "
             "--test_manifest and --test_dataset."
         )
     shape = read_yaml(encoder, "--encoder") if encoder else None
@@ -212,7 +212,7 @@ def read_binding(
         raise ValueError(f"--encoder: {encoder} holds no fields, such as `num_channels: 1`.")
     if "check_manifest" in options:
         options["check_manifest"] = _absolute(options["check_manifest"])
-    return BindSettings(bind, _absolute(finished), shape, **options)
+    return BindSettings(bind, _absolute(bridge), shape, **options)
 
 
 def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def test_an_option_that_would_have_no_effect_is_refused(data: dict[str, Any], me
 
 
 def test_a_binding_takes_rows_by_number_and_none_to_evaluate_on() -> None:
-    bind = {"modality": "eeg", "finished": "runs/x"}
+    bind = {"modality": "eeg", "bridge": "runs/x"}
     with pytest.raises(ValueError, match="streaming: got true with a binding, .*Fix: leave it out"):
         RunSettings({"dataset": "a", "streaming": True}, bind=bind)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="test_manifest: got 'b' with a binding, which does not evaluate"):
