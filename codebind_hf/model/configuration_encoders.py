@@ -170,7 +170,7 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         if self.tubelet_size > 1 or self.stem_widths:
             raise ValueError(
                 f"tubelet_size, stem_widths: got {self.tubelet_size} and {list(self.stem_widths)}; features have "
-                "neither frames nor a grid to convolve. Fix: leave both out."
+                "neither frames nor a grid to convolve. Fix: 1 and []."
             )
         if self.add_bias_kv and self.input_size[0] > 1:
             raise ValueError(

@@ -261,7 +261,7 @@ class CodeBindProcessor(ProcessorMixin):
         if argument in self.added_modalities:
             return added_part(self.added_modalities[argument])
         name = _MODALITY_OF[argument]
-        if name in (self.readers or {}):
+        if self.readers is not None and name in self.readers:
             return reader_of(name, self.readers[name])
         return getattr(self, _PARTS[name][0])
 

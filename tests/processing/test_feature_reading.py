@@ -130,8 +130,8 @@ def test_a_file_is_named_with_its_item(processor: CodeBindProcessor, tmp_path: P
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "two.safetensors").read_bytes()[:-7])
     with pytest.raises(OSError, match="cut.safetensors"):
         processor(images=str(tmp_path / "cut.safetensors"))
+    (tmp_path / "x.png").touch()
     with pytest.raises(ValueError, match="unsupported suffix '.png'"):
-        (tmp_path / "x.png").touch()
         processor(images=str(tmp_path / "x.png"))
 
 
