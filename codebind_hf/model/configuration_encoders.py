@@ -1,13 +1,17 @@
 """What every encoder is configured by: its stem, lens, transformer and heads."""
 
 import math
+from typing import Any
 
 from transformers.activations import ACT2FN
 
+from .backbone_files import PARTS, backbone_fields
 from .configuration_base import CodeBindBaseConfig, check_choice, check_least, check_rate, checked_config
 
 
-_STEMS = ("tokens", "patches", "points", "features")
+_STEMS = ("tokens", "patches", "points", "features", "pretrained")
+SHARED_HEADS = ("linear", "identity")
+_POOLINGS = ("cls", "mean", "last", "pooler", "projection")
 _GROUPINGS = ("nearest", "ball")
 _FPS_STARTS = ("first", "random")
 READOUTS = ("cls", "token", "pool", "network")
@@ -65,7 +69,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
 
     Args:
         stem: "patches" (1-D, 2-D, or 3-D when `tubelet_size` > 1), "points" (grouped point cloud), "tokens" (text) or
-            "features" (what another network made of the input: vectors, or sequences of them).
+            "features" (what another network made of the input: vectors, or sequences of them) or "pretrained" (a
+            network of transformers in place of the whole tower; `from_backbone` finds out most of its fields).
         num_channels: channels of the raw tensor; numbers in a vector of features.
         input_size: its grid without channels: `[height, width]`, `[mel bins, frames]`, `[time]` or `[points]`; of
             features `[tokens]`, 1 for single vectors.
@@ -91,13 +96,29 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         specific_dim, specific_code_dim, num_specific_codes, specific_readout, decoder_hidden_size: this encoder's own
             value; `None` takes the model's.
         specific_num_hidden_layers: blocks of the small encoder where `specific_readout` is "network".
-        has_decoder: whether a model with decoders reconstructs this encoder's input.
+        has_decoder: whether a model with decoders reconstructs this encoder's input; a pretrained network's never is.
+        shared_head: "linear", or "identity", which passes the pooled token on as the shared embedding.
+        backbone, backbone_revision: name or folder of the pretrained network, and its commit on the Hub.
+        backbone_config: the network's own configuration, so that it is built without asking anybody.
+        backbone_part: module of the network that runs, such as "text_model" or "encoder"; for "projection", which of
+            its functions: "text", "image" or "audio".
+        backbone_layer: hidden states that are pooled; -1 is the network's output.
+        backbone_pooling: "cls" (the first token), "mean" (of all that are no padding), "last" (the last that is none),
+            "pooler" (the network's own `pooler_output`), or "projection" (its `get_<part>_features`).
+        backbone_dense: linear layers behind the pooling, of a sentence-transformers model.
+        backbone_sha256: digest of the files of its weights (`weights_digest`).
+        backbone_weights: "reference" leaves them where they are, and loading looks them up; "saved" keeps them with
+            the checkpoint.
         normalize_clips: unit norm of every clip before the mean over clips (ImageBind, CodeBind); `False` takes the
             mean of the clips as they are (ViT-Lens).
     """
 
     model_type = "codebind_encoder"
-    later_fields = ("specific_code_dim", "specific_readout", "specific_num_hidden_layers")
+    later_fields = (
+        *("specific_code_dim", "specific_readout", "specific_num_hidden_layers", "shared_head"),
+        *("backbone", "backbone_revision", "backbone_config", "backbone_part", "backbone_layer", "backbone_pooling"),
+        *("backbone_dense", "backbone_sha256", "backbone_weights"),
+    )
 
     stem: str = "patches"
     num_channels: int = 3
@@ -143,8 +164,37 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     has_decoder: bool = True
     normalize_clips: bool = True
 
+    shared_head: str = "linear"
+    backbone: str | None = None
+    backbone_revision: str | None = None
+    backbone_config: dict | None = None
+    backbone_part: str | None = None
+    backbone_layer: int = -1
+    backbone_pooling: str = "mean"
+    backbone_dense: list[dict] | None = None
+    backbone_sha256: str | None = None
+    backbone_weights: str = "reference"
+
+    @classmethod
+    def from_backbone(cls, backbone: str, kind: str, **fields: Any) -> "CodeBindEncoderConfig":
+        """An encoder that is a network of transformers, or the transformer of a sentence-transformers model.
+
+        Args:
+            backbone: name or folder.
+            kind: "text", "image" or "audio", which says what of a network of several is meant.
+            fields: of this class; they win over what is found out.
+
+        Raises:
+            ValueError: no network that could be such an encoder.
+            OSError: nothing there.
+        """
+        return cls(**backbone_fields(backbone, kind, **fields))
+
     def validate_architecture(self) -> None:
         super().validate_architecture()
+        check_choice("shared_head", self.shared_head, SHARED_HEADS)
+        if self.stem == "pretrained":
+            self._validate_pretrained()
         check_choice("stem", self.stem, _STEMS)
         if self.specific_readout is not None:
             check_choice("specific_readout", self.specific_readout, READOUTS)
@@ -161,6 +211,23 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
             self._validate_points()
         if self.stem == "features":
             self._validate_features()
+
+    def _validate_pretrained(self) -> None:
+        check_choice("backbone_pooling", self.backbone_pooling, _POOLINGS)
+        check_choice("backbone_weights", self.backbone_weights, ("reference", "saved"))
+        if not (self.backbone_config or {}).get("model_type"):
+            raise ValueError(
+                "backbone_config: got none; a pretrained tower is built from it. Fix: "
+                "`CodeBindEncoderConfig.from_backbone(name, kind)`."
+            )
+        if self.backbone_pooling == "projection":
+            check_choice("backbone_part", self.backbone_part or "None", tuple(PARTS))
+        if self.backbone_pooling in ("projection", "pooler") and self.backbone_layer != -1:
+            raise ValueError(
+                f"backbone_layer: got {self.backbone_layer}; {self.backbone_pooling!r} is of the last layer, -1."
+            )
+        if self.lens_num_latents:
+            raise ValueError("lens_num_latents: got a lens for a pretrained tower. Fix: 0.")
 
     def _validate_features(self) -> None:
         if len(self.input_size) != 1 or self.input_size[0] < 1:

@@ -18,6 +18,8 @@ class CodeBindTextConfig(CodeBindEncoderConfig):
 
     def validate_architecture(self) -> None:
         super().validate_architecture()
+        if self.stem == "pretrained":
+            return
         if not self.is_causal:
             raise ValueError("is_causal: got False; text is causal, so that its end token does not see the padding.")
         if self.eos_token_id is None:

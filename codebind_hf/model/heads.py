@@ -4,7 +4,7 @@ Axes in this file: B batch, N tokens, H width of the tower.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn.functional import normalize, pad
 from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_encoders import CodeBindEncoderConfig
+from .pretrained_towers import PretrainedTower
 from .towers import Tower, mean_of_seen
 
 
@@ -112,8 +113,8 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.tower = Tower(config)
-        self.shared_head = Head(config, shared_dim)
+        self.tower: Any = (PretrainedTower if config.stem == "pretrained" else Tower)(config)
+        self.shared_head = nn.Identity() if config.shared_head == "identity" else Head(config, shared_dim)
         self.specific_head = Head(config, specific_dim) if specific_dim else None
         self.specific_readout = READOUT_CLASSES[specific_readout](config) if specific_dim else None
 
@@ -133,7 +134,7 @@ class Encoder(nn.Module):
         part changes nothing of the shared one. `specific=False` skips the specific part where it cannot matter.
         """
         states = self.tower(values, attention_mask)
-        is_pooled = not all_tokens or self.config.stem == "tokens"
+        is_pooled = not all_tokens or self.config.stem in ("tokens", "pretrained")
         tokens = self.tower.pooled(values, states[-1]).unsqueeze(1) if is_pooled else states[-1]
         encoded = self.of_tokens(tokens, clips, specific)
         own = encoded.specific

@@ -19,6 +19,7 @@ from .decoders import Decoder
 from .heads import TokenReadout
 from .inputs import Checks
 from .lenses import Lens
+from .pretrained_towers import PretrainedTower
 from .stems import FeatureStem, PatchStem
 from .towers import Tower
 
@@ -67,6 +68,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
     """Initialization and the library's hooks."""
 
     config: CodeBindConfig
+    encoders: Any
     base_model_prefix = "codebind"
     main_input_name = "input_ids"
     input_modalities = ["text", "image", "video", "audio"]
@@ -83,9 +85,31 @@ class CodeBindPreTrainedModel(PreTrainedModel):
     # to `False` on a model for the last bit of speed, and for `torch.vmap`, in which no number can be looked at.
     check_inputs: bool = True
 
+    def _state_to_save(self, state_dict: Any, backbone_weights: str | None) -> Any:
+        """The tensors that are written; `None` is all of the model's."""
+        return state_dict
+
     def input_checks(self) -> Checks:
         """How closely `forward` looks at its inputs now."""
         return Checks(self.check_inputs and not torch.compiler.is_compiling(), not self.training)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding of the text encoder.
+
+        Raises:
+            NotImplementedError: this checkpoint has no text encoder; what the library's callers expect.
+        """
+        if "text" not in self.encoders:
+            return super().get_input_embeddings()
+        tower = self.encoders["text"].tower
+        return tower.network.get_input_embeddings() if isinstance(tower, PretrainedTower) else tower.stem.embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        tower = self.encoders["text"].tower
+        if isinstance(tower, PretrainedTower):
+            tower.network.set_input_embeddings(value)
+        else:
+            tower.stem.embedding = value
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -128,9 +152,20 @@ class CodeBindPreTrainedModel(PreTrainedModel):
                 f"{pretrained_model_name_or_path}: a file of the model is damaged ({error}). Fix: copy it again."
             ) from error
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """The library's; the code beside the weights also serves the library's zero-shot pipeline of images."""
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: Any, backbone_weights: str | None = None, **kwargs: Any
+    ) -> Any:
+        """The library's; the code beside the weights also serves the library's zero-shot pipeline of images.
+
+        Args:
+            backbone_weights: "saved" also writes the weights of pretrained networks, which otherwise stay where they
+                are and are referred to; those that were trained are always written.
+        """
         place = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
+        if not getattr(self, "_hf_peft_config_loaded", False):
+            kwargs["state_dict"] = self._state_to_save(kwargs.get("state_dict"), backbone_weights)
+            # Networks inside of ours keep the names that they have here.
+            kwargs.setdefault("save_original_format", False)
         known = getattr(self.config, "auto_map", None) or {}
         self.config.auto_map = {**known, "AutoModelForZeroShotImageClassification": place}
         # Other processes write nothing, and what the main one writes and removes meanwhile is not theirs to look at.

@@ -1,5 +1,6 @@
 """How does what another network made of an item become tower input? Checked vectors, or sequences of them."""
 
+import json
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,9 +9,10 @@ from transformers import BatchFeature
 from .arguments import argument_of, tensor_of
 from .array_processing_codebind import CodeBindArrayFeatureExtractor
 from .arrays import as_float_array
+from .foreign_processing import ForeignReader, foreign_parts, from_saved
 from .media import FEATURES
 from .modality_processing import ModalityProcessing
-from .values import check_choice, check_number, check_types, refuse, shown
+from .values import check_choice, check_number, check_types, refuse, refuse_unknown, shown
 
 
 class FeatureReader(ModalityProcessing):
@@ -83,10 +85,25 @@ class FeatureReader(ModalityProcessing):
 
 def reader_parameters(encoder: Any) -> dict[str, Any] | None:
     """The entry of a built-in modality in `CodeBindProcessor.readers`; `None` where its encoder reads raw data."""
+    if getattr(encoder, "stem", None) == "pretrained":
+        return {"kind": "pretrained", "foreign": foreign_fields(encoder.backbone, encoder.backbone_revision)}
     if getattr(encoder, "stem", None) != "features":
         return None
     sizes = {"num_channels": encoder.num_channels, "input_size": [int(length) for length in encoder.input_size]}
     return {"kind": "features", **sizes}
+
+
+def foreign_fields(backbone: str, revision: str | None) -> dict[str, Any]:
+    """Parameters of the image processor or feature extractor of a network.
+
+    Raises:
+        OSError: it has neither.
+    """
+    parts = foreign_parts(backbone, revision)
+    found = parts.get("image", parts.get("audio"))
+    if found is None:
+        raise OSError(f"{backbone!r}: has neither an image processor nor a feature extractor. Fix: use its features.")
+    return json.loads(found.to_json_string())
 
 
 def checked_readers(readers: Any, modalities: list[str]) -> dict[str, dict[str, Any]]:
@@ -102,15 +119,45 @@ def checked_readers(readers: Any, modalities: list[str]) -> dict[str, dict[str, 
     return {name: dict(parameters) for name, parameters in readers.items()}
 
 
-def reader_of(name: str, parameters: dict[str, Any]) -> FeatureReader:
+def reader_of(name: str, parameters: dict[str, Any]) -> FeatureReader | ForeignReader:
     """The reader of a modality with the parameters that `CodeBindProcessor.readers` holds of it."""
-    check_choice(f"readers[{name!r}]['kind']", parameters.get("kind"), ("features",))
+    check_choice(f"readers[{name!r}]['kind']", parameters.get("kind"), ("features", "pretrained"))
+    if parameters["kind"] == "pretrained":
+        return ForeignReader(name, from_saved(parameters.get("foreign") or {}))
     return FeatureReader(name=name, **{key: value for key, value in parameters.items() if key != "kind"})
 
 
-def added_part(parameters: dict[str, Any]) -> FeatureReader | CodeBindArrayFeatureExtractor:
-    """The sub-processor of an added modality: with `stem="features"` a reader of features."""
+def added_modality(
+    name: str, num_channels: int | None = None, input_size: list[int] | None = None, **parameters: Any
+) -> dict[str, Any]:
+    """The entry of an added modality in `CodeBindProcessor.added_modalities`.
+
+    Raises:
+        ValueError: sizes that are missing, or parameters that make no sub-processor.
+        OSError: a network that has no processor.
+    """
+    stem = parameters.get("stem")
+    if stem == "pretrained" and "foreign" not in parameters:
+        backbone, revision = parameters.get("backbone"), parameters.get("backbone_revision")
+        refuse_unknown("add_modality", parameters, ("stem", "backbone", "backbone_revision"))
+        if not isinstance(backbone, str):
+            refuse("backbone", f"got {shown(backbone)}", "the name or folder of a network")
+        parameters = {"stem": stem, "foreign": foreign_fields(backbone, revision)}
+    if stem != "pretrained":
+        for label, value in (("num_channels", num_channels), ("input_size", input_size)):
+            if value is None:
+                refuse(label, "got None", "the encoder's")
+        parameters = {**parameters, "num_channels": num_channels, "input_size": input_size}
+    part = added_part({"name": name, **parameters})
+    kept = {key: parameters[key] for key in ("stem", "foreign") if key in parameters}
+    return {**({"name": name} if stem == "pretrained" else part.parameters()), **kept}
+
+
+def added_part(parameters: dict[str, Any]) -> FeatureReader | ForeignReader | CodeBindArrayFeatureExtractor:
+    """The sub-processor of an added modality, by the stem of its encoder."""
     if "stem" not in parameters:
         return CodeBindArrayFeatureExtractor(**parameters)
-    check_choice("stem", parameters["stem"], ("features",))
+    check_choice("stem", parameters["stem"], ("features", "pretrained"))
+    if parameters["stem"] == "pretrained":
+        return ForeignReader(parameters["name"], from_saved(parameters["foreign"]))
     return FeatureReader(**{key: value for key, value in parameters.items() if key != "stem"})

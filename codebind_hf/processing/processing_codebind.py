@@ -8,37 +8,34 @@ from transformers import BatchFeature, CLIPTokenizer, PreTrainedTokenizerBase, P
 
 from .arguments import ARGUMENTS, CONFIG_FIELDS, OPTIONS, call_options, tensor_of
 from .feature_extraction_codebind import CodeBindAudioFeatureExtractor
-from .feature_reading import added_part, checked_readers, reader_of, reader_parameters
-from .foreign_files import loading, nothing_saved
+from .feature_reading import added_modality, added_part, checked_readers, reader_of, reader_parameters
+from .foreign_files import loading
+from .foreign_processing import (
+    ForeignReader,
+    bridge_parts,
+    is_foreign,
+    length_of_texts,
+    padding_of_texts,
+    parts_of_backbones,
+    video_reader,
+)
 from .image_processing_codebind import (
     CodeBindDepthImageProcessor,
     CodeBindImageProcessor,
     CodeBindTactileImageProcessor,
     CodeBindThermalImageProcessor,
 )
-from .modality_processing import ModalityProcessing, check_tensor_type
+from .modality_processing import check_tensor_type
 from .model_sizes import added_sizes, checked_augmentation, checked_modalities, configured_modalities, size_parameters
 from .point_processing_codebind import CodeBindPointFeatureExtractor
 from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
 from .streams import Batch, Stream, StreamOptions, labelled_items
+from .sub_processors import CLASSES, PARTS, saved_parts
 from .text_cleaning import CLEANINGS, encode_texts, split_texts
 from .values import LIMITS, check_choice, check_number, check_types, refuse, refuse_unknown
 from .video_processing_codebind import CodeBindVideoImageProcessor
 
 
-# Attribute and class of every modality's sub-processor. transformers finds sub-processors by the kind in their name.
-_PARTS: dict[str, tuple[str, type[ModalityProcessing]]] = {
-    "image": ("image_processor", CodeBindImageProcessor),
-    "video": ("video_image_processor", CodeBindVideoImageProcessor),
-    "audio": ("feature_extractor", CodeBindAudioFeatureExtractor),
-    "depth": ("depth_image_processor", CodeBindDepthImageProcessor),
-    "thermal": ("thermal_image_processor", CodeBindThermalImageProcessor),
-    "tactile": ("tactile_image_processor", CodeBindTactileImageProcessor),
-    "point_cloud": ("point_feature_extractor", CodeBindPointFeatureExtractor),
-    "eeg": ("eeg_feature_extractor", CodeBindEegFeatureExtractor),
-    "imu": ("imu_feature_extractor", CodeBindImuFeatureExtractor),
-}
-_CLASSES: dict[str, type] = {cls.__name__: cls for _, cls in _PARTS.values()}
 _MODALITY_OF = {argument: name for name, argument in ARGUMENTS.items()}
 _PADDING = ("max_length", "longest")
 
@@ -119,17 +116,26 @@ class CodeBindProcessor(ProcessorMixin):
 
     @classmethod
     def from_model_config(
-        cls, config: Any, tokenizer: PreTrainedTokenizerBase | None, **overrides: dict[str, Any]
+        cls,
+        config: Any,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        foreign: Self | None = None,
+        **overrides: dict[str, Any],
     ) -> Self:
         """A processor whose sizes are those of the encoders of a `CodeBindConfig`.
 
+        Encoders that are networks of others have their processors, which are loaded from where the networks lie.
+
         Args:
+            foreign: a processor whose parts of such encoders are taken instead.
             overrides: further parameters by argument, e.g. `audio={"clip_seconds": 2.0}`, `text={"max_length": 32}`.
 
         Raises:
             ValueError: the checkpoint reads text and no tokenizer was given, or an override is unknown.
         """
         modalities = configured_modalities(config)
+        others = dict(parts_of_backbones(config, vars(foreign) if foreign is not None else {}))
+        tokenizer = tokenizer or others.pop("tokenizer", None)
         if "text" in modalities and tokenizer is None:
             fix = "`build_tokenizer(texts)` trains one, `CLIPTokenizer.from_pretrained(...)` loads one."
             refuse("tokenizer", "got None, but the checkpoint has a text encoder", "a tokenizer", fix)
@@ -137,24 +143,24 @@ class CodeBindProcessor(ProcessorMixin):
             refuse("overrides", f"got unknown argument {unknown[0]!r}", ", ".join(_MODALITY_OF))
         check_types(overrides, dict.fromkeys(overrides, dict[str, Any]))
         parts, readers = {}, {}
-        for name, (attribute, part) in _PARTS.items():
-            encoder = getattr(config, CONFIG_FIELDS[name], None)
-            reader = reader_parameters(encoder)
+        for name, (attribute, part) in PARTS.items():
+            encoder, own = getattr(config, CONFIG_FIELDS[name], None), overrides.get(ARGUMENTS[name], {})
+            is_foreign_part = attribute in others or name == "video" and "image_processor" in others
+            reader = None if is_foreign_part else reader_parameters(encoder)
+            if own and (reader is not None or attribute in others):
+                fix = "leave them out: what another network gives or takes is not changed."
+                refuse(f"overrides[{ARGUMENTS[name]!r}]", "got parameters for another network's", "none", fix)
             if reader is not None:
                 readers[name] = reader
-                if ARGUMENTS[name] in overrides:
-                    fix = "leave them out: what another network gives is taken as it is."
-                    refuse(f"overrides[{ARGUMENTS[name]!r}]", "got parameters for features", "none", fix)
             sizes = size_parameters(name, None if reader else encoder)
-            parts[attribute] = part(**{**sizes, **overrides.get(ARGUMENTS[name], {})})
+            parts[attribute] = others.get(attribute) or part(**{**sizes, **own})
         text = dict(overrides.get("text", {}))
-        length = getattr(getattr(config, "text_config", None), "max_position_embeddings", None)
         processor = cls(
             readers=readers or None,
             tokenizer=tokenizer,
             modalities=modalities,
-            max_text_length=text.pop("max_length", length),
-            text_padding=text.pop("padding", "longest"),
+            max_text_length=text.pop("max_length", length_of_texts(config, tokenizer)),
+            text_padding=text.pop("padding", padding_of_texts(config)),
             text_cleaning=text.pop("cleaning", None),
             **parts,  # type: ignore[arg-type]
         )
@@ -164,12 +170,27 @@ class CodeBindProcessor(ProcessorMixin):
             processor.add_modality(name, **added_sizes(encoder))
         return processor
 
-    def add_modality(self, name: str, num_channels: int, input_size: list[int], **parameters: Any) -> None:
+    @classmethod
+    def from_bridge(cls, bridge: Any, revision: str | None = None, **options: Any) -> Self:
+        """The processor of `CodeBindModel.from_bridge(bridge)`: that of the networks whose encoders it has.
+
+        Args:
+            bridge: name or folder of a network, or one for each of "text", "image" and "audio".
+            options: of the constructor.
+
+        Raises:
+            OSError: a network without a tokenizer, an image processor or a feature extractor.
+        """
+        return cls(**{**bridge_parts(bridge, revision), **options})
+
+    def add_modality(
+        self, name: str, num_channels: int | None = None, input_size: list[int] | None = None, **parameters: Any
+    ) -> None:
         """Let `processor(<name>=...)` give `<name>_values`; saved with the processor.
 
         Args:
-            parameters: of `CodeBindArrayFeatureExtractor`; or `stem="features"`, as the encoder's, for what another
-                network made of the items.
+            parameters: of `CodeBindArrayFeatureExtractor`; or, as the encoder's, `stem="features"` for what another
+                network made of the items, or `stem="pretrained"` with `backbone`, whose processor reads them.
 
         Raises:
             ValueError: the name is taken or no identifier, or a parameter is wrong.
@@ -177,9 +198,7 @@ class CodeBindProcessor(ProcessorMixin):
         taken = {*_MODALITY_OF, *ARGUMENTS, *self.added_modalities, *OPTIONS, "return_tensors"}
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken:
             refuse("name", f"got {name!r}", "a new lower-case identifier", f"taken: {', '.join(sorted(taken))}.")
-        given = {"name": name, "num_channels": num_channels, "input_size": input_size, **parameters}
-        kind = {"stem": given["stem"]} if "stem" in given else {}
-        self.added_modalities[name] = {**added_part(given).parameters(), **kind}
+        self.added_modalities[name] = added_modality(name, num_channels, input_size, **parameters)
 
     def __call__(
         self,
@@ -263,7 +282,10 @@ class CodeBindProcessor(ProcessorMixin):
         name = _MODALITY_OF[argument]
         if self.readers is not None and name in self.readers:
             return reader_of(name, self.readers[name])
-        return getattr(self, _PARTS[name][0])
+        part = getattr(self, PARTS[name][0])
+        if name == "video" and not hasattr(self.image_processor, "process_item"):
+            return video_reader(part, self.image_processor)
+        return part if hasattr(part, "process_item") else ForeignReader(name, part)
 
     def stream(
         self,
@@ -344,7 +366,12 @@ class CodeBindProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """The library's; a damaged file is an `OSError` that names where it is."""
+        """The library's; a damaged file is an `OSError` that names where it is.
+
+        Of a model that is not CodeBind's, such as a CLIP, it makes the processor of a bridge (`from_bridge`).
+        """
+        if is_foreign(pretrained_model_name_or_path):
+            return cls.from_bridge(pretrained_model_name_or_path)
         with loading(pretrained_model_name_or_path):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
@@ -357,27 +384,12 @@ class CodeBindProcessor(ProcessorMixin):
         The base class would look the first two up through the Auto classes, which do not know classes of this package
         before it registers them, and the others by a registry that cannot hold them.
         """
-        saved = processor_dict or {}
-        subfolder = kwargs.pop("subfolder", "")
-        has_text = "text" in (saved.get("modalities") or ["text"])
-        parts = []
-        for attribute in cls.get_attributes():
-            if attribute == "tokenizer":
-                load = cls._load_tokenizer_from_pretrained
-                tokenizer = load(attribute, pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
-                parts.append(tokenizer if has_text else None)
-            elif isinstance(saved.get(attribute), dict):
-                fields = saved[attribute]
-                class_name = fields.get("image_processor_type") or fields.get("feature_extractor_type")
-                parts.append(cls.get_possibly_dynamic_module(class_name).from_dict(fields))
-            else:
-                raise OSError(nothing_saved(str(pretrained_model_name_or_path), attribute, saved))
-        return parts
+        return saved_parts(cls, pretrained_model_name_or_path, processor_dict or {}, **kwargs)
 
     @staticmethod
     def get_possibly_dynamic_module(module_name: str) -> Any:
         """The class called `module_name`, of this package or of transformers."""
-        return _CLASSES.get(module_name) or ProcessorMixin.get_possibly_dynamic_module(module_name)
+        return CLASSES.get(module_name) or ProcessorMixin.get_possibly_dynamic_module(module_name)
 
 
 CodeBindProcessor.register_for_auto_class()

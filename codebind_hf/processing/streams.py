@@ -242,7 +242,7 @@ class Stream:
 
     def _has_clips(self, name: str) -> bool:
         """Whether items are recordings; what another network made of them is read whole."""
-        return name in CLIPPED and name not in (self._processor.readers or {})
+        return name in CLIPPED and hasattr(self._processor.part(argument_of(name)), "windows")
 
     def _clip_tasks(self, position: int, label: str, item: Item) -> Iterator[_Task] | None:
         """The clips of a recording, if they are samples by themselves."""

@@ -153,9 +153,9 @@ def test_readers_that_cannot_be_are_refused(readers: Any, message: str) -> None:
 
 
 def test_neither_parameters_nor_augmentations_of_raw_data_are_taken(processor: CodeBindProcessor) -> None:
-    with pytest.raises(ValueError, match=r"overrides\['audio'\]: got parameters for features"):
+    with pytest.raises(ValueError, match=r"overrides\['audio'\]: got parameters for another"):
         CodeBindProcessor.from_model_config(CONFIG, None, audio={"num_clips": 2})
     augmented = CodeBindProcessor.from_model_config(CONFIG, None)
     augmented.augmentation = {"image": [{"name": "horizontal_flip"}]}
-    with pytest.raises(ValueError, match=r"augmentation.image: got it for features"):
+    with pytest.raises(ValueError, match=r"augmentation.image: got it for what another"):
         Augmentation(augmented)
