@@ -91,9 +91,7 @@ def config_of(source: str, revision: str | None = None, **options: Any) -> Any:
     try:
         config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
     except ValueError as error:
-        raise ValueError(
-            f"backbone: {source!r} is no network that this transformers knows ({error}). {fix}"
-        ) from error
+        raise ValueError(f"backbone: {source!r} is no network that transformers knows ({error}). {fix}") from error
     if type(config) not in transformers.MODEL_MAPPING or config.model_type == "codebind":
         raise ValueError(f"backbone: {source!r} is a {config.model_type!r}, which makes no backbone. {fix}")
     return config
