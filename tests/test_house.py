@@ -18,8 +18,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 400
 MOST_FILES, MOST_LINES = 30, 5000
 # A folder whose code lies beside checkpoints cannot be split: the library copies what is imported from one folder.
-MOST_LINES_OF = {"model": 5800, "processing": 6400}
-MOST_FILES_OF = {"model": 34, "processing": 34}
+# Towers that are networks of others, with their weights and their processors, have files of their own in both.
+MOST_LINES_OF = {"model": 6100, "processing": 6400}
+MOST_FILES_OF = {"model": 36, "processing": 34}
 
 # What each room may import from the package, itself included. Modules beside the rooms never ship.
 BESIDE = {"lazy_names", "renamed"}

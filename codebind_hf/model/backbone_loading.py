@@ -45,6 +45,8 @@ class BackboneLoading:
         backbones: Mapping[str, str | os.PathLike] | None = None,
         dtype: torch.dtype | str | None = None,
         attn_implementation: str | None = None,
+        config: Any = None,
+        has_own_scale: bool = False,
         **overrides: Any,
     ) -> Any:
         """A model whose text and image encoders are finished ones of others, in evaluation mode.
@@ -54,6 +56,8 @@ class BackboneLoading:
             modalities, backbones: as of `from_pretrained`.
             dtype: of the weights; `None` is float32.
             attn_implementation: as of the library's models.
+            config: the whole configuration, in place of the one that the bridge gives.
+            has_own_scale: keep the scale of the cosine that the configuration starts from, not the network's.
             overrides: fields of `CodeBindConfig`, such as `num_shared_codes`, merged in, and the library's options.
 
         Raises:
@@ -62,14 +66,14 @@ class BackboneLoading:
         """
         made: Any = cls
         hub = {key: overrides.pop(key) for key in HUB_OPTIONS if key in overrides}
-        config = made.config_class.from_bridge(bridge, revision, **overrides)
+        config = made.config_class.from_bridge(bridge, revision, **overrides) if config is None else config
         config = config if modalities is None else config.restricted_to(modalities)
         options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
         with deferring_backbones():
             model = made._from_config(config, dtype=dtype or torch.float32, **options)
         for network in model._load_backbones(backbones, hub, with_dense=True).values():
             scale = getattr(network, "logit_scale", None)
-            if isinstance(scale, Tensor) and scale.numel() == 1:
+            if isinstance(scale, Tensor) and scale.numel() == 1 and not has_own_scale:
                 model.logit_scale.log_scale.data.fill_(float(scale.detach()))
         return model.eval()
 
