@@ -27,8 +27,24 @@ _ACTIVATIONS = {"Identity": "linear", "Tanh": "tanh", "ReLU": "relu", "GELU": "g
 _NOTHING = frozenset({"Normalize", "Dropout"})
 
 
+def check_folder(source: str) -> None:
+    """Refuse what can only be the path of a folder and is none.
+
+    Raises:
+        OSError: it is not there.
+    """
+    is_path = os.path.isabs(source) or source.startswith(".") or source.count("/") > 1
+    if is_path and not os.path.isdir(source):
+        raise OSError(f"backbone: {source!r}: no such folder. Fix: correct the path, or give a name on the Hub.")
+
+
 def found_file(source: str, name: str, revision: str | None = None, **options: Any) -> Path | None:
-    """A file of a folder or of a model on the Hub; `None` if it has none of this name."""
+    """A file of a folder or of a model on the Hub; `None` if it has none of this name.
+
+    Raises:
+        OSError: no such folder.
+    """
+    check_folder(source)
     if os.path.isdir(source):
         file = Path(source) / name
         return file if file.is_file() else None
@@ -82,6 +98,7 @@ def config_of(source: str, revision: str | None = None, **options: Any) -> Any:
         ValueError: a network that the library does not know, such as one with code of its own.
         OSError: nothing there.
     """
+    check_folder(source)
     if os.path.isdir(source) and not (Path(source) / "config.json").is_file():
         raise OSError(f"backbone: {source!r} has no config.json, so it is no network. Fix: correct the path.")
     fix = (

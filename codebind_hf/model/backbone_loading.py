@@ -96,15 +96,16 @@ class BackboneLoading:
         self, backbones: Mapping[str, str | os.PathLike] | None, options: Mapping[str, Any], with_dense: bool = False
     ) -> dict[tuple[str, ...], PreTrainedModel]:
         """Networks as they were loaded, with all of their parts."""
-
-        places, networks, used = self._places(backbones or {}), {}, set()
+        places = self._places(backbones or {})
+        networks: dict[tuple[str, ...], PreTrainedModel] = {}
+        used: set[int] = set()
         for name, encoder in self.encoders.items():
             config, tower = encoder.config, encoder.tower
             is_here = config.backbone_weights == "saved" and not with_dense and name not in places
             if not isinstance(tower, PretrainedTower) or is_here:
                 continue
-            source = places.get(name, config.backbone)
-            key = (source, config.backbone_revision, str(config.backbone_config))
+            source = places.get(name, str(config.backbone))
+            key = (source, str(config.backbone_revision), str(config.backbone_config))
             if key not in networks:
                 networks[key] = loaded_network(config, name, source, self.dtype, options)
             network = trimmed(networks[key], config)
@@ -119,7 +120,8 @@ class BackboneLoading:
         tower = self.encoders[name].tower
         if dense_from is not None:
             _load_dense(tower, dense_from)
-        tower.backbone = network.to(self.device).train(tower.training)
+        moved: Any = network
+        tower.backbone = moved.to(self.device).train(tower.training)
         tower.loaded = fingerprint(tower.backbone.state_dict())
 
     def _places(self, backbones: Mapping[str, str | os.PathLike]) -> dict[str, str]:

@@ -223,7 +223,7 @@ def trimmed(model: PreTrainedModel, config: CodeBindEncoderConfig) -> PreTrained
             if name not in place._modules:
                 known = ", ".join(place._modules)
                 raise ValueError(f"backbone_part: got {config.backbone_part!r}; {type(place).__name__} has {known}.")
-            kept = _shallow(place._modules[name])  # type: ignore[arg-type]
+            kept = _shallow(place._modules[name])
             place._modules = {name: kept}
             place._parameters = {}
             place = kept

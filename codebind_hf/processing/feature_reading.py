@@ -149,7 +149,7 @@ def added_modality(
                 refuse(label, "got None", "the encoder's")
         parameters = {**parameters, "num_channels": num_channels, "input_size": input_size}
     part = added_part({"name": name, **parameters})
-    kept = {key: parameters[key] for key in ("stem", "foreign") if key in parameters}
+    kept: dict[str, Any] = {key: parameters[key] for key in ("stem", "foreign") if key in parameters}
     return {**({"name": name} if stem == "pretrained" else part.parameters()), **kept}
 
 

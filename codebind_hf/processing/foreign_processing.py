@@ -34,7 +34,7 @@ from .video_processing_codebind import CodeBindVideoImageProcessor
 
 logger = logging.get_logger(__name__)
 
-KINDS = {"text": AutoTokenizer, "image": AutoImageProcessor, "audio": AutoFeatureExtractor}
+KINDS: dict[str, Any] = {"text": AutoTokenizer, "image": AutoImageProcessor, "audio": AutoFeatureExtractor}
 _ATTRIBUTES = {"text": "tokenizer", "image": "image_processor", "audio": "feature_extractor"}
 _INPUTS = {"text": ("input_ids",), "image": ("pixel_values",), "audio": ("input_features", "input_values")}
 # What a network of one kind of input gets besides, and follows from the values or makes no difference.
@@ -80,6 +80,8 @@ def foreign_parts(source: str, revision: str | None = None) -> dict[str, Any]:
         ValueError: a network that the library does not know, or that reads something else.
         OSError: it lacks one of them.
     """
+    if os.path.isabs(source) and not os.path.isdir(source):
+        raise OSError(f"bridge: {source!r}: no such folder. Fix: correct the path, or give a name on the Hub.")
     config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     # The network's side of this table belongs to the other room.
     network: Any = MODEL_MAPPING[type(config)]
@@ -127,7 +129,7 @@ def _padding(model_type: str) -> str:
 
 def padding_of_texts(config: Any) -> str:
     """How texts are padded for the encoders of a `CodeBindConfig`."""
-    text = getattr(config, "text_config", None)
+    text: Any = getattr(config, "text_config", None)
     return _padding(text.backbone_config["model_type"]) if getattr(text, "stem", None) == "pretrained" else "longest"
 
 
@@ -152,7 +154,7 @@ def parts_of_backbones(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {}
     for kind, attribute in _ATTRIBUTES.items():
-        encoder = getattr(config, {"image": "vision_config"}.get(kind, f"{kind}_config"), None)
+        encoder: Any = getattr(config, {"image": "vision_config"}.get(kind, f"{kind}_config"), None)
         if getattr(encoder, "stem", None) == "pretrained":
             found[attribute] = given.get(attribute) or foreign_part(kind, encoder.backbone, encoder.backbone_revision)
     return found

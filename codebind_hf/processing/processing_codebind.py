@@ -119,7 +119,7 @@ class CodeBindProcessor(ProcessorMixin):
         cls,
         config: Any,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        foreign: Self | None = None,
+        foreign: Any = None,
         **overrides: dict[str, Any],
     ) -> Self:
         """A processor whose sizes are those of the encoders of a `CodeBindConfig`.

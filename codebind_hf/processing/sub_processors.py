@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, type[ModalityProcessing]]] = {
     "eeg": ("eeg_feature_extractor", CodeBindEegFeatureExtractor),
     "imu": ("imu_feature_extractor", CodeBindImuFeatureExtractor),
 }
-CLASSES: dict[str, type] = {cls.__name__: cls for _, cls in PARTS.values()}
+CLASSES: dict[str, Any] = {cls.__name__: cls for _, cls in PARTS.values()}
 
 
 def saved_parts(processor: Any, source: Any, saved: dict[str, Any], **kwargs: Any) -> list[Any]:

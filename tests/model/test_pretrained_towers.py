@@ -272,6 +272,44 @@ def test_a_modality_of_ones_own_can_be_a_network(folders: Path, tmp_path: Path, 
     assert torch.equal(again.encode({"gadget": items}, reader, output="torch", quantize=False)["gadget"], found)
 
 
+def test_videos_and_pictures_of_gels_go_through_the_image_processor(folders: Path, tmp_path: Path) -> None:
+    fields = CodeBindEncoderConfig.from_backbone(str(folders / "vit"), "image").plain_fields()
+    fields |= {"shared_head": "identity", "specific_dim": 0}
+    sizes = {"shared_dim": 20, "code_dim": 4, "num_shared_codes": 0, "align_on": "continuous"}
+    config = CodeBindConfig(vision_config=fields, tactile_config=fields, **sizes)
+    model, processor = CodeBindModel(config).eval(), CodeBindProcessor.from_model_config(config)
+    model.load_backbones()
+    own = own_embeds("vit", folders / "vit")["image"]
+    film = [np.stack([np.asarray(PICTURES[0])] * 3), np.stack([np.asarray(PICTURES[1])] * 2)]
+    processor.save_pretrained(tmp_path)
+    for reader in (processor, CodeBindProcessor.from_pretrained(tmp_path)):
+        found = model.encode({"tactile": PICTURES, "video": film}, reader, output="torch")
+        torch.testing.assert_close(found["tactile"], own, rtol=0, atol=2e-6)
+        torch.testing.assert_close(found["video"], own[:2], rtol=0, atol=2e-6)
+    floats = model.encode({"image": [np.asarray(PICTURES[0], dtype=np.float32) / 255]}, processor, output="torch")
+    torch.testing.assert_close(floats["image"][0], own[0], rtol=0, atol=2e-6)
+
+
+def test_what_its_own_processor_does_is_not_changed(folders: Path) -> None:
+    config = CodeBindConfig.from_bridge(folders / "clip")
+    processor = CodeBindProcessor.from_bridge(folders / "clip")
+    with pytest.raises(ValueError, match="images_kwargs"):
+        processor(images=PICTURES, images_kwargs={"size": [8, 8]})
+    with pytest.raises(ValueError, match="another network's"):
+        CodeBindProcessor.from_model_config(config, images={"size": [8, 8]})
+    with pytest.raises(ValueError, match=r"images\[1\]: got"):
+        processor(images=[PICTURES[0], np.ones((5, 5, 7), dtype=np.uint8)])
+    sounds = CodeBindProcessor.from_bridge(folders / "whisper")
+    with pytest.raises(ValueError, match=r"audio\[0\]: got samples without a sampling rate"):
+        sounds(audio=[SOUNDS[0]["array"]])
+    with pytest.raises(ValueError, match="audio: got 1 NaN"):
+        sounds(audio={"array": np.r_[SOUNDS[0]["array"], np.nan], "sampling_rate": 16000})
+    with pytest.raises(OSError, match="nothing'?: no such folder"):
+        sounds.add_modality("radar", stem="pretrained", backbone=str(folders / "nothing"))
+    with pytest.raises(OSError, match="has neither an image processor nor a feature extractor"):
+        sounds.add_modality("radar", stem="pretrained", backbone=str(folders / "bert"))
+
+
 def test_pooled_tokens_stand_for_the_input(folders: Path) -> None:
     model, processor = (cls.from_pretrained(folders / "clip") for cls in (CodeBindModel, CodeBindProcessor))
     batch = processor(text=TEXTS, images=PICTURES)
@@ -375,6 +413,8 @@ def test_fields_that_make_no_tower_are_refused(
 
 
 def test_networks_that_are_not_there_or_not_known_are_refused(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nothing.: no such folder"):
+        CodeBindModel.from_bridge(tmp_path / "nothing")
     with pytest.raises(OSError, match=r"has no config.json, so it is no network"):
         CodeBindModel.from_bridge(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "nowhere_to_be_found"}))
