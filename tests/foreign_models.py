@@ -88,6 +88,11 @@ def _wav2vec2(folder: Path) -> Any:
     return transformers.Wav2Vec2Config(**convolutions, **sizes, **groups, do_stable_layer_norm=True)
 
 
+def _resnet(folder: Path) -> Any:
+    _image_processor("ViTImageProcessorPil").save_pretrained(folder)
+    return transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic")
+
+
 _CONFIGS: dict[str, Callable[[Path], Any]] = {
     "clip": _clip,
     "siglip": _siglip,
@@ -96,6 +101,7 @@ _CONFIGS: dict[str, Callable[[Path], Any]] = {
     "vit": _vit,
     "whisper": _whisper,
     "wav2vec2": _wav2vec2,
+    "resnet": _resnet,
 }
 NAMES = tuple(_CONFIGS)
 

@@ -370,8 +370,9 @@ class CodeBindProcessor(ProcessorMixin):
 
         Of a model that is not CodeBind's, such as a CLIP, it makes the processor of a bridge (`from_bridge`).
         """
-        if is_foreign(pretrained_model_name_or_path):
-            return cls.from_bridge(pretrained_model_name_or_path)
+        hub = ("cache_dir", "revision", "token", "local_files_only", "force_download")
+        if is_foreign(pretrained_model_name_or_path, **{key: kwargs[key] for key in hub if key in kwargs}):
+            return cls.from_bridge(pretrained_model_name_or_path, kwargs.get("revision"))
         with loading(pretrained_model_name_or_path):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 

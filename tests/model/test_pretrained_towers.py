@@ -59,9 +59,10 @@ def own_embeds(name: str, folder: Path) -> dict[str, Tensor]:
         elif name == "bert":
             rows = [AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt") for text in TEXTS]
             found["text"] = torch.cat([network(**row).last_hidden_state.mean(1) for row in rows])
-        elif name == "vit":
-            pictures = AutoImageProcessor.from_pretrained(folder)(PICTURES, return_tensors="pt")
-            found["image"] = network(**pictures).last_hidden_state[:, 0]
+        elif name in ("vit", "resnet"):
+            output = network(**AutoImageProcessor.from_pretrained(folder)(PICTURES, return_tensors="pt"))
+            is_vit = name == "vit"
+            found["image"] = output.last_hidden_state[:, 0] if is_vit else output.pooler_output[..., 0, 0]
         else:
             extract, encoder = AutoFeatureExtractor.from_pretrained(folder), getattr(network, "encoder", network)
             encoder = encoder if name == "whisper" else network
@@ -75,7 +76,13 @@ def embeds(model: CodeBindModel, processor: CodeBindProcessor, kinds: Any) -> di
     return model.encode({kind: ITEMS[kind] for kind in kinds}, processor, output="torch")
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Those that are like another one are left to the whole run of the tests.
+ALIKE = ("siglip", "vit")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in NAMES]
+)
 def test_a_bridge_embeds_as_its_network_does_also_saved_and_loaded(name: str, folders: Path, tmp_path: Path) -> None:
     expected = own_embeds(name, folders / name)
     model, processor = (cls.from_pretrained(folders / name) for cls in (CodeBindModel, CodeBindProcessor))
@@ -322,7 +329,9 @@ def test_pooled_tokens_stand_for_the_input(folders: Path) -> None:
     assert_same(dict(direct.embeds), dict(cached.embeds))
 
 
-@pytest.mark.parametrize("name", ["clip", "bert", "vit", "whisper"])
+@pytest.mark.parametrize(
+    "name", ["clip", "bert", *(pytest.param(x, marks=pytest.mark.slow) for x in ("vit", "whisper"))]
+)
 def test_adapters_go_into_the_blocks_of_the_network(name: str, folders: Path, tmp_path: Path) -> None:
     model, processor = (CodeBindModel.from_bridge(folders / name), CodeBindProcessor.from_bridge(folders / name))
     kinds = list(own_embeds(name, folders / name))

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from foreign_models import foreign
 from PIL import Image
+from safetensors.torch import load_file
+from small_runs import Killed, at_step, die, same_results
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.evaluation import retrieval_recall
@@ -36,21 +39,23 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_binds_a_sensor_to_a_clip(files: Path, tmp_path: Path) -> None:
-    training = {
+def settings_of(files: Path, **training: Any) -> RunSettings:
+    usual = {
         **{"max_steps": 60, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "warmup_steps": 0},
         **{"disable_tqdm": True, "use_cpu": True, "cache_bridge": ["text", "image"], "train_bridge_heads": False},
     }
     recipe = {
         "base": str(files / "clip"),
         "order": "bind",
-        "preset": None,
         "model": {"imu_config": SENSOR, "specific_dim": 0},
-        "training": training,
+        "training": {**usual, **training},
         "seed": 1,
     }
-    data = {"manifest": str(files / "rows.jsonl")}
-    run(RunSettings(data, recipe), tmp_path / "run")
+    return RunSettings({"manifest": str(files / "rows.jsonl")}, recipe)
+
+
+def test_a_run_binds_a_sensor_to_a_clip(files: Path, tmp_path: Path) -> None:
+    run(settings_of(files), tmp_path / "run")
     place = tmp_path / "run" / "checkpoint"
     model, processor = CodeBindModel.from_pretrained(place), CodeBindProcessor.from_pretrained(place)
     clip, own = (cls.from_pretrained(files / "clip") for cls in (CodeBindModel, CodeBindProcessor))
@@ -63,6 +68,27 @@ def test_a_run_binds_a_sensor_to_a_clip(files: Path, tmp_path: Path) -> None:
     assert "as " in (place / "README.md").read_text()
     # 3 encoders' heads and codes, and no weights of the CLIP.
     assert (place / "model.safetensors").stat().st_size < 100_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", [False, True], ids=["referred to", "trained"])
+def test_a_killed_run_goes_on_to_the_same_bits(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool
+) -> None:
+    """Checkpoints on the way refer to the network, or hold it where it learns."""
+    settings = settings_of(files, max_steps=6, logging_steps=1, save_minutes=0.0, cache_bridge=False)
+    if trained:
+        settings.recipe["order"] = "joint"
+        settings.recipe["training"]["train_bridge_heads"] = True
+    run(settings, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        at_step(patch, "bridge" if trained else "bind", 4, die)
+        with pytest.raises(Killed):
+            run(settings, tmp_path / "run")
+    run(None, tmp_path / "run", resume=True)
+    same_results(tmp_path / "run", tmp_path / "straight")
+    keys = load_file(tmp_path / "run" / "checkpoint" / "model.safetensors").keys()
+    assert any(".backbone." in key for key in keys) == trained
 
 
 def test_a_recipe_may_name_networks_for_encoders(files: Path) -> None:

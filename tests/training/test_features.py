@@ -43,6 +43,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "rows.jsonl"
 
 
+@pytest.mark.slow
 def test_a_run_on_features_learns_and_is_reported(manifest: Path, tmp_path: Path) -> None:
     training = {
         **{"max_steps": 40, "per_device_train_batch_size": 8, "learning_rate": 3e-3, "warmup_steps": 0},
