@@ -397,6 +397,11 @@ def test_fields_win_over_what_is_found_out(folders: Path) -> None:
     assert model.config.shared_dim == 14
 
 
+def test_a_network_has_no_lens_to_train(folders: Path) -> None:
+    with pytest.raises(ValueError, match="got 'lens' for 'vision', which is a network of others"):
+        train_only(CodeBindModel.from_bridge(folders / "vit"), ["image"], "lens")
+
+
 # What is refused
 
 
