@@ -145,7 +145,14 @@ def fitting_processor(
         if processor.text_cleaning == "vitlens":
             # ViT-Lens cleans the captions of its training, and no prompt.
             fitting.text_cleaning = "open_clip"
-    attribute = next(name for name in processor.get_attributes() if getattr(processor, name) is part)
+    attribute = next((name for name in processor.get_attributes() if getattr(processor, name) is part), None)
+    if attribute is None:
+        if options:
+            raise ValueError(
+                f"protocol: got {protocol!r}, which sets {', '.join(options)} of {benchmark.modality}; this model "
+                "reads it by another network's processor. Fix: protocol='sound'."
+            )
+        return fitting
     setattr(fitting, attribute, part.with_parameters(**options))
     return fitting
 

@@ -71,6 +71,9 @@ def swap_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     """Every cell is decoded from the shared codes of its row's object and the specific codes of its column's."""
     model, embedded = evaluation.model, evaluation.embedded
     names = [name for name in _SWAPPED if name in report.get("reconstruction", {}) and name in embedded.modalities]
+    # Features of another network are no pictures.
+    encoders, modalities = model.config.encoder_configs, model.config.modalities
+    names = [name for name in names if encoders[modalities[name].encoder].stem == "patches"]
     if not names or model.config.decoder_inputs != "codes":
         return None
     figure = new_figure(_CELL * (_OBJECTS + 1.6) * len(names), _CELL * (_OBJECTS + 2))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_Draw = Callable[["Axes", "Axes", np.ndarray, np.ndarray, str], None]
 _EXAMPLES = 4
 _CELL = 1.05
 
@@ -31,7 +32,12 @@ def reconstruction_figure(evaluation: Evaluation, report: dict[str, Any]) -> "Fi
         answered = reconstructions(evaluation.model, evaluation.processor, rows, modalities[name])
         if answered is not None:
             pairs[name] = answered
-    return _grid(pairs) if pairs else None
+    encoders = {name: evaluation.model.config.encoder_configs[modalities[name].encoder] for name in pairs}
+    draws = {
+        name: _draw_vectors if encoder.stem == "features" else _DRAW.get(name, _draw_any)
+        for name, encoder in encoders.items()
+    }
+    return _grid(pairs, draws) if pairs else None
 
 
 def examples(evaluation: Evaluation, name: str, count: int) -> list[int]:
@@ -43,7 +49,7 @@ def examples(evaluation: Evaluation, name: str, count: int) -> list[int]:
     return list(dict.fromkeys([*spread, *positions]))[:count]
 
 
-def _grid(pairs: dict[str, tuple[Tensor, Tensor]]) -> "Figure":
+def _grid(pairs: dict[str, tuple[Tensor, Tensor]], draws: dict[str, _Draw]) -> "Figure":
     """Two blocks of modalities side by side, so that nine modalities stay readable at the width of a page."""
     blocks = 2 if len(pairs) > 3 else 1
     lines = -(-len(pairs) // blocks)
@@ -54,7 +60,7 @@ def _grid(pairs: dict[str, tuple[Tensor, Tensor]]) -> "Figure":
         inner = outer[position % lines, position // lines].subgridspec(2, _EXAMPLES, hspace=0.02, wspace=0.02)
         for column in range(min(_EXAMPLES, len(originals))):
             top, low = figure.add_subplot(inner[0, column]), figure.add_subplot(inner[1, column])
-            _DRAW.get(name, _draw_any)(top, low, originals[column].numpy(), answers[column].numpy(), color_of(name))
+            draws[name](top, low, originals[column].numpy(), answers[column].numpy(), color_of(name))
             for axes in (top, low):
                 bare(axes)
             if column == 0:
@@ -93,6 +99,11 @@ def _draw_lines(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarr
         axes.set_ylim(original[:4].min() - 3.4 * step, original[:4].max() + 0.4 * step)
 
 
+def _draw_vectors(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
+    """Features of another network: one line a vector."""
+    _draw_lines(top, low, np.atleast_2d(original), np.atleast_2d(answer), color)
+
+
 def _draw_points(top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str) -> None:
     """The cloud seen at a slant, near points darker."""
     turn = np.array([[0.82, 0.0, -0.57], [-0.24, 0.91, -0.34], [0.52, 0.42, 0.75]])
@@ -118,7 +129,7 @@ def _middle_frame(values: np.ndarray) -> np.ndarray:
 
 
 _MAPS = {color_of("depth"): "viridis", color_of("thermal"): "inferno"}
-_DRAW: dict[str, Callable[["Axes", "Axes", np.ndarray, np.ndarray, str], None]] = {
+_DRAW: dict[str, _Draw] = {
     "image": _draw_picture,
     "video": _draw_picture,
     "depth": _draw_picture,

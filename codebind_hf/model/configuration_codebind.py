@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .bridges import bridge_fields
 from .configuration_base import (
     CodeBindBaseConfig,
     check_choice,
@@ -15,13 +16,12 @@ from .configuration_base import (
     check_rate,
     checked_config,
 )
-from .configuration_encoders import (
-    READOUTS,
+from .configuration_encoders import READOUTS, CodeBindEncoderConfig
+from .configuration_modalities import (
     CodeBindAudioConfig,
     CodeBindDecoderConfig,
     CodeBindDepthConfig,
     CodeBindEegConfig,
-    CodeBindEncoderConfig,
     CodeBindImuConfig,
     CodeBindPointConfig,
     CodeBindTactileConfig,
@@ -171,6 +171,14 @@ class CodeBindConfig(CodeBindBaseConfig):
         return cls(**merge_fields(preset_fields(name), overrides))
 
     @classmethod
+    def from_bridge(cls, bridge: Any, revision: str | None = None, **overrides: Any) -> "CodeBindConfig":
+        """A configuration whose text and image encoders are finished ones of others; arguments of `bridge_fields`.
+
+        Their embedding is the shared one, without codes unless `overrides` name some (`num_shared_codes`).
+        """
+        return cls(**merge_fields(bridge_fields(bridge, revision), overrides))
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """The library's, of files of any version so far, restricted to `modalities=`.
 
@@ -230,8 +238,11 @@ class CodeBindConfig(CodeBindBaseConfig):
                 raise ValueError(f"added_encoders: {name!r} is the name of a built-in modality; choose another name.")
         for name, encoder in self.encoder_configs.items():
             self._validate_encoder(name)
-            if (name == "text") != (encoder.stem == "tokens"):
-                raise ValueError(f"stem: got {encoder.stem!r} for {name}; text, and nothing else, has 'tokens'.")
+            is_fit = encoder.stem == "pretrained" or (name == "text") == (encoder.stem == "tokens")
+            if not is_fit:
+                raise ValueError(
+                    f"stem: got {encoder.stem!r} for {name}; text has 'tokens' or 'pretrained', others no 'tokens'."
+                )
             if self.decoder_config is not None:
                 decoder_config_for(self.decoder_config, encoder)  # type: ignore[arg-type]
 
@@ -242,7 +253,18 @@ class CodeBindConfig(CodeBindBaseConfig):
                 raise ValueError(f"{name}[{key!r}]: got {value!r}; a weight is 0 or more, and finite.")
 
     def _validate_encoder(self, name: str) -> None:
-        own = self.specific_dim_of(name)
+        own, encoder = self.specific_dim_of(name), self.encoder_configs[name]
+        if encoder.shared_head == "identity" and encoder.hidden_size != self.shared_dim:
+            raise ValueError(
+                f"shared_head: got 'identity' for {name}, whose tower gives {encoder.hidden_size} numbers for "
+                f"shared_dim={self.shared_dim}. Fix: sizes that are equal, or 'linear'."
+            )
+        readouts = ("cls",) if encoder.backbone_pooling in ("projection", "pooler") else ("cls", "pool")
+        if encoder.stem == "pretrained" and own and self.specific_readout_of(name) not in readouts:
+            raise ValueError(
+                f"specific_readout: got {self.specific_readout_of(name)!r} for {name}, a pretrained tower; allowed: "
+                f"{', '.join(map(repr, readouts))}. Fix: set it of this encoder, or specific_dim 0."
+            )
         if self.loss_weight("orth") and own not in (0, self.shared_dim):
             raise ValueError(
                 f"loss_weights['orth']: needs specific_dim equal to shared_dim={self.shared_dim}, got {own} for "

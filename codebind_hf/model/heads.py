@@ -4,14 +4,16 @@ Axes in this file: B batch, N tokens, H width of the tower.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
+from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_encoders import CodeBindEncoderConfig
-from .towers import Tower
+from .pretrained_towers import PretrainedTower
+from .towers import Tower, mean_of_seen
 from .typed_modules import any_learns, modules_of
 
 
@@ -37,8 +39,9 @@ class PooledReadout(nn.Module):
             values: the input of the tower.
             states_BNH: the tower's hidden states, those before its first block first.
         """
-        others_BNH = states_BNH[-1][:, 1:]
-        return torch.cat([others_BNH.mean(1, keepdim=True), others_BNH], dim=1)
+        others_BNH, seen_BN = states_BNH[-1][:, 1:], tower.seen(values)
+        mean_B1H = mean_of_seen(others_BNH, None if seen_BN is None else seen_BN[:, 1:])
+        return torch.cat([mean_B1H, others_BNH], dim=1)
 
 
 class TokenReadout(nn.Module):
@@ -55,8 +58,12 @@ class TokenReadout(nn.Module):
     def forward(self, values: Tensor, tower: Tower, states_BNH: tuple[Tensor, ...]) -> Tensor:
         """As `PooledReadout`."""
         own_B1H = self.token.to(states_BNH[0].dtype).expand(states_BNH[0].shape[0], 1, -1)
+        mask, seen_BN = None, tower.seen(values)
+        if seen_BN is not None:
+            keys = (pad(seen_BN, (0, 1), value=True), pad(states_BNH[0], (0, 0, 0, 1)))
+            mask = create_bidirectional_mask(tower.config, own_B1H, *keys)
         for layer, others_BNH in zip(tower.layers, states_BNH[:-1], strict=True):
-            own_B1H = layer(own_B1H, None, others_BNH)
+            own_B1H = layer(own_B1H, mask, others_BNH)
         return torch.cat([own_B1H, states_BNH[-1][:, 1:]], dim=1)
 
 
@@ -107,8 +114,8 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.tower = Tower(config)
-        self.shared_head = Head(config, shared_dim)
+        self.tower: Any = (PretrainedTower if config.stem == "pretrained" else Tower)(config)
+        self.shared_head = nn.Identity() if config.shared_head == "identity" else Head(config, shared_dim)
         self.specific_head = Head(config, specific_dim) if specific_dim else None
         self.specific_readout = READOUT_CLASSES[specific_readout](config) if specific_dim else None
 
@@ -128,7 +135,7 @@ class Encoder(nn.Module):
         part changes nothing of the shared one. `specific=False` skips the specific part where it cannot matter.
         """
         states = self.tower(values, attention_mask)
-        is_pooled = not all_tokens or self.config.stem == "tokens"
+        is_pooled = not all_tokens or self.config.stem in ("tokens", "pretrained")
         tokens = self.tower.pooled(values, states[-1]).unsqueeze(1) if is_pooled else states[-1]
         encoded = self.of_tokens(tokens, clips, specific)
         own = encoded.specific
@@ -173,6 +180,8 @@ class Encoder(nn.Module):
         nothing learns, and frozen norms over the batch, which only stems of points have."""
         if not self.learns():
             return list(modules_of(self))
+        if isinstance(self.tower, PretrainedTower) and not any_learns(self.tower):
+            return list(modules_of(self.tower))
         if self.config.stem != "points":
             return []
         norms = (module for module in modules_of(self) if isinstance(module, nn.BatchNorm1d))

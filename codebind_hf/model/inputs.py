@@ -142,11 +142,15 @@ def model_input(
 ) -> ModalityInput:
     """One modality's values, checked and with clips folded into the batch axis."""
     check_storage(modality.tensor, values)
-    if config.stem == "tokens":
+    if modality.name == "text":
         return _text_input(modality, config, values, attention_mask, checks)
     check_floats(modality.tensor, values)
     clips = 1
-    if modality.name == "video":
+    if config.stem == "features":
+        _check_features(modality, config, values)
+    elif config.stem == "pretrained":
+        values, clips = _foreign_clips(modality, values)
+    elif modality.name == "video":
         values, clips = _video_clips(modality, config, values)
     elif modality.axes[0] == "clips":
         _check_shape(modality, values, values.shape[1:2] + _expected(config)[1:])
@@ -246,6 +250,34 @@ def _check_shape(modality: Modality, values: Tensor, expected: torch.Size) -> No
         )
 
 
+def _foreign_clips(modality: Modality, values: Tensor) -> tuple[Tensor, int]:
+    """What a network of transformers reads, a sample a row; the frames of a video are clips."""
+    clips = 1
+    if modality.name == "video":
+        if values.ndim < 4:
+            raise ValueError(
+                f"{modality.tensor}: got shape {tuple(values.shape)}; expected (batch, clips, frames, ...), "
+                "each frame as the network takes a picture."
+            )
+        clips = values.shape[1] * values.shape[2]
+        values = values.flatten(0, 2)
+    if values.ndim < 2:
+        raise ValueError(f"{modality.tensor}: got shape {tuple(values.shape)}; expected (batch, ...).")
+    return values, clips
+
+
+def _check_features(modality: Modality, config: CodeBindEncoderConfig, values: Tensor) -> None:
+    """Refuse what are no vectors, or no sequences of vectors, of the encoder's size."""
+    width, length = config.num_channels, config.input_size[0]
+    expected = (width,) if length == 1 else (length, width)
+    if values.ndim != len(expected) + 1 or values.shape[1:] != expected:
+        axes = "features" if length == 1 else "tokens, features"
+        raise ValueError(
+            f"{modality.tensor}: got shape {tuple(values.shape)}; expected (batch, {', '.join(map(str, expected))}) = "
+            f"(batch, {axes}), as the network of the features gave them; shorter sequences end in zeros."
+        )
+
+
 def _video_clips(modality: Modality, config: CodeBindEncoderConfig, values: Tensor) -> tuple[Tensor, int]:
     """`(batch, clips, frames, channels, H, W)` to one tubelet a row; more frames than a tubelet are more clips."""
     if values.ndim != 6 or not values.shape[2] or values.shape[2] % config.tubelet_size:
@@ -274,8 +306,7 @@ def _text_input(
                 f"input_ids: got ids from {low} to {high}; this checkpoint has {config.vocab_size} tokens. Use its "
                 "own tokenizer."
             )
-        has_end = ids.eq(config.eos_token_id).any(1)  # type: ignore[arg-type]
-        if not has_end.all():
+        if config.stem == "tokens" and not (has_end := ids.eq(config.eos_token_id).any(1)).all():  # type: ignore[arg-type]
             raise ValueError(
                 f"input_ids: row {int(has_end.int().argmin())} has no end token (id {config.eos_token_id}), where "
                 "text is read; CodeBindProcessor adds it."

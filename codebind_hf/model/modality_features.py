@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .heads import Encoder
+from .codebooks import SharedSpecificCodebook
+from .heads import Encoded, Encoder
 from .inputs import Checks, model_input
 from .typed_modules import ModulesByName
 
@@ -21,7 +22,39 @@ class ModalityFeatures:
     config: Any
     encoders: ModulesByName[Encoder]
     input_checks: Callable[[], Checks]
-    get_features: Callable[..., BaseModelOutputWithPooling]
+    codebooks: SharedSpecificCodebook
+    _encode: Callable[..., Encoded]
+
+    def get_features(
+        self,
+        modality: str,
+        values: Tensor,
+        attention_mask: Tensor | None = None,
+        quantize: bool = True,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Shared embedding of one modality, built-in or added; nothing else is computed.
+
+        Returns:
+            `last_hidden_state` of the tower, `(batch * clips, tokens, hidden_size)`, and `pooler_output`,
+            `(batch, shared_dim)`: the unit shared embedding, quantized unless `quantize=False`; with
+            `return_dict=False` a tuple of them.
+        """
+        chosen = self.config.modality(modality)
+        config = self.encoders[chosen.encoder].config
+        value = model_input(chosen, config, values, attention_mask, self.input_checks())
+        encoded = self._encode(value, all_tokens=False, specific=False)
+        shared = ("shared", chosen.encoder, encoded.shared[:, 0])
+        pooled = self.codebooks.quantize(*shared).embedding if quantize else self.codebooks.continuous(*shared)
+        wants_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        output = BaseModelOutputWithPooling(
+            last_hidden_state=encoded.hidden_states[-1],
+            pooler_output=pooled,
+            hidden_states=encoded.hidden_states if wants_hidden else None,
+        )
+        wants_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if wants_dict else output.to_tuple()  # type: ignore[return-value]
 
     def get_pooled_tokens(self, modality: str, values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """What the tower of a modality gives and its heads read, for `forward(pooled_tokens={modality: ...})`.

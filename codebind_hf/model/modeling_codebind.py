@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from torch import Tensor
 
+from .backbone_loading import BackboneLoading, loaded_network
 from .codebook_fitting import CodebookFitting
 from .codebooks import Quantized, SharedSpecificCodebook
 from .configuration_codebind import CodeBindConfig
@@ -14,7 +14,7 @@ from .configuration_encoders import CodeBindEncoderConfig
 from .decoders import Decoder
 from .decoding import Decoding
 from .heads import Encoded, Encoder
-from .inputs import ModalityInput, check_pooled, model_input, model_inputs, paired_rows, with_views
+from .inputs import ModalityInput, check_pooled, model_inputs, paired_rows, with_views
 from .modalities import ENCODERS, MODALITIES
 from .modality_features import ModalityFeatures
 from .objective import ModalityState, Objective
@@ -22,11 +22,14 @@ from .outputs import ByModality, CodeBindOutput, CodeIds
 from .parity_codebooks import ParityCodebooks
 from .parity_losses import ParityObjective
 from .pretrained_model import CodeBindPreTrainedModel, LogitScale
+from .pretrained_towers import PretrainedTower, deferring_backbones, trimmed
 from .raw_data_encoding import RawDataEncoding
 from .typed_modules import ModulesByName, modules_of
 
 
-class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting, CodeBindPreTrainedModel):
+class CodeBindModel(
+    BackboneLoading, ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting, CodeBindPreTrainedModel
+):
     """Nine kinds of sensor data (and IMU) in one embedding space.
 
     Every input becomes a shared embedding, comparable across modalities and quantized with one codebook for all, and
@@ -62,7 +65,7 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         config = self.config
         specific_dim = config.specific_dim_of(name)
         self.encoders[name] = Encoder(encoder, config.shared_dim, specific_dim, config.specific_readout_of(name))
-        if config.decoder_config is not None and encoder.has_decoder and encoder.stem != "tokens":
+        if config.decoder_config is not None and encoder.has_decoder and encoder.stem not in ("tokens", "pretrained"):
             self.decoders[name] = Decoder(
                 config.decoder_config,
                 encoder,
@@ -92,21 +95,10 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             self.encoders[name].config._attn_implementation = self.config._attn_implementation
         for encoder in self.encoders.values():
             encoder.follow_attention()
+            if isinstance(encoder.tower, PretrainedTower) and encoder.tower.backbone is not None:
+                encoder.tower.backbone.set_attn_implementation(encoder.config._attn_implementation)
         for decoder in self.decoders.values():
             decoder.config._attn_implementation = self.config.decoder_config._attn_implementation
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embedding of the text encoder.
-
-        Raises:
-            NotImplementedError: this checkpoint has no text encoder; what the library's callers expect.
-        """
-        if "text" not in self.encoders:
-            return super().get_input_embeddings()
-        return self.encoders["text"].tower.stem.embedding  # type: ignore[return-value]
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.encoders["text"].tower.stem.embedding = value
 
     def train(self, mode: bool = True) -> "CodeBindModel":
         """Training mode, except for what is frozen, see `Encoder.resting`."""
@@ -304,37 +296,6 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
             self.codebooks.update(chosen for state in states.values() for chosen in state.quantized())
         return torch.stack([self.config.loss_weight(name) * term for name, term in terms.items()]).sum(), terms
 
-    def get_features(
-        self,
-        modality: str,
-        values: Tensor,
-        attention_mask: Tensor | None = None,
-        quantize: bool = True,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> BaseModelOutputWithPooling:
-        """Shared embedding of one modality, built-in or added; nothing else is computed.
-
-        Returns:
-            `last_hidden_state` of the tower, `(batch * clips, tokens, hidden_size)`, and `pooler_output`,
-            `(batch, shared_dim)`: the unit shared embedding, quantized unless `quantize=False`; with
-            `return_dict=False` a tuple of them.
-        """
-        chosen = self.config.modality(modality)
-        config = self.encoders[chosen.encoder].config
-        value = model_input(chosen, config, values, attention_mask, self.input_checks())
-        encoded = self._encode(value, all_tokens=False, specific=False)
-        shared = ("shared", chosen.encoder, encoded.shared[:, 0])
-        pooled = self.codebooks.quantize(*shared).embedding if quantize else self.codebooks.continuous(*shared)
-        wants_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        output = BaseModelOutputWithPooling(
-            last_hidden_state=encoded.hidden_states[-1],
-            pooler_output=pooled,
-            hidden_states=encoded.hidden_states if wants_hidden else None,
-        )
-        wants_dict = self.config.return_dict if return_dict is None else return_dict
-        return output if wants_dict else output.to_tuple()  # type: ignore[return-value]
-
     def add_modality(self, name: str, config: CodeBindEncoderConfig | Mapping[str, Any]) -> None:
         """Add a modality with its own encoder, specific codebook and decoder; the rest of the model is untouched.
 
@@ -356,12 +317,22 @@ class CodeBindModel(ModalityFeatures, RawDataEncoding, Decoding, CodebookFitting
         except Exception as error:
             self.config.added_encoders = before
             raise ValueError(f"config: {error}") from error
-        self._build_encoder(name, self.config.encoder_configs[name])
+        encoder, network = self.config.encoder_configs[name], None
+        if encoder.stem == "pretrained":
+            try:
+                network = loaded_network(encoder, name, str(encoder.backbone), self.dtype, {})
+            except Exception:
+                self.config.added_encoders = before
+                raise
+        with deferring_backbones():
+            self._build_encoder(name, encoder)
         self.codebooks.add_encoder(name, self.config)
         for part in (self.encoders, self.decoders, self.codebooks.specific):
             if name in part:
                 part[name].apply(self._init_weights).to(self.device, self.dtype).train(self.training)
         self._ignore_what_is_not_held()
+        if network is not None:
+            self._attach(name, trimmed(network, encoder), str(encoder.backbone))
 
 
 # `save_pretrained` then writes this code beside the weights: `trust_remote_code=True` loads them without the package.

@@ -19,7 +19,8 @@ from .decoders import Decoder
 from .heads import TokenReadout
 from .inputs import Checks
 from .lenses import Lens
-from .stems import PatchStem
+from .pretrained_towers import PretrainedTower
+from .stems import FeatureStem, PatchStem
 from .towers import Tower
 from .typed_modules import parameters_of
 
@@ -64,10 +65,24 @@ def _weight_files(folder: Any) -> dict[Path, tuple[int, int]]:
     return {file: (state.st_ino, state.st_mtime_ns) for file, state in found.items()}
 
 
+@contextmanager
+def damage_named(checkpoint: Any) -> Iterator[None]:
+    """Meanwhile, damaged files of a checkpoint are an `OSError` that says where they are."""
+    try:
+        yield
+    except Exception as error:
+        # The library that reads weights is not imported by what lies beside a checkpoint.
+        is_damage = isinstance(error, (UnicodeError, JSONDecodeError)) or type(error).__name__ == "SafetensorError"
+        if not is_damage:
+            raise
+        raise OSError(f"{checkpoint}: a file of the model is damaged ({error}). Fix: copy it again.") from error
+
+
 class CodeBindPreTrainedModel(PreTrainedModel):
     """Initialization and the library's hooks."""
 
     config: CodeBindConfig
+    encoders: Any
     base_model_prefix = "codebind"
     main_input_name = "input_ids"
     input_modalities = ["text", "image", "video", "audio"]
@@ -91,9 +106,31 @@ class CodeBindPreTrainedModel(PreTrainedModel):
         """As of any module, in less time: a step of training looks through all of them several times."""
         return iter(parameters_of(self)) if recurse else super().parameters(recurse)
 
+    def _state_to_save(self, state_dict: Any, backbone_weights: str | None) -> Any:
+        """The tensors that are written; `None` is all of the model's."""
+        return state_dict
+
     def input_checks(self) -> Checks:
         """How closely `forward` looks at its inputs now."""
         return Checks(self.check_inputs and not torch.compiler.is_compiling(), not self.training)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding of the text encoder.
+
+        Raises:
+            NotImplementedError: this checkpoint has no text encoder; what the library's callers expect.
+        """
+        if "text" not in self.encoders:
+            return super().get_input_embeddings()
+        tower = self.encoders["text"].tower
+        return tower.network.get_input_embeddings() if isinstance(tower, PretrainedTower) else tower.stem.embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        tower = self.encoders["text"].tower
+        if isinstance(tower, PretrainedTower):
+            tower.network.set_input_embeddings(value)
+        else:
+            tower.stem.embedding = value
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -114,7 +151,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             init.constant_(module.log_scale, module.initial)
         elif isinstance(module, Lens):
             init.normal_(module.latents)
-        elif isinstance(module, (Tower, PatchStem, Decoder, Attention, TokenReadout)):
+        elif isinstance(module, (Tower, PatchStem, FeatureStem, Decoder, Attention, TokenReadout)):
             for parameter in module.parameters(recurse=False):
                 init.normal_(parameter, std=std)
         elif getattr(module, "weight", None) is not None:
@@ -123,39 +160,10 @@ class CodeBindPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.get_parameter("bias"))
 
     @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: Any,
-        *model_args: Any,
-        modalities: Iterable[str] | None = None,
-        packs: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Load a checkpoint; `modalities=["text", "image"]` loads only the encoders that these need.
-
-        Args:
-            packs: folders or names on the Hub of packs, whose modalities are loaded beside those of the checkpoint.
-
-        Raises:
-            ValueError: a modality that the checkpoint lacks, or a pack that does not fit it.
-            OSError: damaged files of weights or of the configuration; the message says where.
-        """
-        if packs is not None:
-            return cls._packs().load_model(
-                cls, pretrained_model_name_or_path, packs, modalities, *model_args, **kwargs
-            )
-        try:
-            if modalities is not None:
-                kwargs["config"] = cls._restricted(pretrained_model_name_or_path, modalities, kwargs)
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """The library's; damaged files of weights or of the configuration are an `OSError` that says where."""
+        with damage_named(pretrained_model_name_or_path):
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-        except Exception as error:
-            # The library that reads weights is not imported by what lies beside a checkpoint.
-            is_damage = isinstance(error, (UnicodeError, JSONDecodeError)) or type(error).__name__ == "SafetensorError"
-            if not is_damage:
-                raise
-            raise OSError(
-                f"{pretrained_model_name_or_path}: a file of the model is damaged ({error}). Fix: copy it again."
-            ) from error
 
     @classmethod
     def _restricted(cls, name: Any, modalities: Iterable[str], kwargs: dict[str, Any]) -> CodeBindConfig:
@@ -186,9 +194,20 @@ class CodeBindPreTrainedModel(PreTrainedModel):
         """Write the encoders of `modalities` as a pack, see `codebind_hf.packs.save_pack`."""
         return self._packs().save_pack(self, folder, modalities, processor, **options)
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """The library's; the code beside the weights also serves the library's zero-shot pipeline of images."""
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: Any, backbone_weights: str | None = None, **kwargs: Any
+    ) -> Any:
+        """The library's; the code beside the weights also serves the library's zero-shot pipeline of images.
+
+        Args:
+            backbone_weights: "saved" also writes the weights of pretrained networks, which otherwise stay where they
+                are and are referred to; those that were trained are always written.
+        """
         place = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
+        if not getattr(self, "_hf_peft_config_loaded", False):
+            kwargs["state_dict"] = self._state_to_save(kwargs.get("state_dict"), backbone_weights)
+            # Networks inside of ours keep the names that they have here.
+            kwargs.setdefault("save_original_format", False)
         known = getattr(self.config, "auto_map", None) or {}
         self.config.auto_map = {**known, "AutoModelForZeroShotImageClassification": place}
         # Other processes write nothing, and what the main one writes and removes meanwhile is not theirs to look at.

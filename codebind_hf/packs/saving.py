@@ -178,6 +178,9 @@ def _packed(
         "specific_readout": shape.specific_readout_of(encoder),
         "has_decoder": has_decoder,
     }
+    if config.stem == "pretrained":
+        # Its weights are in the pack, not where the model found them.
+        settled["backbone_weights"] = "saved"
     entry = {
         "encoder": encoder,
         "config": {**own_fields(config), **settled},

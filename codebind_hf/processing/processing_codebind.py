@@ -6,50 +6,38 @@ from typing import Any, ClassVar, Self
 
 from transformers import BatchFeature, CLIPTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
-from .arguments import ARGUMENTS, CONFIG_FIELDS, refuse_keyword, tensor_of
-from .array_processing_codebind import CodeBindArrayFeatureExtractor
+from .arguments import ARGUMENTS, CONFIG_FIELDS, OPTIONS, call_options, tensor_of
 from .feature_extraction_codebind import CodeBindAudioFeatureExtractor
-from .foreign_files import loading, no_packs, nothing_saved
+from .feature_reading import added_modality, added_part, checked_readers, reader_of, reader_parameters
+from .foreign_files import loading, no_packs
+from .foreign_processing import (
+    ForeignReader,
+    bridge_parts,
+    is_foreign,
+    length_of_texts,
+    padding_of_texts,
+    parts_of_backbones,
+    video_reader,
+)
 from .image_processing_codebind import (
     CodeBindDepthImageProcessor,
     CodeBindImageProcessor,
     CodeBindTactileImageProcessor,
     CodeBindThermalImageProcessor,
 )
-from .modality_processing import ModalityProcessing, check_tensor_type
+from .modality_processing import check_tensor_type
 from .model_sizes import added_sizes, checked_augmentation, checked_modalities, configured_modalities, size_parameters
 from .point_processing_codebind import CodeBindPointFeatureExtractor
 from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
 from .streams import Batch, Stream, StreamOptions, labelled_items
+from .sub_processors import CLASSES, PARTS, saved_parts
 from .text_cleaning import CLEANINGS, encode_texts, split_texts
-from .values import LIMITS, check_choice, check_number, check_types, fits, refuse, refuse_unknown, shown
+from .values import LIMITS, check_choice, check_number, check_types, refuse, refuse_unknown
 from .video_processing_codebind import CodeBindVideoImageProcessor
 
 
-# Attribute and class of every modality's sub-processor. transformers finds sub-processors by the kind in their name.
-_PARTS: dict[str, tuple[str, type[ModalityProcessing]]] = {
-    "image": ("image_processor", CodeBindImageProcessor),
-    "video": ("video_image_processor", CodeBindVideoImageProcessor),
-    "audio": ("feature_extractor", CodeBindAudioFeatureExtractor),
-    "depth": ("depth_image_processor", CodeBindDepthImageProcessor),
-    "thermal": ("thermal_image_processor", CodeBindThermalImageProcessor),
-    "tactile": ("tactile_image_processor", CodeBindTactileImageProcessor),
-    "point_cloud": ("point_feature_extractor", CodeBindPointFeatureExtractor),
-    "eeg": ("eeg_feature_extractor", CodeBindEegFeatureExtractor),
-    "imu": ("imu_feature_extractor", CodeBindImuFeatureExtractor),
-}
-_CLASSES: dict[str, type] = {cls.__name__: cls for _, cls in _PARTS.values()}
 _MODALITY_OF = {argument: name for name, argument in ARGUMENTS.items()}
-# Keywords of a call that belong to one modality, beside `<argument>_kwargs` for everything else.
-_OPTIONS = {
-    "sampling_rate": "audio",
-    "depth_unit": "depth",
-    **dict.fromkeys(("thermal_unit", "thermal_range"), "thermal"),
-    **dict.fromkeys(("padding", "truncation", "max_length"), "text"),
-}
 _PADDING = ("max_length", "longest")
-# What the processor itself hands to every sub-processor.
-_OF_THE_CALL = {"return_tensors", "values", "images", "point_clouds", "text"}
 
 
 class CodeBindProcessor(ProcessorMixin):
@@ -66,12 +54,15 @@ class CodeBindProcessor(ProcessorMixin):
         text_cleaning: `None`; "clip": repair, unescape and lower-case texts as CLIP and ImageBind do; "open_clip", the
             same with OpenCLIP's names of special tokens; "vitlens": clean captions as ViT-Lens does, then "open_clip".
         added_modalities: parameters of `CodeBindArrayFeatureExtractor` by name of the added modality.
+        readers: what reads a modality in place of its sub-processor, by its name: parameters of a reader, with its
+            "kind" ("features": what another network made of the items).
         augmentation: what training, never a call, does to items: by modality, operations of `codebind_hf.data`.
     """
 
     augmentation: dict[str, list[dict[str, Any]]] | None = None
     # Gives what reads packs; the package sets it where it is there.
     pack_room: ClassVar[Callable[[], Any]] = no_packs
+    readers: dict[str, dict[str, Any]] | None = None
 
     def __init__(
         self,
@@ -91,6 +82,7 @@ class CodeBindProcessor(ProcessorMixin):
         text_cleaning: str | None = None,
         added_modalities: dict[str, dict[str, Any]] | None = None,
         augmentation: dict[str, list[dict[str, Any]]] | None = None,
+        readers: dict[str, dict[str, Any]] | None = None,
         chat_template: str | None = None,
     ) -> None:
         self.modalities = checked_modalities(modalities, has_tokenizer=tokenizer is not None)
@@ -119,39 +111,58 @@ class CodeBindProcessor(ProcessorMixin):
         self.added_modalities: dict[str, dict[str, Any]] = {}
         for name, parameters in (added_modalities or {}).items():
             self.add_modality(name, **{key: value for key, value in parameters.items() if key != "name"})
+        if readers is not None:
+            self.readers = checked_readers(readers, self.modalities)
         if augmentation is not None:
             self.augmentation = checked_augmentation(augmentation, [*self.modalities, *self.added_modalities])
 
     @classmethod
     def from_model_config(
-        cls, config: Any, tokenizer: PreTrainedTokenizerBase | None, **overrides: dict[str, Any]
+        cls,
+        config: Any,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        foreign: Any = None,
+        **overrides: dict[str, Any],
     ) -> Self:
         """A processor whose sizes are those of the encoders of a `CodeBindConfig`.
 
+        Encoders that are networks of others have their processors, which are loaded from where the networks lie.
+
         Args:
+            foreign: a processor whose parts of such encoders are taken instead.
             overrides: further parameters by argument, e.g. `audio={"clip_seconds": 2.0}`, `text={"max_length": 32}`.
 
         Raises:
             ValueError: the checkpoint reads text and no tokenizer was given, or an override is unknown.
         """
         modalities = configured_modalities(config)
+        others = dict(parts_of_backbones(config, vars(foreign) if foreign is not None else {}))
+        tokenizer = tokenizer or others.pop("tokenizer", None)
         if "text" in modalities and tokenizer is None:
             fix = "`build_tokenizer(texts)` trains one, `CLIPTokenizer.from_pretrained(...)` loads one."
             refuse("tokenizer", "got None, but the checkpoint has a text encoder", "a tokenizer", fix)
         if unknown := sorted(set(overrides) - set(_MODALITY_OF)):
             refuse("overrides", f"got unknown argument {unknown[0]!r}", ", ".join(_MODALITY_OF))
         check_types(overrides, dict.fromkeys(overrides, dict[str, Any]))
-        parts = {}
-        for name, (attribute, part) in _PARTS.items():
-            sizes = size_parameters(name, getattr(config, CONFIG_FIELDS[name], None))
-            parts[attribute] = part(**{**sizes, **overrides.get(ARGUMENTS[name], {})})
+        parts, readers = {}, {}
+        for name, (attribute, part) in PARTS.items():
+            encoder, own = getattr(config, CONFIG_FIELDS[name], None), overrides.get(ARGUMENTS[name], {})
+            is_foreign_part = attribute in others or name == "video" and "image_processor" in others
+            reader = None if is_foreign_part else reader_parameters(encoder)
+            if own and (reader is not None or attribute in others):
+                fix = "leave them out: what another network gives or takes is not changed."
+                refuse(f"overrides[{ARGUMENTS[name]!r}]", "got parameters for another network's", "none", fix)
+            if reader is not None:
+                readers[name] = reader
+            sizes = size_parameters(name, None if reader else encoder)
+            parts[attribute] = others.get(attribute) or part(**{**sizes, **own})
         text = dict(overrides.get("text", {}))
-        length = getattr(getattr(config, "text_config", None), "max_position_embeddings", None)
         processor = cls(
+            readers=readers or None,
             tokenizer=tokenizer,
             modalities=modalities,
-            max_text_length=text.pop("max_length", length),
-            text_padding=text.pop("padding", "longest"),
+            max_text_length=text.pop("max_length", length_of_texts(config, tokenizer)),
+            text_padding=text.pop("padding", padding_of_texts(config)),
             text_cleaning=text.pop("cleaning", None),
             **parts,  # type: ignore[arg-type]
         )
@@ -161,20 +172,35 @@ class CodeBindProcessor(ProcessorMixin):
             processor.add_modality(name, **added_sizes(encoder))
         return processor
 
-    def add_modality(self, name: str, num_channels: int, input_size: list[int], **parameters: Any) -> None:
+    @classmethod
+    def from_bridge(cls, bridge: Any, revision: str | None = None, **options: Any) -> Self:
+        """The processor of `CodeBindModel.from_bridge(bridge)`: that of the networks whose encoders it has.
+
+        Args:
+            bridge: name or folder of a network, or one for each of "text", "image" and "audio".
+            options: of the constructor.
+
+        Raises:
+            OSError: a network without a tokenizer, an image processor or a feature extractor.
+        """
+        return cls(**{**bridge_parts(bridge, revision), **options})
+
+    def add_modality(
+        self, name: str, num_channels: int | None = None, input_size: list[int] | None = None, **parameters: Any
+    ) -> None:
         """Let `processor(<name>=...)` give `<name>_values`; saved with the processor.
 
         Args:
-            parameters: of `CodeBindArrayFeatureExtractor`.
+            parameters: of `CodeBindArrayFeatureExtractor`; or, as the encoder's, `stem="features"` for what another
+                network made of the items, or `stem="pretrained"` with `backbone`, whose processor reads them.
 
         Raises:
             ValueError: the name is taken or no identifier, or a parameter is wrong.
         """
-        taken = {*_MODALITY_OF, *ARGUMENTS, *self.added_modalities, *_OPTIONS, "return_tensors"}
+        taken = {*_MODALITY_OF, *ARGUMENTS, *self.added_modalities, *OPTIONS, "return_tensors"}
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken:
             refuse("name", f"got {name!r}", "a new lower-case identifier", f"taken: {', '.join(sorted(taken))}.")
-        part = CodeBindArrayFeatureExtractor(name=name, num_channels=num_channels, input_size=input_size, **parameters)
-        self.added_modalities[name] = part.parameters()
+        self.added_modalities[name] = added_modality(name, num_channels, input_size, **parameters)
 
     def __call__(
         self,
@@ -228,7 +254,7 @@ class CodeBindProcessor(ProcessorMixin):
             "imu": imu,
             **{name: kwargs.pop(name, None) for name in self.added_modalities},
         }
-        options = self._options(kwargs)
+        options = call_options(kwargs, list(values))
         present = {argument: value for argument, value in values.items() if value is not None}
         if not present:
             refuse("processor", "got no input", f"at least one of {', '.join(values)}")
@@ -238,25 +264,6 @@ class CodeBindProcessor(ProcessorMixin):
             call = self._text if argument == "text" else self.part(argument)
             result.update(call(value, return_tensors=return_tensors, **options.get(argument, {})))
         return result
-
-    def _options(self, kwargs: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Keywords of the call by the argument that they belong to."""
-        arguments = [*_MODALITY_OF, *self.added_modalities]
-        options: dict[str, dict[str, Any]] = {}
-        for key, value in kwargs.items():
-            argument = key.removesuffix("_kwargs")
-            if key in _OPTIONS:
-                own = kwargs.get(f"{_OPTIONS[key]}_kwargs")
-                if isinstance(own, dict) and key in own:
-                    refuse(key, f"got it twice, also in {_OPTIONS[key]}_kwargs", "one value", "pass it once.")
-                options.setdefault(_OPTIONS[key], {})[key] = value
-            elif key.endswith("_kwargs") and argument in arguments:
-                if not fits(value, dict[str, Any]) or _OF_THE_CALL & set(value):
-                    refuse(key, f"got {shown(value)}", "a dictionary of the sub-processor's parameters")
-                options.setdefault(argument, {}).update(value)
-            else:
-                refuse_keyword(key, arguments, _OPTIONS)
-        return options
 
     def _check_present(self, argument: str) -> None:
         name = _MODALITY_OF.get(argument)
@@ -273,8 +280,14 @@ class CodeBindProcessor(ProcessorMixin):
     def part(self, argument: str) -> Any:
         """The sub-processor of a call's argument."""
         if argument in self.added_modalities:
-            return CodeBindArrayFeatureExtractor(**self.added_modalities[argument])
-        return getattr(self, _PARTS[_MODALITY_OF[argument]][0])
+            return added_part(self.added_modalities[argument])
+        name = _MODALITY_OF[argument]
+        if self.readers is not None and name in self.readers:
+            return reader_of(name, self.readers[name])
+        part = getattr(self, PARTS[name][0])
+        if name == "video" and not hasattr(self.image_processor, "process_item"):
+            return video_reader(part, self.image_processor)
+        return part if hasattr(part, "process_item") else ForeignReader(name, part)
 
     def stream(
         self,
@@ -355,9 +368,11 @@ class CodeBindProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, packs: Any = None, **kwargs: Any) -> Any:
-        """The library's, with the modalities of `packs` beside; a damaged file is an `OSError` that names where."""
+        """The library's, or of a model of others `from_bridge`; with `packs` beside. Damage is an `OSError`."""
         if packs is not None:
             return cls.pack_room().load_processor(cls, pretrained_model_name_or_path, packs, *args, **kwargs)
+        if is_foreign(pretrained_model_name_or_path, **kwargs):
+            return cls.from_bridge(pretrained_model_name_or_path, kwargs.get("revision"))
         with loading(pretrained_model_name_or_path):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
@@ -370,27 +385,12 @@ class CodeBindProcessor(ProcessorMixin):
         The base class would look the first two up through the Auto classes, which do not know classes of this package
         before it registers them, and the others by a registry that cannot hold them.
         """
-        saved = processor_dict or {}
-        subfolder = kwargs.pop("subfolder", "")
-        has_text = "text" in (saved.get("modalities") or ["text"])
-        parts = []
-        for attribute in cls.get_attributes():
-            if attribute == "tokenizer":
-                load = cls._load_tokenizer_from_pretrained
-                tokenizer = load(attribute, pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
-                parts.append(tokenizer if has_text else None)
-            elif isinstance(saved.get(attribute), dict):
-                fields = saved[attribute]
-                class_name = fields.get("image_processor_type") or fields.get("feature_extractor_type")
-                parts.append(cls.get_possibly_dynamic_module(class_name).from_dict(fields))
-            else:
-                raise OSError(nothing_saved(str(pretrained_model_name_or_path), attribute, saved))
-        return parts
+        return saved_parts(cls, pretrained_model_name_or_path, processor_dict or {}, **kwargs)
 
     @staticmethod
     def get_possibly_dynamic_module(module_name: str) -> Any:
         """The class called `module_name`, of this package or of transformers."""
-        return _CLASSES.get(module_name) or ProcessorMixin.get_possibly_dynamic_module(module_name)
+        return CLASSES.get(module_name) or ProcessorMixin.get_possibly_dynamic_module(module_name)
 
 
 CodeBindProcessor.register_for_auto_class()

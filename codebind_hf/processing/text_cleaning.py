@@ -65,6 +65,8 @@ def encode_texts(
     """
     options: dict[str, Any] = {"truncation": True, "max_length": max_length, "return_token_type_ids": False}
     if cleaning is None:
+        # Some networks were trained on padding and ask for no mask; ours expects one.
+        options["return_attention_mask"] = True
         return tokenizer(list(texts), padding=padding, return_tensors=return_tensors, **options)
     if cleaning == "vitlens":
         texts = [clean_caption(text) for text in texts]

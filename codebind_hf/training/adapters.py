@@ -21,6 +21,7 @@ from torch import Tensor
 from codebind_hf.conversion.lora import ADAPTER, LORA_PART, adapter_config, has_lora
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.pretrained_model import ordinary_permissions
+from codebind_hf.model.pretrained_towers import PretrainedTower
 from codebind_hf.training.joined_adapters import (
     ARCHITECTURE_FOLDER,
     check_same,
@@ -77,8 +78,23 @@ def add_lora(
     if not names:
         raise ValueError(f"encoders: got none; choose from {', '.join(model.encoders)}.")
     wanted = None if layers is None else sorted(set(layers))
-    towers = [rf"{re.escape(name)}\.tower\.layers\.({_blocks(model, name, wanted)})" for name in names]
-    model.add_adapter(adapter_config(rank, rf"encoders\.({'|'.join(towers)})\.{LORA_MODULES[modules]}"), ADAPTER)
+    blocks = {name: _blocks(model, name, wanted) for name in names}
+    others = [name for name in names if isinstance(model.encoders[name].tower, PretrainedTower)]
+    towers = [rf"{re.escape(name)}\.tower\.layers\.({blocks[name]})" for name in names if name not in others]
+    targets = [rf"encoders\.({'|'.join(towers)})\.{LORA_MODULES[modules]}"] if towers else []
+    targets += [_in_network(model, name, blocks[name], modules) for name in others]
+    model.add_adapter(adapter_config(rank, "|".join(targets)), ADAPTER)
+
+
+def _in_network(model: CodeBindModel, encoder: str, blocks: str, modules: str) -> str:
+    """Linear layers in the blocks of a network of transformers, whose names are its own."""
+    tower = model.encoders[encoder].tower
+    block = re.compile(rf"{re.escape(tower.place_of_layers)}\.({blocks})\.")
+    linear = [name for name, each in tower.network.named_modules() if isinstance(each, torch.nn.Linear)]
+    chosen = [name for name in linear if block.match(name) and (modules == "all" or "att" in name)]
+    if not chosen:
+        raise ValueError(f"modules: {encoder!r} has no linear layer for {modules!r} in its blocks {blocks}.")
+    return rf"encoders\.{re.escape(encoder)}\.tower\.backbone\.({'|'.join(map(re.escape, chosen))})"
 
 
 def _blocks(model: CodeBindModel, encoder: str, layers: list[int] | None) -> str:

@@ -13,11 +13,14 @@ from transformers import PreTrainedConfig, set_seed
 from transformers.utils import CONFIG_NAME
 
 from codebind_hf.data.augmentation import Augmentation
+from codebind_hf.model.bridges import is_foreign
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig, CodeBindTextConfig
+from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
+from codebind_hf.model.configuration_modalities import CodeBindTextConfig
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import merge_fields, preset_fields
+from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.modality_processing import ModalityProcessing
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.renamed import renamed_keywords
@@ -71,13 +74,15 @@ def build(recipe: Recipe, modalities: Sequence[str], texts: Sequence[str]) -> tu
         _add_augmentation(processor, recipe.augmentation)
         return _loaded_model(recipe.base, config, recipe.temperature is not None), processor
     text, tokenizer = config.text_config, None
-    if isinstance(text, CodeBindTextConfig):
+    if isinstance(text, CodeBindTextConfig) and text.stem == "tokens":
         tokenizer = build_tokenizer(texts, vocab_size=text.vocab_size, max_length=text.max_position_embeddings)
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(text, name, getattr(tokenizer, name))
     processor = CodeBindProcessor.from_model_config(config, tokenizer, **recipe.processor)
     _add_augmentation(processor, recipe.augmentation)
-    return CodeBindModel(config), processor
+    model = CodeBindModel(config)
+    model.load_backbones()
+    return model, processor
 
 
 def _add_augmentation(processor: CodeBindProcessor, augmentation: dict[str, list[dict[str, Any]]]) -> None:
@@ -111,10 +116,15 @@ def _stored_fields(base: str) -> dict[str, Any]:
         # The library would go on with the defaults.
         raise OSError(f"base: {base!r} is no checkpoint, it has no {CONFIG_NAME}. {fix}")
     try:
-        return CodeBindConfig.from_pretrained(base).to_dict()
+        return _stored_config(base).to_dict()
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise OSError(f"base: {base!r} is no checkpoint. {fix} ({reason})") from error
+
+
+def _stored_config(base: str) -> CodeBindConfig:
+    """That of a checkpoint, or of the bridge that a network of others makes."""
+    return CodeBindConfig.from_bridge(base) if is_foreign(base) else CodeBindConfig.from_pretrained(base)
 
 
 def check_fit(base: str, config: CodeBindConfig) -> None:
@@ -123,7 +133,7 @@ def check_fit(base: str, config: CodeBindConfig) -> None:
     Raises:
         ValueError: all fields that differ, and the base's values as YAML.
     """
-    stored = CodeBindConfig.from_pretrained(base)
+    stored = _stored_config(base)
     compared: list[tuple[tuple[str, ...], Any, Any]] = [(("shared_dim",), stored.shared_dim, config.shared_dim)]
     for name, encoder in config.encoder_configs.items():
         if own := stored.encoder_configs.get(name):
@@ -174,6 +184,8 @@ def warn_of_idle_terms(config: CodeBindConfig) -> None:
 
 def _loaded_model(base: str, config: CodeBindConfig, has_temperature: bool) -> CodeBindModel:
     check_fit(base, config)
+    if is_foreign(base):
+        return CodeBindModel.from_bridge(base, config=config, has_own_scale=has_temperature)
     try:
         loaded: Any = CodeBindModel.from_pretrained(base, config=config, dtype=torch.float32, output_loading_info=True)
     except RuntimeError as error:
@@ -213,10 +225,12 @@ def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, 
         "cleaning": stored.text_cleaning,
     }
     added = config.added_encoders or {}
+    # What another network made of the items, or reads itself, has no parameters of ours.
+    known = {name: options for name, options in known.items() if name == "text" or not _is_foreign(config, name)}
     names = [name for name in {**known, **overrides} if name not in added]
     options = {name: {**known.get(name, {}), **overrides.get(name, {})} for name in names}
     tokenizer = stored.tokenizer if "text" in stored.modalities else None
-    processor = CodeBindProcessor.from_model_config(config, tokenizer, **options)
+    processor = CodeBindProcessor.from_model_config(config, tokenizer, stored, **options)
     for name in added:
         parameters = {**processor.added_modalities.pop(name), **stored.added_modalities.get(name, {})}
         sizes = {"num_channels", "input_size"} & overrides.get(name, {}).keys()
@@ -225,6 +239,13 @@ def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, 
         own = {key: value for key, value in parameters.items() if key != "name"}
         processor.add_modality(name, **{**own, **overrides.get(name, {})})
     return processor
+
+
+def _is_foreign(config: CodeBindConfig, argument: str) -> bool:
+    return any(
+        argument_of(name) == argument and config.encoder_configs[modality.encoder].stem in ("features", "pretrained")
+        for name, modality in config.modalities.items()
+    )
 
 
 def _modality_parts(processor: CodeBindProcessor) -> Iterable[ModalityProcessing]:

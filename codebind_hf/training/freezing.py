@@ -47,7 +47,8 @@ def train_only(
         bridge_mode: "heads", or "shared_heads" for the shared heads of `bridges` alone.
 
     Raises:
-        ValueError: a modality that the model does not have, no modality, an unknown mode, or "lora" without adapter.
+        ValueError: a modality that the model does not have, no modality, an unknown mode, or "lora" without adapter,
+            or "lens" of a network of others.
     """
     if mode not in MODES:
         raise ValueError(f"mode: got {mode!r}; allowed: {', '.join(map(repr, MODES))}.")
@@ -76,6 +77,10 @@ def train_only(
 
 def _lens_parts(model: CodeBindModel, encoder: str) -> tuple[str, ...]:
     config = model.config.encoder_configs[encoder]
+    if config.stem == "pretrained":
+        raise ValueError(
+            f"mode: got 'lens' for {encoder!r}, which is a network of others. Fix: 'heads', 'lora' or 'full'."
+        )
     if config.lens_num_latents:
         return (*_HEAD_PARTS, ".tower.stem.", ".tower.lens.")
     blocks = (f".tower.layers.{block}." for block in range(LENS_BLOCKS))
