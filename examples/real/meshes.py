@@ -205,15 +205,36 @@ def cloud(surface: Surface, count: int) -> np.ndarray:
     return np.column_stack([surface.places[:count], surface.colors[:count]]).astype(np.float32)
 
 
-def relief(surface: Surface, side: int, metres: float) -> np.ndarray:
-    """Height in metres above the lowest point that a square sensor of this width feels from above, `(side, side)`.
+def relief(surface: Surface, shape: tuple[int, int], pixel_mm: float, length_mm: float) -> np.ndarray:
+    """Heights in millimetres of a miniature of the object that lies on its back, as a sensor feels it from the front.
 
-    It is pressed on the highest point; what lies outside of the object is as low as can be.
+    The miniature is as long as `length_mm` in the plane of the sensor; what lies beside it is as deep as its back.
     """
-    top = surface.places[np.argmax(surface.places[:, 1])]
-    flat = (surface.places[:, [0, 2]] - top[[0, 2]]) / metres + 0.5
-    near = ((flat >= 0) & (flat < 1)).all(1)
-    row, column = (flat[near] * side).astype(int).T
-    heights = np.full((side, side), surface.places[:, 1].min())
-    np.maximum.at(heights, (row, column), surface.places[near, 1])
-    return heights - heights.min()
+    places = surface.places[:, [1, 0, 2]] * [-1, 1, 1]
+    places = places / np.ptp(places[:, :2], axis=0).max().clip(1e-9) * length_mm
+    row, column = (places[:, :2] / pixel_mm + np.array(shape) / 2).astype(int).T
+    heights = np.full(shape, places[:, 2].min())
+    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+    np.maximum.at(heights, (row[inside], column[inside]), places[inside, 2])
+    return heights
+
+
+def shape_numbers(points_N6: np.ndarray) -> np.ndarray:
+    """What can be said of a coloured cloud without a network: 1291 numbers.
+
+    Where its points are in a grid of ten cells an axis over its box, stretched by its longest side alone; the mean
+    colour in four cells an axis; a histogram of colours and one of distances; and the logarithm of its three lengths.
+    """
+    places, colors = points_N6[:, :3].astype(np.float64), points_N6[:, 3:].astype(np.float64)
+    low, high = places.min(0), places.max(0)
+    unit = (places - (low + high) / 2) / (high - low).max().clip(1e-9) + 0.5
+    fine, coarse, shade = (np.minimum((x * n).astype(int), n - 1) for x, n in ((unit, 10), (unit, 4), (colors, 4)))
+    where = np.bincount(fine @ [100, 10, 1], minlength=1000) / len(places)
+    cell = coarse @ [16, 4, 1]
+    filled = np.bincount(cell, minlength=64).clip(1)
+    means = [np.bincount(cell, colors[:, axis], minlength=64) / filled for axis in range(3)]
+    shades = np.bincount(shade @ [16, 4, 1], minlength=64) / len(places)
+    half = len(unit) // 2
+    far, _ = np.histogram(np.linalg.norm(unit[:half] - unit[half : 2 * half], axis=1), bins=32, range=(0, 1.5))
+    parts = (np.sqrt(where), *means, np.sqrt(shades), np.sqrt(far / half), np.log((high - low).clip(1e-3)))
+    return np.concatenate(parts).astype(np.float32)
