@@ -18,7 +18,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 400
 MOST_FILES, MOST_LINES = 30, 5000
 # A folder whose code lies beside checkpoints cannot be split: the library copies what is imported from one folder.
-MOST_LINES_OF = {"processing": 6000}
+MOST_LINES_OF = {"model": 5800, "processing": 6400}
+MOST_FILES_OF = {"model": 34, "processing": 34}
 
 # What each room may import from the package, itself included. Modules beside the rooms never ship.
 BESIDE = {"lazy_names", "renamed"}
@@ -39,9 +40,9 @@ MAY_IMPORT = {
     "registration.py": set(),
     "renamed.py": set(),
 }
-# Rooms that are copied to the Hub as they are, so they need nothing but this; tokenizers comes with transformers.
+# Rooms that are copied to the Hub as they are, so they need nothing but this and what comes with transformers.
 FLAT = ("model", "processing")
-FLAT_LIBRARIES = {"torch", "numpy", "transformers", "huggingface_hub", "tokenizers", "PIL"}
+FLAT_LIBRARIES = {"torch", "numpy", "transformers", "huggingface_hub", "tokenizers", "safetensors", "PIL"}
 OPTIONAL_LIBRARIES = {"soundfile", "av", "pi_heif", "trimesh", "laspy", "lazrs", "edfio", "mne"}
 
 PUBLIC = {
@@ -163,7 +164,7 @@ def test_no_imports_go_in_a_circle() -> None:
 @pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=name_of)
 def test_a_folder_of_the_package_can_be_overlooked(folder: Path) -> None:
     files = sorted(folder.glob("*.py"))
-    assert len(files) <= MOST_FILES
+    assert len(files) <= MOST_FILES_OF.get(folder.name, MOST_FILES)
     assert sum(len(path.read_text().splitlines()) for path in files) <= MOST_LINES_OF.get(folder.name, MOST_LINES)
 
 

@@ -41,6 +41,7 @@ from codebind_hf.data.tensor_augmentations import (
 )
 from codebind_hf.processing.arguments import argument_of, tensor_of
 from codebind_hf.processing.arrays import as_float_array
+from codebind_hf.processing.feature_reading import FeatureReader
 from codebind_hf.processing.frames import Frames
 from codebind_hf.processing.items import Imu, item_named
 from codebind_hf.processing.model_sizes import checked_augmentation
@@ -74,6 +75,10 @@ class Augmentation:
         names = [*processor.modalities, *processor.added_modalities]
         augmentation = checked_augmentation(processor.augmentation or {}, names)
         self.parts = {modality: processor.part(argument_of(modality)) for modality in names if modality != "text"}
+        for modality in augmentation:
+            if isinstance(self.parts.get(modality), FeatureReader):
+                fix = "leave it out; `input_noise` of training adds noise to features."
+                refuse(f"augmentation.{modality}", "got it for features of another network", "raw data", fix)
         self.operations = {
             modality: _operations(modality, given, self.parts.get(modality))
             for modality, given in augmentation.items()

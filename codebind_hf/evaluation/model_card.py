@@ -130,6 +130,9 @@ def _inputs(config: CodeBindConfig) -> str:
         encoder = config.encoder_configs[modality.encoder]
         if encoder.stem == "tokens":
             size = f"up to {encoder.max_position_embeddings} tokens"
+        elif encoder.stem == "features":
+            size = f"{encoder.num_channels} numbers of another network"
+            size = f"up to {encoder.input_size[0]} x {size}" if encoder.input_size[0] > 1 else size
         elif encoder.stem == "points":
             size = f"{encoder.input_size[0]} x {encoder.num_channels}"
         else:

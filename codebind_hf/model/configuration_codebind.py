@@ -15,13 +15,12 @@ from .configuration_base import (
     check_rate,
     checked_config,
 )
-from .configuration_encoders import (
-    READOUTS,
+from .configuration_encoders import READOUTS, CodeBindEncoderConfig
+from .configuration_modalities import (
     CodeBindAudioConfig,
     CodeBindDecoderConfig,
     CodeBindDepthConfig,
     CodeBindEegConfig,
-    CodeBindEncoderConfig,
     CodeBindImuConfig,
     CodeBindPointConfig,
     CodeBindTactileConfig,

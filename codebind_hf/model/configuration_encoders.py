@@ -1,4 +1,4 @@
-"""Configurations of the parts: one typed class per encoder and one for the decoders."""
+"""What every encoder is configured by: its stem, lens, transformer and heads."""
 
 import math
 
@@ -7,7 +7,7 @@ from transformers.activations import ACT2FN
 from .configuration_base import CodeBindBaseConfig, check_choice, check_least, check_rate, checked_config
 
 
-_STEMS = ("tokens", "patches", "points")
+_STEMS = ("tokens", "patches", "points", "features")
 _GROUPINGS = ("nearest", "ball")
 _FPS_STARTS = ("first", "random")
 READOUTS = ("cls", "token", "pool", "network")
@@ -64,16 +64,18 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
     """One encoder: stem (raw tensor -> tokens), optional lens, transformer, heads.
 
     Args:
-        stem: "patches" (1-D, 2-D, or 3-D when `tubelet_size` > 1), "points" (grouped point cloud) or "tokens" (text).
-        num_channels: channels of the raw tensor.
-        input_size: its grid without channels: `[height, width]`, `[mel bins, frames]`, `[time]` or `[points]`.
+        stem: "patches" (1-D, 2-D, or 3-D when `tubelet_size` > 1), "points" (grouped point cloud), "tokens" (text) or
+            "features" (what another network made of the input: vectors, or sequences of them).
+        num_channels: channels of the raw tensor; numbers in a vector of features.
+        input_size: its grid without channels: `[height, width]`, `[mel bins, frames]`, `[time]` or `[points]`; of
+            features `[tokens]`, 1 for single vectors.
         patch_size, patch_stride: one number per axis of `input_size`; `None` stride equals the size.
         tubelet_size: frames that one 3-D patch spans; an image is repeated to fill it.
         stem_dim: width of the stem's tokens before a lens; `None` equals `hidden_size`.
         stem_widths: widths of convolutions with stride 2 before the patches, for small models trained from nothing;
             each halves the input, so patch sizes and strides must be multiples of 2 to that power.
-        stem_bias, stem_norm: bias of the patch projection; LayerNorm on its output, whose epsilon is `stem_norm_eps`
-            (`None` takes `layer_norm_eps`).
+        stem_bias, stem_norm: bias of the projection of patches or features; LayerNorm on projected patches, or on
+            features before the projection, whose epsilon is `stem_norm_eps` (`None` takes `layer_norm_eps`).
         stem_position: a position table of the stem's own, added before the lens (ViT-Lens).
         has_position: the tower's own position table (with one entry for the CLS token).
         pre_norm: LayerNorm on the tokens before the first block.
@@ -157,6 +159,28 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
             self._validate_patches()
         if self.stem == "points":
             self._validate_points()
+        if self.stem == "features":
+            self._validate_features()
+
+    def _validate_features(self) -> None:
+        if len(self.input_size) != 1 or self.input_size[0] < 1:
+            raise ValueError(
+                f"input_size: got {list(self.input_size)}; features have one axis, [tokens], which is [1] for vectors."
+            )
+        if self.tubelet_size > 1 or self.stem_widths:
+            raise ValueError(
+                f"tubelet_size, stem_widths: got {self.tubelet_size} and {list(self.stem_widths)}; features have "
+                "neither frames nor a grid to convolve. Fix: leave both out."
+            )
+        if self.add_bias_kv and self.input_size[0] > 1:
+            raise ValueError(
+                "add_bias_kv: got True for sequences of features; the added key is no token, so no mask knows it."
+            )
+        if self.specific_readout == "token" and not self.num_hidden_layers:
+            raise ValueError(
+                "specific_readout: got 'token' with num_hidden_layers=0; without a block, that token sees nothing. "
+                "Fix: one block or more, or 'cls', 'pool' or 'network'."
+            )
 
     def _validate_points(self) -> None:
         if len(self.input_size) != 1:
@@ -214,6 +238,8 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         """Tokens that the stem yields, without CLS."""
         if self.stem == "patches":
             return math.prod(self.grid_size)
+        if self.stem == "features":
+            return self.input_size[0]
         return self.num_groups if self.stem == "points" else self.max_position_embeddings
 
     @property
@@ -226,136 +252,3 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         """Patches along each axis."""
         sizes = zip(self.input_size, self.patch_size, self.strides, strict=True)
         return tuple((size - patch) // stride + 1 for size, patch, stride in sizes)
-
-
-@checked_config
-class CodeBindTextConfig(CodeBindEncoderConfig):
-    """The text encoder: causal, pooled at the first end-of-text token."""
-
-    model_type = "codebind_text"
-    base_config_key = "text_config"
-    stem: str = "tokens"
-    is_causal: bool = True
-    bos_token_id: int | None = 0
-    eos_token_id: int | None = 1
-    pad_token_id: int | None = 2
-
-    def validate_architecture(self) -> None:
-        super().validate_architecture()
-        if not self.is_causal:
-            raise ValueError("is_causal: got False; text is causal, so that its end token does not see the padding.")
-        if self.eos_token_id is None:
-            raise ValueError("eos_token_id: got None; text is pooled at this token, so it must be the tokenizer's.")
-        if not 0 <= self.eos_token_id < self.vocab_size:
-            raise ValueError(f"eos_token_id: got {self.eos_token_id}; vocab_size={self.vocab_size} has no such token.")
-
-
-@checked_config
-class CodeBindVisionConfig(CodeBindEncoderConfig):
-    """The vision encoder, for images and video."""
-
-    model_type = "codebind_vision"
-    base_config_key = "vision_config"
-
-
-@checked_config
-class CodeBindAudioConfig(CodeBindEncoderConfig):
-    """The audio encoder, on log-mel spectrograms `(mel bins, frames)`."""
-
-    model_type = "codebind_audio"
-    base_config_key = "audio_config"
-    num_channels: int = 1
-    input_size: list[int] | tuple[int, ...] = (128, 204)
-    patch_stride: list[int] | tuple[int, ...] | None = (10, 10)
-
-
-@checked_config
-class CodeBindDepthConfig(CodeBindEncoderConfig):
-    """The depth encoder."""
-
-    model_type = "codebind_depth"
-    base_config_key = "depth_config"
-    num_channels: int = 1
-
-
-@checked_config
-class CodeBindThermalConfig(CodeBindEncoderConfig):
-    """The thermal encoder."""
-
-    model_type = "codebind_thermal"
-    base_config_key = "thermal_config"
-    num_channels: int = 1
-
-
-@checked_config
-class CodeBindTactileConfig(CodeBindEncoderConfig):
-    """The tactile encoder, on the colour image of a gel sensor."""
-
-    model_type = "codebind_tactile"
-    base_config_key = "tactile_config"
-
-
-@checked_config
-class CodeBindPointConfig(CodeBindEncoderConfig):
-    """The point cloud encoder."""
-
-    model_type = "codebind_point"
-    base_config_key = "point_config"
-    stem: str = "points"
-    input_size: list[int] | tuple[int, ...] = (8192,)
-
-
-@checked_config
-class CodeBindEegConfig(CodeBindEncoderConfig):
-    """The EEG encoder, on `(electrodes, time)`."""
-
-    model_type = "codebind_eeg"
-    base_config_key = "eeg_config"
-    num_channels: int = 128
-    input_size: list[int] | tuple[int, ...] = (440,)
-    patch_size: list[int] | tuple[int, ...] = (1,)
-
-
-@checked_config
-class CodeBindImuConfig(CodeBindEncoderConfig):
-    """The IMU encoder, on `(3 accelerometer + 3 gyroscope axes, time)`."""
-
-    model_type = "codebind_imu"
-    base_config_key = "imu_config"
-    num_channels: int = 6
-    input_size: list[int] | tuple[int, ...] = (2000,)
-    patch_size: list[int] | tuple[int, ...] = (8,)
-
-
-@checked_config
-class CodeBindDecoderConfig(CodeBindBlockConfig):
-    """The decoders that reconstruct every modality but text while training (paper section 3.2; sizes of its code).
-
-    Args:
-        has_position: a learned position table on the decoder's tokens, which codes alone do not carry.
-        hide_patches: share of samples whose decoder sees only the CLS token, while training: what it needs must then
-            be in the embedding itself, not in patch tokens that nobody keeps. With 1 it never sees another, and no
-            other is quantized: codebooks then follow the embeddings alone, and a step is cheaper.
-    """
-
-    model_type = "codebind_decoder"
-    base_config_key = "decoder_config"
-    hidden_size: int = 512
-    num_hidden_layers: int = 8
-    num_attention_heads: int = 8
-    has_position: bool = True
-    hide_patches: float | int = 0.0
-
-    def validate_architecture(self) -> None:
-        super().validate_architecture()
-        if not 0 <= self.hide_patches <= 1:
-            raise ValueError(f"hide_patches: got {self.hide_patches!r}; it must be in [0, 1].")
-
-
-def decoder_config_for(config: CodeBindDecoderConfig, encoder: CodeBindEncoderConfig) -> CodeBindDecoderConfig:
-    """The configuration of one encoder's decoder: the model's, or a copy of the encoder's own width."""
-    if encoder.decoder_hidden_size is None:
-        return config
-    own = type(config)(**{**config.to_dict(), "hidden_size": encoder.decoder_hidden_size})
-    own._attn_implementation = config._attn_implementation
-    return own

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d, interpolate, pad
 
 from .blocks import block_stack
-from .configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig, decoder_config_for
+from .configuration_encoders import CodeBindEncoderConfig
+from .configuration_modalities import CodeBindDecoderConfig, decoder_config_for
 
 
 class GridHead(nn.Module):
@@ -50,6 +51,28 @@ class PointHead(nn.Module):
         return self.projection(tokens_BNH).unflatten(-1, (-1, self.num_channels)).flatten(1, 2)
 
 
+class FeatureHead(nn.Module):
+    """Every token gives the numbers of one vector; the latents of a lens are spread over the tokens first."""
+
+    def __init__(self, width: int, config: CodeBindEncoderConfig) -> None:
+        super().__init__()
+        latents = config.lens_num_latents
+        self.spread = nn.Linear(latents, config.num_stem_tokens) if latents else nn.Identity()
+        self.projection = nn.Linear(width, config.num_channels)
+        self.is_single = config.num_stem_tokens == 1
+
+    def forward(self, tokens_BNH: Tensor) -> Tensor:
+        values = self.projection(self.spread(tokens_BNH.transpose(1, 2)).transpose(1, 2))
+        return values[:, 0] if self.is_single else values
+
+
+_HEADS: dict[str, Callable[[int, CodeBindEncoderConfig], nn.Module]] = {
+    "points": PointHead,
+    "patches": GridHead,
+    "features": FeatureHead,
+}
+
+
 class Decoder(nn.Module):
     """Transformer on the concatenated shared and specific parts of CLS and patch tokens, then a head for the modality.
 
@@ -72,7 +95,7 @@ class Decoder(nn.Module):
         self.position = nn.Parameter(torch.zeros(encoder.num_tokens, width)) if config.has_position else None
         self.layers = block_stack(config)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.head = (PointHead if encoder.stem == "points" else GridHead)(width, encoder)
+        self.head = _HEADS[encoder.stem](width, encoder)
 
     def forward(
         self, embedding_BNC: Tensor, tokens_BNH: Tensor | None = None, position_NH: Tensor | None = None
@@ -103,15 +126,15 @@ class Decoder(nn.Module):
 
 
 def reconstruction_target(values: Tensor, output: Tensor, is_points: bool, antialias: bool = True) -> Tensor:
-    """The input at the size of a decoder's output; a cloud stays as it is.
+    """The input at the size of a decoder's output; a cloud, and what has this size already, stay as they are.
 
     Args:
-        values: the model's input with clips averaged, `(batch, channels, ...)` or `(batch, points, 3)`.
+        values: the model's input with clips averaged, `(batch, channels, ...)`, `(batch, points, 3)`, or features.
         output: what the decoder gave, `(batch, channels, ...)` or `(batch, fewer points, 3)`.
         antialias: of the bilinear resize of pictures.
     """
     values = values.float()
-    if is_points:
+    if is_points or values.shape == output.shape:
         return values
     if output.ndim == 3:
         return adaptive_avg_pool1d(values, output.shape[-1])

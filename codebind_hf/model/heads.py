@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
+from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_encoders import CodeBindEncoderConfig
-from .towers import Tower
+from .towers import Tower, mean_of_seen
 
 
 class Head(nn.Module):
@@ -36,8 +37,9 @@ class PooledReadout(nn.Module):
             values: the input of the tower.
             states_BNH: the tower's hidden states, those before its first block first.
         """
-        others_BNH = states_BNH[-1][:, 1:]
-        return torch.cat([others_BNH.mean(1, keepdim=True), others_BNH], dim=1)
+        others_BNH, seen_BN = states_BNH[-1][:, 1:], tower.seen(values)
+        mean_B1H = mean_of_seen(others_BNH, None if seen_BN is None else seen_BN[:, 1:])
+        return torch.cat([mean_B1H, others_BNH], dim=1)
 
 
 class TokenReadout(nn.Module):
@@ -54,8 +56,12 @@ class TokenReadout(nn.Module):
     def forward(self, values: Tensor, tower: Tower, states_BNH: tuple[Tensor, ...]) -> Tensor:
         """As `PooledReadout`."""
         own_B1H = self.token.to(states_BNH[0].dtype).expand(states_BNH[0].shape[0], 1, -1)
+        mask, seen_BN = None, tower.seen(values)
+        if seen_BN is not None:
+            keys = (pad(seen_BN, (0, 1), value=True), pad(states_BNH[0], (0, 0, 0, 1)))
+            mask = create_bidirectional_mask(tower.config, own_B1H, *keys)
         for layer, others_BNH in zip(tower.layers, states_BNH[:-1], strict=True):
-            own_B1H = layer(own_B1H, None, others_BNH)
+            own_B1H = layer(own_B1H, mask, others_BNH)
         return torch.cat([own_B1H, states_BNH[-1][:, 1:]], dim=1)
 
 

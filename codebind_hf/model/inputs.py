@@ -146,7 +146,9 @@ def model_input(
         return _text_input(modality, config, values, attention_mask, checks)
     check_floats(modality.tensor, values)
     clips = 1
-    if modality.name == "video":
+    if config.stem == "features":
+        _check_features(modality, config, values)
+    elif modality.name == "video":
         values, clips = _video_clips(modality, config, values)
     elif modality.axes[0] == "clips":
         _check_shape(modality, values, values.shape[1:2] + _expected(config)[1:])
@@ -243,6 +245,18 @@ def _check_shape(modality: Modality, values: Tensor, expected: torch.Size) -> No
         raise ValueError(
             f"{modality.tensor}: got shape {tuple(values.shape)}; expected (batch, "
             f"{', '.join(map(str, expected))}) = ({axes}). CodeBindProcessor makes it from raw data."
+        )
+
+
+def _check_features(modality: Modality, config: CodeBindEncoderConfig, values: Tensor) -> None:
+    """Refuse what are no vectors, or no sequences of vectors, of the encoder's size."""
+    width, length = config.num_channels, config.input_size[0]
+    expected = (width,) if length == 1 else (length, width)
+    if values.ndim != len(expected) + 1 or values.shape[1:] != expected:
+        axes = "features" if length == 1 else "tokens, features"
+        raise ValueError(
+            f"{modality.tensor}: got shape {tuple(values.shape)}; expected (batch, {', '.join(map(str, expected))}) = "
+            f"(batch, {axes}), as the network of the features gave them; shorter sequences end in zeros."
         )
 
 

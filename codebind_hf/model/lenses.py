@@ -5,6 +5,7 @@ Axes in this file: B batch, N stem tokens, L latents, H width.
 
 import torch
 from torch import Tensor, nn
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .blocks import attend
@@ -26,10 +27,10 @@ class LensAttention(nn.Module):
         self.v_proj = nn.Linear(context_dim, inner, bias=False)
         self.out_proj = nn.Linear(inner, config.hidden_size)
 
-    def forward(self, latents_BLH: Tensor, context_BNH: Tensor) -> Tensor:
+    def forward(self, latents_BLH: Tensor, context_BNH: Tensor, mask: Tensor | None = None) -> Tensor:
         projected = self.q_proj(latents_BLH), self.k_proj(context_BNH), self.v_proj(context_BNH)
         query, key, value = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected)
-        return self.out_proj(attend(self, query, key, value, None, 0.0))
+        return self.out_proj(attend(self, query, key, value, mask, 0.0))
 
 
 class GatedMLP(nn.Module):
@@ -61,10 +62,10 @@ class LensBlock(GradientCheckpointingLayer):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = GatedMLP(width)
 
-    def forward(self, latents_BLH: Tensor, context_BNH: Tensor) -> Tensor:
+    def forward(self, latents_BLH: Tensor, context_BNH: Tensor, mask: Tensor | None = None) -> Tensor:
         query = self.norm1(latents_BLH)
         context = query if self.context_norm is None else self.context_norm(context_BNH)
-        latents_BLH = latents_BLH + self.attention(query, context)
+        latents_BLH = latents_BLH + self.attention(query, context, None if self.context_norm is None else mask)
         return latents_BLH + self.mlp(self.norm2(latents_BLH))
 
 
@@ -74,6 +75,7 @@ class Lens(nn.Module):
     def __init__(self, config: CodeBindEncoderConfig) -> None:
         super().__init__()
         context_dim = config.stem_dim or config.hidden_size
+        self.config = config
         self.latents = nn.Parameter(torch.zeros(config.lens_num_latents, config.hidden_size))
         self.stages = Modules[Modules[LensBlock]](
             Modules[LensBlock](
@@ -82,9 +84,13 @@ class Lens(nn.Module):
             for _ in range(config.lens_depth)
         )
 
-    def forward(self, tokens_BNH: Tensor) -> Tensor:
+    def forward(self, tokens_BNH: Tensor, seen_BN: Tensor | None = None) -> Tensor:
+        """Latents that have seen the tokens, or those of them that `seen_BN` marks."""
         latents = self.latents.to(tokens_BNH.dtype).expand(tokens_BNH.shape[0], -1, -1)
+        mask = None
+        if seen_BN is not None:
+            mask = create_bidirectional_mask(self.config, latents, seen_BN, encoder_hidden_states=tokens_BNH)
         for stage in self.stages:
             for block in stage:
-                latents = block(latents, tokens_BNH)
+                latents = block(latents, tokens_BNH, mask)
         return latents

@@ -19,7 +19,7 @@ from .decoders import Decoder
 from .heads import TokenReadout
 from .inputs import Checks
 from .lenses import Lens
-from .stems import PatchStem
+from .stems import FeatureStem, PatchStem
 from .towers import Tower
 
 
@@ -106,7 +106,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             init.constant_(module.log_scale, module.initial)
         elif isinstance(module, Lens):
             init.normal_(module.latents)
-        elif isinstance(module, (Tower, PatchStem, Decoder, Attention, TokenReadout)):
+        elif isinstance(module, (Tower, PatchStem, FeatureStem, Decoder, Attention, TokenReadout)):
             for parameter in module.parameters(recurse=False):
                 init.normal_(parameter, std=std)
         elif getattr(module, "weight", None) is not None:

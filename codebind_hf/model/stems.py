@@ -73,7 +73,24 @@ class PatchStem(nn.Module):
         return tokens if self.position is None else tokens + self.position.to(tokens.dtype)
 
 
+class FeatureStem(nn.Module):
+    """Vectors that another network gave to tokens: an optional norm and one projection for all of them."""
+
+    def __init__(self, config: CodeBindEncoderConfig) -> None:
+        super().__init__()
+        width = config.stem_dim or config.hidden_size
+        eps = config.layer_norm_eps if config.stem_norm_eps is None else config.stem_norm_eps
+        self.norm = nn.LayerNorm(config.num_channels, eps=eps) if config.stem_norm else nn.Identity()
+        self.projection = nn.Linear(config.num_channels, width, bias=config.stem_bias)
+        self.position = nn.Parameter(torch.zeros(config.num_stem_tokens, width)) if config.stem_position else None
+
+    def forward(self, values: Tensor) -> Tensor:
+        features_BNC = values.to(self.projection.weight.dtype)
+        tokens = self.projection(self.norm(features_BNC.unsqueeze(1) if values.ndim == 2 else features_BNC))
+        return tokens if self.position is None else tokens + self.position.to(tokens.dtype)
+
+
 def build_stem(config: CodeBindEncoderConfig) -> nn.Module:
     if config.stem == "points":
         return POINT_STEMS[config.point_grouping](config)
-    return {"tokens": TokenStem, "patches": PatchStem}[config.stem](config)
+    return {"tokens": TokenStem, "patches": PatchStem, "features": FeatureStem}[config.stem](config)

@@ -5,12 +5,21 @@ Axes in this file: B batch, N tokens, H width.
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import create_causal_mask
+from torch.nn.functional import pad
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
 from .blocks import block_stack
 from .configuration_encoders import CodeBindEncoderConfig
 from .lenses import Lens
 from .stems import build_stem
+
+
+def mean_of_seen(tokens_BNH: Tensor, seen_BN: Tensor | None) -> Tensor:
+    """The mean of all tokens, or of those that `seen_BN` marks, `(B, 1, H)`."""
+    if seen_BN is None:
+        return tokens_BNH.mean(1, keepdim=True)
+    weights_BN1 = (seen_BN / seen_BN.sum(1, keepdim=True)).to(tokens_BNH.dtype).unsqueeze(-1)
+    return (tokens_BNH * weights_BN1).sum(1, keepdim=True)
 
 
 class Tower(nn.Module):
@@ -33,11 +42,15 @@ class Tower(nn.Module):
 
     def embed(self, values: Tensor) -> Tensor:
         """Tokens before the first block, `(B, N, H)`."""
-        tokens = self.stem(values)
+        tokens, seen = self.stem(values), self._seen_features(values)
         if self.lens is not None:
-            tokens = self.lens(tokens)
+            tokens, seen = self.lens(tokens, seen), None
         if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.to(tokens.dtype).expand(tokens.shape[0], 1, -1), tokens], dim=1)
+            first = self.cls_token.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
+            if self.config.stem == "features":
+                # What another network gave needs no block to be pooled.
+                first = first + mean_of_seen(tokens, seen)
+            tokens = torch.cat([first, tokens], dim=1)
         if self.position is not None:
             tokens = tokens + self.position[: tokens.shape[1]].to(tokens.dtype)
         return self.pre_norm(tokens)
@@ -49,10 +62,23 @@ class Tower(nn.Module):
         if self.config.is_causal:
             # By place: what the fourth argument is called depends on the version of transformers.
             mask = create_causal_mask(self.config, tokens, attention_mask, None)
+        elif (seen := self.seen(values)) is not None:
+            mask = create_bidirectional_mask(self.config, tokens, seen)
         states = [tokens]
         for layer in self.layers:
             states.append(layer(states[-1], mask))
         return tuple(states)
+
+    def seen(self, values: Tensor) -> Tensor | None:
+        """Which tokens others attend to, `(B, N)`: of features all but vectors of zeros; `None` is all."""
+        seen = None if self.lens is not None else self._seen_features(values)
+        return None if seen is None else pad(seen, (1, 0), value=True)
+
+    def _seen_features(self, values: Tensor) -> Tensor | None:
+        """Which vectors of a sequence of features are more than padding, `(B, N)`; the first always is."""
+        if self.config.stem != "features" or self.config.num_stem_tokens == 1:
+            return None
+        return pad(values[:, 1:].ne(0).any(-1), (1, 0), value=True)
 
     def pooled(self, values: Tensor, tokens: Tensor) -> Tensor:
         """Of the last tokens those that stand for the samples, `(B, H)`."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors import safe_open
 
 from .foreign_files import FILE_LIMITS, check_limit, load_archived, load_array, open_picture, reading
 from .frames import FilmFrames, FolderFrames, Frames
@@ -19,6 +20,8 @@ from .values import refuse
 
 # Files of point clouds that are read with their colours.
 COLORED_POINTS = "coloured point_cloud"
+# Files of what another network made of an item, of any modality.
+FEATURES = "feature vectors"
 _PICTURES = (
     *(".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"),
     *(".jp2", ".avif", ".heic", ".heif"),
@@ -41,6 +44,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     COLORED_POINTS: POINT_FILES,
     "eeg": (".npy", *ELECTRODE_FILES),
     "imu": (".npy",),
+    FEATURES: (".npy", ".safetensors"),
 }
 
 
@@ -58,6 +62,7 @@ def read_media(
     Depth and thermal: `(height, width)`, integers as stored (the processor asks for the unit) or floats. Point cloud:
     float `(points, 3)`, or as `COLORED_POINTS` also `(points, 6)`. EEG: the array of an `.npy` file, or of recordings
     with named channels `{"array", "sampling_rate"}` in volts. IMU and any added modality: the array of an `.npy` file.
+    `FEATURES`: that of an `.npy` or a safetensors file.
 
     Args:
         allow_truncated: read what is there of a file that ends early instead of refusing it; `None` is
@@ -217,6 +222,20 @@ def _read_electrodes(file: Path, channels: Sequence[str] | None, allow_truncated
         return {"array": array, "sampling_rate": rate}
 
 
+def _read_features(file: Path, allow_truncated: bool = False) -> np.ndarray:
+    """The array of an `.npy` file, or of a safetensors file its only tensor or the one called "features"."""
+    if file.suffix.lower() == ".npy":
+        return load_array(file, allow_truncated)
+    with safe_open(file, "pt") as archive:
+        names = list(archive.keys())
+        name = names[0] if len(names) == 1 else "features"
+        if name not in names:
+            raise OSError(f"holds {len(names)} tensors, none called 'features'; allowed: one, or one of that name")
+        # numpy lacks some of the types that weights and features are stored in.
+        values = archive.get_tensor(name)
+    return (values.float() if values.is_floating_point() else values).numpy()
+
+
 _READERS: dict[str, Callable[..., Any]] = {
     "image": _read_rgb,
     "tactile": _read_rgb,
@@ -224,4 +243,5 @@ _READERS: dict[str, Callable[..., Any]] = {
     "audio": _read_audio,
     "depth": _read_grid,
     "thermal": _read_thermal,
+    FEATURES: _read_features,
 }

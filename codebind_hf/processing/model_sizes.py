@@ -52,9 +52,10 @@ def size_parameters(name: str, encoder: Any) -> dict[str, Any]:
 
 
 def added_sizes(encoder: Any) -> dict[str, Any]:
-    """`num_channels` and `input_size` of an added encoder, a dictionary or a configuration."""
+    """What `add_modality` is told of an added encoder, a dictionary or a configuration."""
     fields = encoder if isinstance(encoder, dict) else vars(encoder)
     missing = [key for key in ("num_channels", "input_size") if key not in fields]
     if missing:
         refuse("added_encoders", f"got an encoder without {missing[0]!r}", "num_channels and input_size")
-    return {"num_channels": fields["num_channels"], "input_size": [int(length) for length in fields["input_size"]]}
+    sizes = {"num_channels": fields["num_channels"], "input_size": [int(length) for length in fields["input_size"]]}
+    return {**sizes, "stem": "features"} if fields.get("stem") == "features" else sizes

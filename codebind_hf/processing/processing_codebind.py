@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from transformers import BatchFeature, CLIPTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 
-from .arguments import ARGUMENTS, CONFIG_FIELDS, tensor_of
-from .array_processing_codebind import CodeBindArrayFeatureExtractor
+from .arguments import ARGUMENTS, CONFIG_FIELDS, OPTIONS, call_options, tensor_of
 from .feature_extraction_codebind import CodeBindAudioFeatureExtractor
+from .feature_reading import added_part, checked_readers, reader_of, reader_parameters
 from .foreign_files import loading, nothing_saved
 from .image_processing_codebind import (
     CodeBindDepthImageProcessor,
@@ -22,7 +22,7 @@ from .point_processing_codebind import CodeBindPointFeatureExtractor
 from .signal_processing_codebind import CodeBindEegFeatureExtractor, CodeBindImuFeatureExtractor
 from .streams import Batch, Stream, StreamOptions, labelled_items
 from .text_cleaning import CLEANINGS, encode_texts, split_texts
-from .values import LIMITS, check_choice, check_number, check_types, fits, nearest, refuse, refuse_unknown, shown
+from .values import LIMITS, check_choice, check_number, check_types, refuse, refuse_unknown
 from .video_processing_codebind import CodeBindVideoImageProcessor
 
 
@@ -40,16 +40,7 @@ _PARTS: dict[str, tuple[str, type[ModalityProcessing]]] = {
 }
 _CLASSES: dict[str, type] = {cls.__name__: cls for _, cls in _PARTS.values()}
 _MODALITY_OF = {argument: name for name, argument in ARGUMENTS.items()}
-# Keywords of a call that belong to one modality, beside `<argument>_kwargs` for everything else.
-_OPTIONS = {
-    "sampling_rate": "audio",
-    "depth_unit": "depth",
-    **dict.fromkeys(("thermal_unit", "thermal_range"), "thermal"),
-    **dict.fromkeys(("padding", "truncation", "max_length"), "text"),
-}
 _PADDING = ("max_length", "longest")
-# What the processor itself hands to every sub-processor.
-_OF_THE_CALL = {"return_tensors", "values", "images", "point_clouds", "text"}
 
 
 class CodeBindProcessor(ProcessorMixin):
@@ -66,10 +57,13 @@ class CodeBindProcessor(ProcessorMixin):
         text_cleaning: `None`; "clip": repair, unescape and lower-case texts as CLIP and ImageBind do; "open_clip", the
             same with OpenCLIP's names of special tokens; "vitlens": clean captions as ViT-Lens does, then "open_clip".
         added_modalities: parameters of `CodeBindArrayFeatureExtractor` by name of the added modality.
+        readers: what reads a modality in place of its sub-processor, by its name: parameters of a reader, with its
+            "kind" ("features": what another network made of the items).
         augmentation: what training, never a call, does to items: by modality, operations of `codebind_hf.data`.
     """
 
     augmentation: dict[str, list[dict[str, Any]]] | None = None
+    readers: dict[str, dict[str, Any]] | None = None
 
     def __init__(
         self,
@@ -89,6 +83,7 @@ class CodeBindProcessor(ProcessorMixin):
         text_cleaning: str | None = None,
         added_modalities: dict[str, dict[str, Any]] | None = None,
         augmentation: dict[str, list[dict[str, Any]]] | None = None,
+        readers: dict[str, dict[str, Any]] | None = None,
         chat_template: str | None = None,
     ) -> None:
         self.modalities = checked_modalities(modalities, has_tokenizer=tokenizer is not None)
@@ -117,6 +112,8 @@ class CodeBindProcessor(ProcessorMixin):
         self.added_modalities: dict[str, dict[str, Any]] = {}
         for name, parameters in (added_modalities or {}).items():
             self.add_modality(name, **{key: value for key, value in parameters.items() if key != "name"})
+        if readers is not None:
+            self.readers = checked_readers(readers, self.modalities)
         if augmentation is not None:
             self.augmentation = checked_augmentation(augmentation, [*self.modalities, *self.added_modalities])
 
@@ -139,13 +136,21 @@ class CodeBindProcessor(ProcessorMixin):
         if unknown := sorted(set(overrides) - set(_MODALITY_OF)):
             refuse("overrides", f"got unknown argument {unknown[0]!r}", ", ".join(_MODALITY_OF))
         check_types(overrides, dict.fromkeys(overrides, dict[str, Any]))
-        parts = {}
+        parts, readers = {}, {}
         for name, (attribute, part) in _PARTS.items():
-            sizes = size_parameters(name, getattr(config, CONFIG_FIELDS[name], None))
+            encoder = getattr(config, CONFIG_FIELDS[name], None)
+            reader = reader_parameters(encoder)
+            if reader is not None:
+                readers[name] = reader
+                if ARGUMENTS[name] in overrides:
+                    fix = "leave them out: what another network gives is taken as it is."
+                    refuse(f"overrides[{ARGUMENTS[name]!r}]", "got parameters for features", "none", fix)
+            sizes = size_parameters(name, None if reader else encoder)
             parts[attribute] = part(**{**sizes, **overrides.get(ARGUMENTS[name], {})})
         text = dict(overrides.get("text", {}))
         length = getattr(getattr(config, "text_config", None), "max_position_embeddings", None)
         processor = cls(
+            readers=readers or None,
             tokenizer=tokenizer,
             modalities=modalities,
             max_text_length=text.pop("max_length", length),
@@ -163,16 +168,18 @@ class CodeBindProcessor(ProcessorMixin):
         """Let `processor(<name>=...)` give `<name>_values`; saved with the processor.
 
         Args:
-            parameters: of `CodeBindArrayFeatureExtractor`.
+            parameters: of `CodeBindArrayFeatureExtractor`; or `stem="features"`, as the encoder's, for what another
+                network made of the items.
 
         Raises:
             ValueError: the name is taken or no identifier, or a parameter is wrong.
         """
-        taken = {*_MODALITY_OF, *ARGUMENTS, *self.added_modalities, *_OPTIONS, "return_tensors"}
+        taken = {*_MODALITY_OF, *ARGUMENTS, *self.added_modalities, *OPTIONS, "return_tensors"}
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in taken:
             refuse("name", f"got {name!r}", "a new lower-case identifier", f"taken: {', '.join(sorted(taken))}.")
-        part = CodeBindArrayFeatureExtractor(name=name, num_channels=num_channels, input_size=input_size, **parameters)
-        self.added_modalities[name] = part.parameters()
+        given = {"name": name, "num_channels": num_channels, "input_size": input_size, **parameters}
+        kind = {"stem": given["stem"]} if "stem" in given else {}
+        self.added_modalities[name] = {**added_part(given).parameters(), **kind}
 
     def __call__(
         self,
@@ -226,7 +233,7 @@ class CodeBindProcessor(ProcessorMixin):
             "imu": imu,
             **{name: kwargs.pop(name, None) for name in self.added_modalities},
         }
-        options = self._options(kwargs)
+        options = call_options(kwargs, list(values))
         present = {argument: value for argument, value in values.items() if value is not None}
         if not present:
             refuse("processor", "got no input", f"at least one of {', '.join(values)}")
@@ -236,30 +243,6 @@ class CodeBindProcessor(ProcessorMixin):
             call = self._text if argument == "text" else self.part(argument)
             result.update(call(value, return_tensors=return_tensors, **options.get(argument, {})))
         return result
-
-    def _options(self, kwargs: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Keywords of the call by the argument that they belong to."""
-        arguments = [*_MODALITY_OF, *self.added_modalities]
-        options: dict[str, dict[str, Any]] = {}
-        for key, value in kwargs.items():
-            argument = key.removesuffix("_kwargs")
-            if key in _OPTIONS:
-                own = kwargs.get(f"{_OPTIONS[key]}_kwargs")
-                if isinstance(own, dict) and key in own:
-                    refuse(key, f"got it twice, also in {_OPTIONS[key]}_kwargs", "one value", "pass it once.")
-                options.setdefault(_OPTIONS[key], {})[key] = value
-            elif key.endswith("_kwargs") and argument in arguments:
-                if not fits(value, dict[str, Any]) or _OF_THE_CALL & set(value):
-                    refuse(key, f"got {shown(value)}", "a dictionary of the sub-processor's parameters")
-                options.setdefault(argument, {}).update(value)
-            else:
-                self._refuse_keyword(key, arguments)
-        return options
-
-    def _refuse_keyword(self, key: str, arguments: list[str]) -> None:
-        allowed = [*arguments, *_OPTIONS, "return_tensors", *(f"{argument}_kwargs" for argument in arguments)]
-        fix = nearest(ARGUMENTS.get(key, key), allowed, "`{}=`") or "a new modality needs `processor.add_modality`."
-        refuse(key, "unknown keyword of the processor", ", ".join(allowed), fix)
 
     def _check_present(self, argument: str) -> None:
         name = _MODALITY_OF.get(argument)
@@ -276,8 +259,11 @@ class CodeBindProcessor(ProcessorMixin):
     def part(self, argument: str) -> Any:
         """The sub-processor of a call's argument."""
         if argument in self.added_modalities:
-            return CodeBindArrayFeatureExtractor(**self.added_modalities[argument])
-        return getattr(self, _PARTS[_MODALITY_OF[argument]][0])
+            return added_part(self.added_modalities[argument])
+        name = _MODALITY_OF[argument]
+        if name in (self.readers or {}):
+            return reader_of(name, self.readers[name])
+        return getattr(self, _PARTS[name][0])
 
     def stream(
         self,

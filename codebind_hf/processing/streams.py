@@ -230,7 +230,7 @@ class Stream:
         name = items[0].name
         argument = argument_of(name)
         options = dict(items[0].options)
-        if name in CLIPPED and isinstance(self._options.clips, int):
+        if self._has_clips(name) and isinstance(self._options.clips, int):
             options["num_clips"] = self._options.clips
         given = {argument: [item.raw for item in items], **({f"{argument}_kwargs": options} if options else {})}
 
@@ -240,9 +240,13 @@ class Stream:
 
         return _Task(Batch(name, positions, {}), prepare, lambda: [self._item_task([one]) for one in chosen])
 
+    def _has_clips(self, name: str) -> bool:
+        """Whether items are recordings; what another network made of them is read whole."""
+        return name in CLIPPED and name not in (self._processor.readers or {})
+
     def _clip_tasks(self, position: int, label: str, item: Item) -> Iterator[_Task] | None:
         """The clips of a recording, if they are samples by themselves."""
-        if item.name not in CLIPPED or not self._options.in_windows:
+        if not self._options.in_windows or not self._has_clips(item.name):
             return None
         part = self._processor.part(argument_of(item.name)).with_parameters(**item.options)
         windows = part.windows(item.raw, label, self._options.clips, self._options.hop_seconds)

@@ -14,10 +14,12 @@ from transformers.utils import CONFIG_NAME
 
 from codebind_hf.data.augmentation import Augmentation
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig, CodeBindTextConfig
+from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
+from codebind_hf.model.configuration_modalities import CodeBindTextConfig
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.presets import merge_fields, preset_fields
+from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.modality_processing import ModalityProcessing
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.renamed import renamed_keywords
@@ -212,6 +214,8 @@ def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, 
         "cleaning": stored.text_cleaning,
     }
     added = config.added_encoders or {}
+    # What another network made of the items has no parameters but sizes, which are the encoder's.
+    known = {name: options for name, options in known.items() if not _reads_features(config, name)}
     names = [name for name in {**known, **overrides} if name not in added]
     options = {name: {**known.get(name, {}), **overrides.get(name, {})} for name in names}
     tokenizer = stored.tokenizer if "text" in stored.modalities else None
@@ -224,6 +228,13 @@ def _extended_processor(base: str, config: CodeBindConfig, overrides: dict[str, 
         own = {key: value for key, value in parameters.items() if key != "name"}
         processor.add_modality(name, **{**own, **overrides.get(name, {})})
     return processor
+
+
+def _reads_features(config: CodeBindConfig, argument: str) -> bool:
+    return any(
+        argument_of(name) == argument and config.encoder_configs[modality.encoder].stem == "features"
+        for name, modality in config.modalities.items()
+    )
 
 
 def _modality_parts(processor: CodeBindProcessor) -> Iterable[ModalityProcessing]:

@@ -14,11 +14,11 @@ from common import small_config, tiny_config
 from transformers import PreTrainedConfig
 
 from codebind_hf.model.configuration_codebind import LOSS_TERMS, CodeBindConfig
-from codebind_hf.model.configuration_encoders import (
+from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
+from codebind_hf.model.configuration_modalities import (
     CodeBindAudioConfig,
     CodeBindDecoderConfig,
     CodeBindEegConfig,
-    CodeBindEncoderConfig,
     CodeBindPointConfig,
     CodeBindTextConfig,
     CodeBindVisionConfig,

@@ -6,7 +6,8 @@ from common import BATCH, small_config, tiny_inputs, tiny_model
 from torch.nn.functional import interpolate
 
 from codebind_hf.model.codebooks import Quantized
-from codebind_hf.model.configuration_encoders import CodeBindDecoderConfig, CodeBindEncoderConfig, CodeBindPointConfig
+from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
+from codebind_hf.model.configuration_modalities import CodeBindDecoderConfig, CodeBindPointConfig
 from codebind_hf.model.decoders import Decoder, reconstruction_target
 
 

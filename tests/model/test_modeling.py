@@ -21,7 +21,8 @@ from common import (
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from codebind_hf.model.configuration_encoders import CodeBindEegConfig, CodeBindEncoderConfig
+from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
+from codebind_hf.model.configuration_modalities import CodeBindEegConfig
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.outputs import CodeBindOutput

@@ -9,7 +9,7 @@ import torch
 from common import small_config, tiny_config, tiny_model
 from torch import Tensor, nn
 
-from codebind_hf.model.configuration_encoders import CodeBindPointConfig
+from codebind_hf.model.configuration_modalities import CodeBindPointConfig
 from codebind_hf.model.point_stems import (
     BallPointStem,
     NearestPointStem,
