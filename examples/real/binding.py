@@ -1,0 +1,238 @@
+"""Bind senses to frozen picture and sentence features, with the heads, codebooks and parts of `codebind_hf`.
+
+Everything that an encoder could say is a vector already, so that a training is seconds of small matrices. A bridge is
+trained first: a head on picture features and one on sentence features. Then it is frozen with the shared codebook, and
+every sense gets an encoder on its own vectors (`stem: "features"`), with a specific part and codes of its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import trange
+
+from codebind_hf import CodeBindConfig, CodeBindEncoderConfig, CodeBindModel
+from codebind_hf.training import train_only
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How bridge and senses are trained; chosen on the splits of seeds from 100 on.
+
+    Args:
+        hidden_size, blocks: of every tower.
+        steps, bridge_steps, batch, rate, decay: of AdamW with a cosine.
+        noise: deviation of what is added to standardised input vectors, for training and for second views.
+        weights: of the loss terms beside `align`; none of them is InfoNCE alone.
+        image_weight: of the pairs with pictures, where those with sentences weigh 1.
+        specific: whether there is a specific part.
+        codes: whether there are codebooks.
+        align_on: as of `CodeBindConfig`.
+    """
+
+    hidden_size: int = 256
+    blocks: int = 0
+    dropout: float = 0.3
+    steps: int = 200
+    bridge_steps: int = 300
+    batch: int = 128
+    rate: float = 2e-3
+    decay: float = 0.1
+    noise: float = 0.5
+    weights: Mapping[str, float] | None = None
+    image_weight: float = 1.0
+    specific: bool = True
+    codes: bool = True
+    align_on: str = "continuous"
+    specific_readout: str = "network"
+    reconstruction_gradient: str = "specific"
+    dim: int = 128
+
+
+OURS = Settings(weights={"recon": 1.0, "decorr": 15.0, "views": 3.0, "uni": 0.05, "commit": 0.5})
+ALONE = Settings(weights={}, specific=False, codes=False)
+# One trunk, two heads, per-sample orthogonality, weak reconstruction, alignment through the codes.
+PAPER = replace(
+    OURS,
+    weights={"recon": 0.3, "orth": 0.1, "uni": 0.1, "commit": 0.25, "cm": 0.05},
+    align_on="codes",
+    specific_readout="cls",
+    reconstruction_gradient="both",
+)
+
+
+@dataclass
+class Standard:
+    """Means and deviations of training vectors."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, vectors: np.ndarray) -> "Standard":
+        return cls(vectors.mean(0), np.maximum(vectors.std(0), 1e-6))
+
+    def __call__(self, vectors: np.ndarray) -> Tensor:
+        return torch.from_numpy(((vectors - self.mean) / self.deviation).astype(np.float32))
+
+
+def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, progress: bool = False) -> CodeBindModel:
+    """A model of two modalities, trained on pairs.
+
+    The text tower has no block and never runs: what it would pool is what the sentence encoder gave.
+
+    Args:
+        image, text: standardised features `(pairs, width)`.
+    """
+    torch.manual_seed(seed)
+    tower: dict[str, Any] = {"num_hidden_layers": 0, "num_attention_heads": 4, "specific_dim": 0, "has_position": False}
+    model = CodeBindModel(
+        CodeBindConfig(
+            shared_dim=settings.dim,
+            specific_dim=settings.dim if settings.specific else 0,
+            code_dim=4,
+            num_shared_codes=256 if settings.codes else 0,
+            num_specific_codes=128 if settings.codes and settings.specific else 0,
+            align_on=settings.align_on if settings.codes else "continuous",
+            even_segments=True,
+            specific_readout=settings.specific_readout,
+            reconstruction_gradient=settings.reconstruction_gradient,
+            initializer_range=0.05,
+            logit_scale_init_value=2.6,
+            loss_weights={"align": 1.0, **(settings.weights or {})},
+            pair_weights={"image": settings.image_weight},
+            decoder_config={
+                "hidden_size": 128,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 4,
+                "intermediate_size": 256,
+                "hide_patches": 1.0,
+            }
+            if settings.specific
+            else None,
+            text_config={**tower, "hidden_size": text.shape[1], "num_attention_heads": 1, "vocab_size": 4},
+            vision_config={
+                **tower,
+                "stem": "features",
+                "num_channels": image.shape[1],
+                "input_size": [1],
+                "hidden_size": settings.hidden_size,
+                "stem_bias": True,
+            },
+        )
+    )
+    train_only(model, ["image", "text"])
+    for parameter in model.encoders["text"].tower.parameters():
+        parameter.requires_grad_(False)
+    rows = {"image": (torch.arange(len(image)), image), "text": (torch.arange(len(text)), text)}
+    _fit(model, rows, len(image), settings, settings.bridge_steps, seed, "bridge" if progress else None)
+    return model
+
+
+def add_sense(model: CodeBindModel, name: str, width: int, settings: Settings) -> None:
+    """An encoder for vectors of this width."""
+    fields = {
+        "stem": "features",
+        "num_channels": width,
+        "input_size": [1],
+        "hidden_size": settings.hidden_size,
+        "num_hidden_layers": settings.blocks,
+        "num_attention_heads": 4,
+        "intermediate_size": settings.hidden_size,
+        "stem_bias": True,
+        "has_position": False,
+        "dropout": settings.dropout if settings.blocks else 0.0,
+        "specific_num_hidden_layers": 0,
+    }
+    model.add_modality(name, CodeBindEncoderConfig(**fields))
+
+
+def bind(
+    model: CodeBindModel,
+    name: str,
+    sense: Tensor,
+    others: Mapping[str, Tensor],
+    settings: Settings,
+    seed: int,
+    progress: bool = False,
+) -> None:
+    """Train the encoder of one sense on its rows; nothing else of the model learns.
+
+    Args:
+        sense: standardised vectors `(rows, width)`.
+        others: of "image" and "text", or "text" alone, the features of the same rows.
+    """
+    torch.manual_seed(seed)
+    train_only(model, [name])
+    if model.codebooks.shared is not None:
+        model.codebooks.shared.frozen = True
+    index = torch.arange(len(sense))
+    rows = {name: (index, sense), **{other: (index, values) for other, values in others.items()}}
+    _fit(model, rows, len(sense), settings, settings.steps, seed, name if progress else None)
+
+
+def inputs_of(model: CodeBindModel, rows: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Keywords of `forward` for vectors by modality."""
+    found: dict[str, Any] = {model.config.modality(n).tensor: x for n, x in rows.items() if n != "text"}
+    if "text" in rows:
+        found["pooled_tokens"] = {"text": rows["text"].unsqueeze(1)}
+    return found
+
+
+def _fit(
+    model: CodeBindModel,
+    rows: Mapping[str, tuple[Tensor, Tensor]],
+    count: int,
+    settings: Settings,
+    steps: int,
+    seed: int,
+    label: str | None,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=settings.rate, weight_decay=settings.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=steps, pct_start=0.1)
+    own = [n for n in rows if n != "text" and model.encoders[model.config.modality(n).encoder].learns()]
+    if settings.codes:
+        model.init_codebooks([inputs_of(model, {n: x for n, (_, x) in rows.items()})], seed=seed)
+    model.train()
+    order = torch.empty(0, dtype=torch.long)
+    for _ in trange(steps, desc=label or "", disable=label is None):
+        if len(order) < settings.batch:
+            order = torch.randperm(count, generator=generator)
+        picked, order = order[: settings.batch], order[settings.batch :]
+        batch = {n: x[picked] for n, (_, x) in rows.items()}
+        # The same noise for every row of an experiment: a row is told from another by its losses alone.
+        noisy, views = ({n: _noisy(batch[n], settings.noise, generator) for n in own} for _ in range(2))
+        inputs = inputs_of(model, {**batch, **noisy})
+        if settings.specific and (settings.weights or {}).get("views") and label != "bridge":
+            inputs["views"] = {model.config.modality(n).tensor: x for n, x in views.items() if _has_own(model, n)}
+        loss = model(**inputs, return_loss=True).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        schedule.step()
+    model.eval()
+
+
+def _has_own(model: CodeBindModel, name: str) -> bool:
+    return bool(model.config.specific_dim_of(model.config.modality(name).encoder))
+
+
+def _noisy(values: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    return values + noise * torch.randn(values.shape, generator=generator)
+
+
+@torch.no_grad()
+def parts_of(model: CodeBindModel, name: str, values: Tensor) -> dict[str, np.ndarray]:
+    """Both parts of vectors of one modality, before (`shared`, `specific`) and after quantization (`..._codes`)."""
+    output = model(**inputs_of(model, {name: values}))
+    found = {"shared": output.continuous_embeds[name], "shared_codes": output.embeds[name]}
+    if output.continuous_specific_embeds:
+        found["specific"] = output.continuous_specific_embeds[name]
+        found["specific_codes"] = output.specific_embeds[name]
+    return {part: x.float().numpy() for part, x in found.items()}
