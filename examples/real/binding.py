@@ -5,6 +5,7 @@ trained first: a head on picture features and one on sentence features. Then it 
 every sense gets an encoder on its own vectors (`stem: "features"`), with a specific part and codes of its own.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ class Settings:
     Args:
         hidden_size, blocks: of every tower.
         steps, bridge_steps, batch, rate, decay: of AdamW with a cosine.
+        temperature: of the alignment, which does not learn.
         noise: deviation of what is added to standardised input vectors, for training and for second views.
         weights: of the loss terms beside `align`; none of them is InfoNCE alone.
         image_weight: of the pairs with pictures, where those with sentences weigh 1.
@@ -34,14 +36,15 @@ class Settings:
     """
 
     hidden_size: int = 256
-    blocks: int = 0
+    blocks: int = 1
     dropout: float = 0.3
-    steps: int = 200
-    bridge_steps: int = 300
+    steps: int = 150
+    bridge_steps: int = 200
     batch: int = 128
     rate: float = 2e-3
-    decay: float = 0.1
-    noise: float = 0.5
+    decay: float = 0.5
+    noise: float = 1.0
+    temperature: float = 0.1
     weights: Mapping[str, float] | None = None
     image_weight: float = 1.0
     specific: bool = True
@@ -88,7 +91,7 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, progress:
         image, text: standardised features `(pairs, width)`.
     """
     torch.manual_seed(seed)
-    tower: dict[str, Any] = {"num_hidden_layers": 0, "num_attention_heads": 4, "specific_dim": 0, "has_position": False}
+    tower: dict[str, Any] = {"specific_dim": 0, "has_position": False}
     model = CodeBindModel(
         CodeBindConfig(
             shared_dim=settings.dim,
@@ -101,7 +104,7 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, progress:
             specific_readout=settings.specific_readout,
             reconstruction_gradient=settings.reconstruction_gradient,
             initializer_range=0.05,
-            logit_scale_init_value=2.6,
+            logit_scale_init_value=math.log(1 / settings.temperature),
             loss_weights={"align": 1.0, **(settings.weights or {})},
             pair_weights={"image": settings.image_weight},
             decoder_config={
@@ -113,15 +116,14 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, progress:
             }
             if settings.specific
             else None,
-            text_config={**tower, "hidden_size": text.shape[1], "num_attention_heads": 1, "vocab_size": 4},
-            vision_config={
+            text_config={
                 **tower,
-                "stem": "features",
-                "num_channels": image.shape[1],
-                "input_size": [1],
-                "hidden_size": settings.hidden_size,
-                "stem_bias": True,
+                "hidden_size": text.shape[1],
+                "num_hidden_layers": 0,
+                "num_attention_heads": 1,
+                "vocab_size": 4,
             },
+            vision_config={**tower, **_encoder(image.shape[1], settings)},
         )
     )
     train_only(model, ["image", "text"])
@@ -132,21 +134,23 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, progress:
     return model
 
 
-def add_sense(model: CodeBindModel, name: str, width: int, settings: Settings) -> None:
-    """An encoder for vectors of this width."""
-    fields = {
+def _encoder(width: int, settings: Settings) -> dict[str, Any]:
+    return {
         "stem": "features",
         "num_channels": width,
         "input_size": [1],
         "hidden_size": settings.hidden_size,
         "num_hidden_layers": settings.blocks,
         "num_attention_heads": 4,
-        "intermediate_size": settings.hidden_size,
+        "intermediate_size": 2 * settings.hidden_size,
         "stem_bias": True,
-        "has_position": False,
         "dropout": settings.dropout if settings.blocks else 0.0,
-        "specific_num_hidden_layers": 0,
     }
+
+
+def add_sense(model: CodeBindModel, name: str, width: int, settings: Settings) -> None:
+    """An encoder for vectors of this width."""
+    fields = {**_encoder(width, settings), "has_position": False, "specific_num_hidden_layers": 0}
     model.add_modality(name, CodeBindEncoderConfig(**fields))
 
 
@@ -192,10 +196,12 @@ def _fit(
     label: str | None,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
+    for parameter in model.logit_scale.parameters():
+        parameter.requires_grad_(False)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=settings.rate, weight_decay=settings.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=steps, pct_start=0.1)
-    own = [n for n in rows if n != "text" and model.encoders[model.config.modality(n).encoder].learns()]
+    own = [n for n in rows if model.encoders[model.config.modality(n).encoder].learns()]
     if settings.codes:
         model.init_codebooks([inputs_of(model, {n: x for n, (_, x) in rows.items()})], seed=seed)
     model.train()
