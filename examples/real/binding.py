@@ -35,8 +35,8 @@ class Settings:
         align_on: as of `CodeBindConfig`.
     """
 
-    hidden_size: int = 256
-    blocks: int = 1
+    hidden_size: int = 512
+    blocks: int = 0
     dropout: float = 0.3
     steps: int = 150
     bridge_steps: int = 200
@@ -199,7 +199,7 @@ def _fit(
     for parameter in model.logit_scale.parameters():
         parameter.requires_grad_(False)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=settings.rate, weight_decay=settings.decay)
+    optimizer = torch.optim.AdamW(learning, lr=settings.rate, weight_decay=settings.decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=steps, pct_start=0.1)
     own = [n for n in rows if model.encoders[model.config.modality(n).encoder].learns()]
     if settings.codes:
