@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import trange
 
 from codebind_hf import CodeBindConfig, CodeBindEncoderConfig, CodeBindModel
 from codebind_hf.training import train_only
@@ -82,8 +81,8 @@ class Standard:
         return torch.from_numpy(((vectors - self.mean) / self.deviation).astype(np.float32))
 
 
-def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, progress: bool = False) -> CodeBindModel:
-    """A model of two modalities, trained on pairs.
+def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, train: bool = True) -> CodeBindModel:
+    """A model of two modalities, trained on pairs unless it gets its weights elsewhere.
 
     The text tower has no block and never runs: what it would pool is what the sentence encoder gave.
 
@@ -130,7 +129,8 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, progress:
     for parameter in model.encoders["text"].tower.parameters():
         parameter.requires_grad_(False)
     rows = {"image": (torch.arange(len(image)), image), "text": (torch.arange(len(text)), text)}
-    _fit(model, rows, len(image), settings, settings.bridge_steps, seed, "bridge" if progress else None)
+    if train:
+        _fit(model, rows, len(image), settings, settings.bridge_steps, seed)
     return model
 
 
@@ -161,7 +161,6 @@ def bind(
     others: Mapping[str, Tensor],
     settings: Settings,
     seed: int,
-    progress: bool = False,
 ) -> None:
     """Train the encoder of one sense on its rows; nothing else of the model learns.
 
@@ -175,7 +174,7 @@ def bind(
         model.codebooks.shared.frozen = True
     index = torch.arange(len(sense))
     rows = {name: (index, sense), **{other: (index, values) for other, values in others.items()}}
-    _fit(model, rows, len(sense), settings, settings.steps, seed, name if progress else None)
+    _fit(model, rows, len(sense), settings, settings.steps, seed)
 
 
 def inputs_of(model: CodeBindModel, rows: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -193,7 +192,6 @@ def _fit(
     settings: Settings,
     steps: int,
     seed: int,
-    label: str | None,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.logit_scale.parameters():
@@ -206,7 +204,7 @@ def _fit(
         model.init_codebooks([inputs_of(model, {n: x for n, (_, x) in rows.items()})], seed=seed)
     model.train()
     order = torch.empty(0, dtype=torch.long)
-    for _ in trange(steps, desc=label or "", disable=label is None):
+    for _ in range(steps):
         if len(order) < settings.batch:
             order = torch.randperm(count, generator=generator)
         picked, order = order[: settings.batch], order[settings.batch :]
@@ -214,8 +212,9 @@ def _fit(
         # The same noise for every row of an experiment: a row is told from another by its losses alone.
         noisy, views = ({n: _noisy(batch[n], settings.noise, generator) for n in own} for _ in range(2))
         inputs = inputs_of(model, {**batch, **noisy})
-        if settings.specific and (settings.weights or {}).get("views") and label != "bridge":
-            inputs["views"] = {model.config.modality(n).tensor: x for n, x in views.items() if _has_own(model, n)}
+        second = {model.config.modality(n).tensor: x for n, x in views.items() if _has_own(model, n)}
+        if second and model.config.loss_weight("views"):
+            inputs["views"] = second
         loss = model(**inputs, return_loss=True).loss
         optimizer.zero_grad()
         loss.backward()
@@ -226,7 +225,7 @@ def _fit(
 
 
 def _has_own(model: CodeBindModel, name: str) -> bool:
-    return bool(model.config.specific_dim_of(model.config.modality(name).encoder))
+    return name != "text" and bool(model.config.specific_dim_of(model.config.modality(name).encoder))
 
 
 def _noisy(values: Tensor, noise: float, generator: torch.Generator) -> Tensor:

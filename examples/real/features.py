@@ -22,6 +22,8 @@ from things import Thing
 from touch import GelSight
 from tqdm.auto import tqdm
 
+from codebind_hf.processing.media import open_recording
+
 
 # Counts up when the numbers of any sense change.
 VERSION = 1
@@ -116,6 +118,19 @@ class Features:
         things = [self.things[collection][number] for number in self.rows(collection, sense)]
         bundle = self._computed(f"{collection}-{sense}", things, partial(self._numbers, sense))
         return np.concatenate([each["vectors"] for each in bundle]).astype(np.float32)
+
+    def rates(self, sense: str) -> np.ndarray:
+        """Letters a second of every recording of a speech sense; NaN where the words are not known."""
+        things = [self.things["stamps"][number] for number in self.rows("stamps", sense)]
+        language = sense.removeprefix("speech_")
+
+        def lengths(shard: Sequence[Thing]) -> dict[str, np.ndarray]:
+            return {"seconds": np.array([open_recording(thing.files[sense]).seconds for thing in shard])}
+
+        seconds = np.concatenate([each["seconds"] for each in self._computed(f"{sense}-lengths", things, lengths)])
+        said = [thing.attributes["translations"].get(language, "") for thing in things]
+        letters = np.array([sum(map(str.isalpha, words)) or np.nan for words in said])
+        return letters / seconds
 
     def _computed(
         self, name: str, things: Sequence[Thing], compute: Callable[[Sequence[Thing]], dict[str, np.ndarray]]
