@@ -249,4 +249,3 @@ def _unzip(package: Package, file: Path, folder: Path) -> None:
                 raise ValueError(f"{package.name} {package.version}: got the path {member.filename!r} in its archive.")
             if not package.members or member.filename.startswith(package.members):
                 archive.extract(member, folder)
-

@@ -89,7 +89,9 @@ def eeg_features(thing: Thing) -> np.ndarray:
     power = np.abs(np.fft.rfft(values * np.hanning(values.shape[1]), axis=1)) ** 2 / values.shape[1]
     pitch = np.fft.rfftfreq(values.shape[1], 1 / thing.attributes["rate"])
     bands = [power[:, (pitch >= low) & (pitch < high)].sum(1) for low, high in _BANDS]
-    return np.concatenate([waves.reshape(_CHANNELS, _SAMPLES, 4).mean(2).ravel(), np.log(np.array(bands) + 1e-6).ravel()])
+    return np.concatenate(
+        [waves.reshape(_CHANNELS, _SAMPLES, 4).mean(2).ravel(), np.log(np.array(bands) + 1e-6).ravel()]
+    )
 
 
 class _Plain(pickle.Unpickler):

@@ -36,7 +36,7 @@ PLAN: dict[str, tuple[str, tuple[str, ...]]] = {
     "eeg": ("eeg", ("eeg",)),
     "imu": ("imu", ("imu",)),
 }
-# What is probed for private labels, and so is trained as the paper does, too.
+# What is probed for private labels; the first is trained as the paper does, too.
 PROBED = (ALL_SPEECH, "points", "depth", "imu")
 _KS = (1, 10)
 
@@ -85,7 +85,7 @@ class Study:
             for seed in seeds
             for row in ROWS
             for sense in ("bridge", *self.senses)
-            if row != "paper" or sense in ("bridge", *PROBED)
+            if row != "paper" or sense in ("bridge", ALL_SPEECH)
         ]
 
     def file(self, row: str, seed: int, sense: str) -> Path:
@@ -179,12 +179,13 @@ class Study:
         others = {"text": text(self._texts[collection][rows.things[train]])}
         if collection in self._images:
             others["image"] = image(self._images[collection][rows.things[train]])
-        add_sense(model, sense, rows.vectors.shape[1], settings)
-        bind(model, sense, own(rows.vectors[train]), others, settings, seed)
-        parts = parts_of(model, sense, own(rows.vectors))
+        name = f"{sense}_vectors"
+        add_sense(model, name, rows.vectors.shape[1], settings)
+        bind(model, name, own(rows.vectors[train]), others, settings, seed)
+        parts = parts_of(model, name, own(rows.vectors))
         found: dict[str, Any] = {
             "rows": {"train": int(train.sum()), "test": int(rows.test.sum())},
-            "parameters": sum(x.numel() for name, x in model.named_parameters() if f".{sense}." in name),
+            "parameters": sum(x.numel() for key, x in model.named_parameters() if f".{name}." in key),
         }
         if collection in self._images:
             galleries = self._galleries(model, collection, test)
