@@ -32,7 +32,7 @@ def _lines(found: Mapping[str, Any], features: Features) -> Iterable[str]:
     yield (
         "This page is the output of `make real` (`examples/real/`); its numbers are in `real.json` beside it. Every "
         "sense is bound to frozen EfficientNet-lite0 features of pictures and MiniLM features of sentences with "
-        "CodeBind's heads, shared codebook and specific parts, and judged on objects whose names were never trained on."
+        "CodeBind's heads, shared codebook and specific parts, and judged on objects with names never trained on."
     )
     yield ""
     yield from _verdict(found)
@@ -43,16 +43,18 @@ def _lines(found: Mapping[str, Any], features: Features) -> Iterable[str]:
         for name, count in found["test things"].items()
     )
     yield (
-        f"{len(seeds)} splits (seeds {seeds[0]} to {seeds[-1]}); held out are a fifth of the objects by {found['held out by']}, "
-        f"near-namesakes together: on average {sizes} items. Of IMU two people are held out, of EEG the package's test part. "
+        f"{len(seeds)} splits (seeds {seeds[0]} to {seeds[-1]}); held out are a fifth of the objects by "
+        f"{found['held out by']}, near-namesakes together: on average {sizes} items. Of IMU two people are held out, "
+        "of EEG the package's test part. "
         f"Settings were chosen on the splits of seeds from 100 on. `codebind_hf` {place['codebind_hf']}, torch "
         f"{place['torch']}, transformers {place['transformers']}, Python {place['python']}, {place['processor']}, "
         f"{place['cpu_count']} cores; {str(place['date'])[:10]}."
     )
     yield ""
     yield (
-        "`ours` and `our codes` are the shared embedding before and after quantization; `infonce` is the same encoder, "
-        "steps, batches and noise with InfoNCE alone, without codebook, decoder or specific part; `closed form` is a "
+        "`ours` and `our codes` are the shared embedding before and after quantization; `infonce` is the same "
+        "encoder, steps, batches and noise with InfoNCE alone, without codebook, decoder or specific part; "
+        "`closed form` is a "
         "ridge regression from the same vectors to the bridge's embeddings, without training; `paper, codes` is one "
         "trunk with two heads, per-sample orthogonality, weak reconstruction and alignment through the codes. "
         "Intervals are 95 %, over splits, with the correction for shared training rows; a difference is of pairs on "
@@ -89,7 +91,8 @@ def _verdict(found: Mapping[str, Any]) -> Iterable[str]:
     if speech:
         yield (
             f"**What leaks.** From the shared part, which should not know it, a tuned linear probe reads the language "
-            f"(and so the voice) of speech at {_value(shared['language'])} (chance {_value(speech['chance']['language'])}), "
+            f"(and so the voice) of speech at {_value(shared['language'])} "
+            f"(chance {_value(speech['chance']['language'])}), "
             f"its codes at {_value(speech['codebind: shared_codes']['language'])}, and InfoNCE alone leaks "
             f"{_value(speech['infonce: shared']['language'])}. Who gives away shared embeddings gives that away."
         )
@@ -148,8 +151,8 @@ def _emergent(found: Mapping[str, Any]) -> Iterable[str]:
         if "speech to points, by noun" in found["emergent"]:
             count = found["emergent"]["speech to points, by noun"]["queries"]
             yield (
-                f"Speech and meshes are of different collections: right is a mesh whose name ends in the noun of what was "
-                f"said, and only the {count} recordings (over all splits) that have such a mesh ask."
+                "Speech and meshes are of different collections: right is a mesh whose name ends in the noun of what "
+                f"was said, and only the {count} recordings (over all splits) that have such a mesh ask."
             )
             yield ""
 
@@ -159,10 +162,11 @@ def _readings(found: Mapping[str, Any]) -> Iterable[str]:
         yield "## What each part knows, per cent"
         yield ""
         yield (
-            "Labels by a logistic regression on standardised values, its strength tuned on a part of the training rows; "
-            "`object` by a ridge from the part to the sentence, R@10 among the objects that are held out. `raw` is the "
-            "encoder's input (a random projection to 1000 numbers where it is longer), `projection` a random one to the "
-            "size of the specific part, `residual` the closed form of a specific part: principal components of what a "
+            "Labels by a logistic regression on standardised values, tuned on a part of the training rows; "
+            "`object` by a ridge from the part to the sentence, R@10 among held-out objects. `raw` is the "
+            "encoder's input (a random projection to 1000 numbers where it is longer), `projection` a random one to "
+            "the size of the specific part, `residual` the closed form of a specific part: principal components "
+            "of what a "
             "ridge from the shared part does not predict of the input."
         )
         yield ""
@@ -181,8 +185,9 @@ def _sources(found: Mapping[str, Any], features: Features) -> Iterable[str]:
     yield "## Where it comes from"
     yield ""
     yield (
-        "Nothing of these packages is in this repository; they are fetched by digest into a cache outside git. Whether "
-        "the two parts of an EEG set share a person is not said for all of them, and in most they do. One named voice "
+        "Nothing of these packages is in this repository; they are fetched by digest into a cache outside git. "
+        "Whether the two parts of an EEG set share a person is not said for all of them, and in most they "
+        "do. One named voice "
         "speaks most languages, so language and voice are one label here."
     )
     yield ""

@@ -21,8 +21,8 @@ _CLASSES = 4
 def attributes_of(sense: str, things: Sequence[Thing], rows: Any) -> dict[str, np.ndarray]:
     """Private labels of every row, by name.
 
-    Of speech the language, which is also the voice, and the rate, in quarters of letters a second within a language; of
-    meshes the size, in quarters of the logarithm of the longest side in centimetres; of a wrist the person and side.
+    Of speech the language, which is also the voice, and the rate, in quarters of letters a second within a language;
+    of meshes the size, in quarters of the logarithm of the longest side in centimetres; of a wrist the side.
     Quarters are of the training rows.
     """
     own = [things[number] for number in rows.things]

@@ -14,7 +14,9 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from features import SENSES, Features
 from packages import Gone, default_cache
@@ -80,11 +82,14 @@ def main() -> None:
         print(f"written: {arguments.page}")
 
 
-def _all(pool: concurrent.futures.Executor, call, jobs: list, label: str, end: float) -> bool:
+def _all(
+    pool: concurrent.futures.Executor, call: Callable[[Any, float], bool], jobs: list[Any], label: str, end: float
+) -> bool:
     """Whether every job was done in time; what has begun is finished."""
     futures = [pool.submit(call, job, end) for job in jobs]
     finished = tqdm(concurrent.futures.as_completed(futures), desc=label, total=len(jobs), disable=not jobs)
-    return all([future.result() for future in finished])
+    results = [future.result() for future in finished]
+    return all(results)
 
 
 _STATE: dict[str, Study] = {}

@@ -1,4 +1,4 @@
-"""From cells to figures: means over splits with intervals, paired differences, and pairs that never met in training."""
+"""From cells to figures: means over splits, intervals, paired differences, and pairs that never met in training."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from codebind_hf.evaluation import retrieval_recall
 from codebind_hf.evaluation.environment import environment
 
 
-# Two-sided 95 % points of Student's t by degrees of freedom; beyond the table the next smaller one is on the safe side.
+# Two-sided 95 % points of Student's t by degrees of freedom; between two of them the smaller is on the safe side.
 _T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 14: 2.14, 19: 2.09, 29: 2.05}
 _MESHES = ("points", "depth", "video", "touch")
 
@@ -23,8 +23,8 @@ _MESHES = ("points", "depth", "video", "touch")
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Mean over splits, its standard error, and half the width of a 95 % interval.
 
-    Splits share training rows, so that their spread over the square root of their number is too small; the variance is
-    multiplied by 1 / splits + test share / training share instead (Nadeau and Bengio, 2003).
+    Splits share training rows, so that their spread over the square root of their number is too small; the variance
+    is multiplied by 1 / splits + test share / training share instead (Nadeau and Bengio, 2003).
     """
     found = np.asarray(values, dtype=float)
     count = len(found)
@@ -119,7 +119,7 @@ def _readings(cells: dict, sense: str, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _emergent(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
-    """R@10 between senses that never met: languages, and what is seen and felt of meshes; and from speech to meshes."""
+    """R@10 between senses that never met: languages, what is seen and felt of meshes, and speech and meshes."""
     pairs = [
         ("language to language", list(permutations([s for s in SPEECH if s in study.senses], 2))),
         *((f"{a} to {b}", [(a, b)]) for a, b in permutations([s for s in _MESHES if s in study.senses], 2)),

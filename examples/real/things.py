@@ -6,11 +6,12 @@ from typing import Any
 
 
 # Words that tell two pictures of one kind of thing apart, not two kinds.
-_FILLER = set(
-    "an and another at by for from in is it its left of off on one open closed or right some the this to two three "
-    "with front side back top view small little big large tall short old new modern simple double single round square "
-    "red orange yellow green blue purple violet pink brown black white grey gray silver gold golden dark light".split()
-)
+_FILLER_WORDS = """
+    an and another at by for from in is it its left of off on one open closed or right some the this to two three with
+    front side back top view small little big large tall short old new modern simple double single round square red
+    orange yellow green blue purple violet pink brown black white grey gray silver gold golden dark light
+"""
+_FILLER = frozenset(_FILLER_WORDS.split())
 
 
 @dataclass
