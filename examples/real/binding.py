@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from codebind_hf import CodeBindConfig, CodeBindEncoderConfig, CodeBindModel
+from codebind_hf.model.codebook_fitting import pooled_segments
 from codebind_hf.training import train_only
 
 
@@ -200,8 +201,7 @@ def _fit(
     optimizer = torch.optim.AdamW(learning, lr=settings.rate, weight_decay=settings.decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=steps, pct_start=0.1)
     own = [n for n in rows if model.encoders[model.config.modality(n).encoder].learns()]
-    if settings.codes:
-        model.init_codebooks([inputs_of(model, {n: x for n, (_, x) in rows.items()})], seed=seed)
+    _start_codes(model, {n: x for n, (_, x) in rows.items()}, seed)
     model.train()
     order = torch.empty(0, dtype=torch.long)
     for _ in range(steps):
@@ -222,6 +222,18 @@ def _fit(
         optimizer.step()
         schedule.step()
     model.eval()
+
+
+def _start_codes(model: CodeBindModel, rows: Mapping[str, Tensor], seed: int) -> None:
+    """k-means of the codebooks that learn; a shared one that is frozen stays as the bridge left it."""
+    shared = model.codebooks.shared
+    if shared is not None and not shared.frozen:
+        model.init_codebooks([inputs_of(model, rows)], seed=seed)
+        return
+    for (part, encoder), segments in pooled_segments(model, [inputs_of(model, rows)]).items():
+        book = model.codebooks.book(part, encoder)
+        if book is not None and book is not shared and not book.frozen:
+            book.fit(torch.cat(segments), seed)
 
 
 def _has_own(model: CodeBindModel, name: str) -> bool:

@@ -24,7 +24,7 @@ def held_out(things: Mapping[str, Sequence[Thing]], seed: int, by: str = "name")
     """
     generator = np.random.default_rng(seed)
     present = [name for name in OBJECTS if name in things]
-    groups = np.array(groups_of([thing.name for name in present for thing in things[name]], by))
+    groups = np.array(groups_of([thing.name for name in present for thing in things[name]], by), dtype=int)
     owner = np.array([name for name in present for _ in things[name]])
     chosen: set[int] = set()
     order = generator.permutation(groups.max(initial=-1) + 1)
