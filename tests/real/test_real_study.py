@@ -10,6 +10,7 @@ import pytest
 import torch
 from binding import ALONE, OURS, Standard, add_sense, bind, bridge, parts_of
 from features import Features, depth_picture
+from manifests import write_manifests
 from page import write_page
 from readings import object_recall, ridge
 from run import seeds_of
@@ -17,6 +18,8 @@ from study import Study
 from summary import spread, summary, within_one_error
 from things import Thing
 from touch import GelSight
+
+from codebind_hf.data import Manifest
 
 
 def test_a_ridge_finds_a_linear_map_in_either_shape() -> None:
@@ -204,3 +207,16 @@ def test_shards_of_features_are_computed_once(tmp_path: Path) -> None:
     found = np.concatenate([each["vectors"] for each in features._computed("some", things, compute)])
     assert asked == [64, 6, 6]
     assert found[:, 0].tolist() == list(range(70))
+
+
+def test_manifests_name_a_file_a_vector_and_part_the_rows(tmp_path: Path) -> None:
+    features = MadeUp()
+    files = write_manifests(features, tmp_path, seed=0)
+    sides = {file.name: Manifest(file) for file in files}
+    assert set(sides) == {"furniture-train.jsonl", "furniture-test.jsonl"}
+    assert sum(map(len, sides.values())) == 90
+    row = json.loads(files[1].read_text().splitlines()[0])
+    number = int(row["id"].removeprefix("furniture-"))
+    assert np.array_equal(np.load(tmp_path / row["points"]), features.vectors("furniture", "points")[number])
+    assert row["attributes"] == {"points.longest_cm": number + 1}
+    assert json.loads((tmp_path / "widths.json").read_text()) == {"image": 24, "points": 24, "depth": 24, "video": 24}
