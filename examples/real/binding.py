@@ -25,7 +25,8 @@ class Settings:
 
     Args:
         hidden_size, blocks: of every tower.
-        steps, bridge_steps, batch, rate, decay: of AdamW with a cosine.
+        epochs, least_steps, batch, rate, decay: of AdamW; the rate rises for a tenth of the steps, and falls as a
+            cosine.
         temperature: of the alignment, which does not learn.
         noise: deviation of what is added to standardised input vectors, for training and for second views.
         weights: of the loss terms beside `align`; none of them is InfoNCE alone.
@@ -38,9 +39,9 @@ class Settings:
     hidden_size: int = 512
     blocks: int = 0
     dropout: float = 0.3
-    steps: int = 150
-    bridge_steps: int = 200
-    batch: int = 128
+    epochs: int = 26
+    least_steps: int = 80
+    batch: int = 256
     rate: float = 2e-3
     decay: float = 0.5
     noise: float = 1.0
@@ -55,7 +56,7 @@ class Settings:
     dim: int = 128
 
 
-OURS = Settings(weights={"recon": 1.0, "decorr": 15.0, "views": 3.0, "uni": 0.05, "commit": 0.5})
+OURS = Settings(weights={"recon": 1.0, "decorr": 40.0, "views": 3.0, "uni": 0.05, "commit": 0.5})
 ALONE = Settings(weights={}, specific=False, codes=False)
 # One trunk, two heads, per-sample orthogonality, weak reconstruction, alignment through the codes.
 PAPER = replace(
@@ -131,7 +132,7 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, train: bo
         parameter.requires_grad_(False)
     rows = {"image": (torch.arange(len(image)), image), "text": (torch.arange(len(text)), text)}
     if train:
-        _fit(model, rows, len(image), settings, settings.bridge_steps, seed)
+        _fit(model, rows, len(image), settings, seed)
     return model
 
 
@@ -175,7 +176,7 @@ def bind(
         model.codebooks.shared.frozen = True
     index = torch.arange(len(sense))
     rows = {name: (index, sense), **{other: (index, values) for other, values in others.items()}}
-    _fit(model, rows, len(sense), settings, settings.steps, seed)
+    _fit(model, rows, len(sense), settings, seed)
 
 
 def inputs_of(model: CodeBindModel, rows: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -191,9 +192,9 @@ def _fit(
     rows: Mapping[str, tuple[Tensor, Tensor]],
     count: int,
     settings: Settings,
-    steps: int,
     seed: int,
 ) -> None:
+    steps = max(settings.least_steps, round(settings.epochs * count / settings.batch))
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.logit_scale.parameters():
         parameter.requires_grad_(False)
@@ -205,7 +206,7 @@ def _fit(
     model.train()
     order = torch.empty(0, dtype=torch.long)
     for _ in range(steps):
-        if len(order) < settings.batch:
+        if len(order) < min(settings.batch, count):
             order = torch.randperm(count, generator=generator)
         picked, order = order[: settings.batch], order[settings.batch :]
         batch = {n: x[picked] for n, (_, x) in rows.items()}

@@ -5,10 +5,11 @@ are the same for all of one seed.
 """
 
 import copy
+import hashlib
 import io
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from binding import ALONE, OURS, PAPER, Settings, Standard, add_sense, bind, bridge, parts_of
-from features import SPEECH, Features
+from features import SPEECH, VERSION, Features
 from readings import closed_form, readings
 from splits import OBJECTS, held_out
 
@@ -89,7 +90,10 @@ class Study:
         ]
 
     def file(self, row: str, seed: int, sense: str) -> Path:
-        return self.folder / self.by / row / f"{seed}" / f"{sense}.json"
+        """Of a cell; other settings have files of their own."""
+        settings = json.dumps(asdict(ROWS[row]), sort_keys=True)
+        digest = hashlib.blake2b(f"{VERSION} {settings}".encode(), digest_size=4).hexdigest()
+        return self.folder / self.by / f"{row}-{digest}" / f"{seed}" / f"{sense}.json"
 
     def compute(self, row: str, seed: int, sense: str) -> dict[str, Any]:
         """The numbers of a cell, from its file where it is there."""

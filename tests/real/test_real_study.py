@@ -102,7 +102,7 @@ def test_a_gel_changes_colour_where_something_touches_it_and_nowhere_else(gel: G
 
 def short(settings: Any, steps: int = 40) -> Any:
     sizes = {"hidden_size": 32, "batch": 32, "dim": 16, "noise": 0.1, "rate": 5e-3}
-    return type(settings)(**{**vars(settings), **sizes, "steps": steps, "bridge_steps": steps})
+    return type(settings)(**{**vars(settings), **sizes, "epochs": 1, "least_steps": steps})
 
 
 def test_binding_aligns_a_sense_and_moves_nothing_else() -> None:
