@@ -157,14 +157,15 @@ class Features:
             return {"vectors": self.sounds([thing.files[sense] for thing in things])}
         if sense in ("eeg", "imu"):
             return {"vectors": np.array([(eeg_features if sense == "eeg" else imu_features)(each) for each in things])}
-        (views,) = self._computed("furniture-views", things, self._views)
+        (views,) = self.views(things)
         if sense == "points":
             return {"vectors": np.array([shape_numbers(points) for points in views["points"]])}
         return {"vectors": _SEEN[sense](self, views)}
 
     def views(self, things: Sequence[Thing]) -> Iterable[dict[str, np.ndarray]]:
         """Points, depth maps, frames and felt pictures of meshes, a shard at a time."""
-        return self._computed("furniture-views", things, self._views)
+        name = "furniture-views" if "touch" not in self.gone else "furniture-views-unfelt"
+        return self._computed(name, things, self._views)
 
     def _views(self, things: Sequence[Thing]) -> dict[str, np.ndarray]:
         found: dict[str, list[np.ndarray]] = {"points": [], "depth": [], "frames": [], "felt": []}

@@ -21,6 +21,7 @@ from typing import Any
 from features import SENSES, Features
 from packages import Gone, default_cache
 from page import write_page
+from splits import OBJECTS
 from study import Study
 from summary import summary
 from tqdm.auto import tqdm
@@ -56,6 +57,9 @@ def main() -> None:
         features.fetch_all()
     except Gone as error:
         print(f"skipped: {error}")
+        return
+    if set(OBJECTS) <= set(features.gone):
+        print(f"skipped: {features.gone[OBJECTS[0]]}")
         return
     for need, reason in features.gone.items():
         print(f"left out: {need}, as {reason}")

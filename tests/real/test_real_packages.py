@@ -98,6 +98,20 @@ def test_a_run_without_the_encoders_is_skipped(
     assert not page.exists()
 
 
+def test_a_run_without_objects_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fetched(package: Package, cache: Path) -> Path:
+        if package.kind == "apt":
+            raise Gone(f"{package.name} is gone")
+        return cache
+
+    monkeypatch.setattr("features.fetch", fetched)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--cache", str(tmp_path / "cache"), "--page", ""])
+    assert run.main() is None
+    assert capsys.readouterr().out == "skipped: tuxpaint-stamps-default is gone\n"
+
+
 def test_every_package_is_pinned_and_states_a_licence() -> None:
     for package in PACKAGES.values():
         assert len(package.sha256) == 64
