@@ -38,7 +38,7 @@ demo: $(READY)
 		--query runs/demo/files/audio/world0-default-test-00007.wav \
 		--gallery runs/demo/files/manifest.jsonl --modalities image,depth,eeg
 
-# Real senses of packages on frozen encoders of packages: ten minutes on two cores after some 650 MB of downloads.
+# Real senses of packages on frozen encoders of packages: half an hour on two idle cores after 550 MB of downloads.
 real: $(VENV)/.ready-real
 	OMP_NUM_THREADS=1 $(BIN)/python examples/real/run.py
 

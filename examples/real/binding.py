@@ -58,10 +58,10 @@ class Settings:
 
 OURS = Settings(weights={"recon": 1.0, "decorr": 40.0, "views": 3.0, "uni": 0.05, "commit": 0.5})
 ALONE = Settings(weights={}, specific=False, codes=False)
-# One trunk, two heads, per-sample orthogonality, weak reconstruction, alignment through the codes.
+# The paper's layout: one trunk, two heads, per-sample orthogonality, weak reconstruction, alignment through codes.
 PAPER = replace(
     OURS,
-    weights={"recon": 0.3, "orth": 0.1, "uni": 0.1, "commit": 0.25, "cm": 0.05},
+    weights={"recon": 0.3, "orth": 0.1, "uni": 0.1, "commit": 0.25},
     align_on="codes",
     specific_readout="cls",
     reconstruction_gradient="both",
