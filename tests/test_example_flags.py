@@ -112,7 +112,7 @@ def test_a_folder_of_classes_is_trained_on_evaluated_and_searched(pictures: Path
     report = report_of(output)
     assert report["zero_shot"]["image"]["n"] == 6
     assert report["class_names"] == sorted(SHADES)
-    assert (report["dataset"], report["checkpoint"]) == ("pictures:test", "checkpoint")
+    assert (report["dataset"], report["checkpoint"]) == ("pictures:test", "run")
     assert report["rows"]["modalities"] == {"text": 6, "image": 6}
     for loading in ("memory", "disk"):
         done("evaluate", *common, "--output", tmp_path / f"{loading}.json", "--loading", loading)
