@@ -92,6 +92,7 @@ def build_evaluation(arguments: argparse.Namespace, checkpoint: str) -> "Evaluat
 
 
 def print_summary(report: dict) -> None:
+    from codebind_hf.data.prepared import by_fix
     from codebind_hf.evaluation.report import prompts_of
 
     for modality, entry in report.get("zero_shot", {}).items():
@@ -99,8 +100,9 @@ def print_summary(report: dict) -> None:
         print(f"{modality:12} zero-shot {shares[0]}  continuous {shares[1]}  chance {shares[2]}  n {entry['n']}")
     if prompts := prompts_of(report, most=3):
         print(f"zero-shot prompts: {prompts}")
-    for failure in report["rows"]["failures"]:
-        print(f"skipped row {failure['position']}, {failure['modality']}: {failure['message']}")
+    failures = report["rows"]["failures"]
+    for line in by_fix((f"skipped row {each['position']}, {each['modality']}", each["message"]) for each in failures):
+        print(line)
 
 
 def name_of(checkpoint: str) -> str:

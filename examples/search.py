@@ -7,9 +7,9 @@
 `--checkpoint` is a run of `examples/train.py`, a folder with model and processor, or a name on the Hub. The gallery is
 a manifest of files, or what `datasets` reads; the flags of rows are those of `examples/train.py`. Every modality of it
 is ranked by itself, because modalities differ in how close they lie to each other as a whole; the number beside a file
-is the cosine. Of a row with several captions each is ranked; a text that several rows share is listed once. The modality of the query follows from its suffix where
-only one modality has it (`.wav` is audio, `.ply` a point cloud); say `--modality depth` for a `.png` or `.npy` that is
-a depth map.
+is the cosine. Of a row with several captions each is ranked; a text that several rows share is listed once. The
+modality of the query follows from its suffix where only one modality has it (`.wav` is audio, `.ply` a point cloud);
+say `--modality depth` for a `.png` or `.npy` that is a depth map.
 """
 
 import argparse
@@ -144,6 +144,7 @@ def shown(rows: Any, positions: list[int], item: int, modality: str, folder: Pat
 
 
 def search(arguments: argparse.Namespace) -> None:
+    from codebind_hf.data.prepared import by_fix
     from codebind_hf.evaluation import embed_dataset
     from codebind_hf.evaluation.embedding import modalities_to_read
     from codebind_hf.evaluation.provenance import checkpoint_of
@@ -164,8 +165,9 @@ def search(arguments: argparse.Namespace) -> None:
     query = embedded_query(model, processor, own, value)
     found: EmbeddedSet = embed_dataset(model, processor, rows, modalities=modalities, on_error=arguments.on_error)
     print(f"query: {value} ({own})")
-    for failure in found.failures:
-        print(f"skipped row {failure.position}, {failure.modality}: {failure.message}")
+    reasons = [(f"skipped row {each.position}, {each.modality}", each.message) for each in found.failures]
+    for line in by_fix(reasons):
+        print(line)
     folder = Path(arguments.manifest or "x").absolute().parent
     for name in (name for name in modalities if name in found.modalities):
         print(f"\n{name}")

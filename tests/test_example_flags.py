@@ -108,8 +108,10 @@ def test_a_folder_of_classes_is_trained_on_evaluated_and_searched(pictures: Path
     done("train", "--dataset", pictures, *rows, "--output_dir", run, "--max_steps", 2, "--batch_size", 4)
     output = tmp_path / "report.json"
     common = ("--checkpoint", run, "--dataset", f"{pictures}:test", *rows)
-    done("evaluate", *common, "--output", output)
+    printed = done("evaluate", *common, "--output", output)
     report = report_of(output)
+    assert report["templates"] == ["a photo of a {}"]
+    assert "zero-shot prompts: `a photo of a {}`\n" in printed
     assert report["zero_shot"]["image"]["n"] == 6
     assert report["class_names"] == sorted(SHADES)
     assert (report["dataset"], report["checkpoint"]) == ("pictures:test", "run")
@@ -132,9 +134,20 @@ def test_a_folder_of_classes_is_trained_on_evaluated_and_searched(pictures: Path
     }
 
 
-def test_a_folder_of_sounds_is_evaluated(sounds: Path, made: Path, tmp_path: Path) -> None:
-    done("evaluate", "--checkpoint", made, "--dataset", sounds, "--output", tmp_path / "report.json")
-    report = report_of(tmp_path / "report.json")
+def test_a_folder_of_sounds_is_evaluated_beside_its_run(sounds: Path, made: Path) -> None:
+    output = made / "evaluation" / "report.json"
+    for flags, prompts in (
+        (("--text_from_label", "a sound of a {}", "--template", "{}!"), "{}!"),
+        (("--text_from_label", "a sound of a {}"), "a sound of a {}"),
+        ((), "a photo of a {}"),
+    ):
+        printed = done("evaluate", "--checkpoint", made, "--dataset", sounds, *flags)
+        report = report_of(output)
+        assert report["templates"] == [prompts]
+        assert f"zero-shot prompts: `{prompts}`\n" in printed
+        assert f"\n\nPrompts: `{prompts}`.\n\n" in output.with_suffix(".md").read_text()
+        assert f"Wrote {output} and" in printed
+    assert report["checkpoint"] == "run"
     assert report["zero_shot"]["audio"]["n"] == 4
     assert report["class_names"] == ["ring", "star"]
 
@@ -269,6 +282,7 @@ def test_training_refuses_what_would_have_no_effect_before_a_row_is_prepared(
 ) -> None:
     monkeypatch.chdir(table.parent)
     (table.parent / "bad.yaml").write_text("data: [1,")
+    monkeypatch.setattr("codebind_hf.data.stored.prepared_rows", never)
     monkeypatch.setattr("codebind_hf.data.preparing.prepared_rows", never)
     monkeypatch.setattr("codebind_hf.data.prepared.prepared_rows", never)
     said = refused("train", *arguments, "--output_dir", "out")
@@ -287,7 +301,11 @@ def test_what_cannot_be_bound_or_started_from_is_named(
     said = refused(*common, "--bind", "tactil", "--bridge", made)
     assert "(--bind). Fix: did you mean `tactile`? Else describe its encoder (`encoder`, --encoder)." in said
     said = refused(*common, "--bind", "eeg", "--bridge", made)
-    assert "rows: none has 'eeg'. Fix: give rows with 'eeg', or rename a column (--columns old=eeg)" in said
+    assert "rows: none has 'eeg', they have text, image (--bind). Fix: give rows with a column 'eeg', or" in said
+    said = refused(*common, "--bind", "eeg", "--bridge", made, "--depth_unit", "mm")
+    assert (
+        "depth_unit: got 'mm' while 'eeg' is bound, where it has no effect. Fix: leave it out (--depth_unit)" in said
+    )
     said = refused(*common, "--base", table)
     assert f"base: '{table}' is no checkpoint, it has no config.json. Fix: give the folder of a saved" in said
     assert not (tmp_path / "out").exists()

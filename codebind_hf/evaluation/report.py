@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from codebind_hf.data.prepared import by_fix
 from codebind_hf.evaluation.decoupling import CLASS, READABLE
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.suite import as_json
@@ -332,8 +333,9 @@ def _about(report: Report) -> str:
         rows.append(["checkpoint (SHA-256)", f"`{digest}`"])
     rows += [[name.replace("_", " "), value] for name, value in report.get("environment", {}).items()]
     failures = report.get("rows", {}).get("failures", [])
-    skipped = [f"- row {entry['position']}, {entry['modality']}: {entry['message']}" for entry in failures]
-    listed = ["Items that could not be read:\n\n" + "\n".join(skipped)] if skipped else []
+    reasons = [(f"row {entry['position']}, {entry['modality']}", entry["message"]) for entry in failures]
+    lines = [f"  - {line.strip()}" if line.startswith(" ") else f"- {line}" for line in by_fix(reasons)]
+    listed = ["Items that could not be read:\n\n" + "\n".join(lines)] if lines else []
     return "\n\n".join([markdown_table(["", "value"], rows), *listed])
 
 
