@@ -267,7 +267,8 @@ def rows_to_bind(rows: Sequence[Mapping[str, Any]], modality: str, modalities: d
     if not len(usable):
         raise ValueError(
             f"rows: none has {modality!r}, they have {', '.join(modalities_of(rows)) or 'none'} (--bind). Fix: give "
-            f"rows with a column {modality!r}, or rename one (--columns old={modality}); and text or an image, or {TEXT_FIX}."
+            f"rows with a column {modality!r}, or rename one (--columns old={modality}); and text or an image, or "
+            f"{TEXT_FIX}."
         )
     check_plan(usable, modalities, "bind")
     return usable

@@ -176,7 +176,7 @@ def warn_of_idle_terms(config: CodeBindConfig) -> None:
 
 @contextmanager
 def _held_report() -> Iterator[list[logging.LogRecord]]:
-    """Holds back the library's table of every tensor that a checkpoint lacks, which `_check_bridges` says in a line."""
+    """Holds back the library's table of every tensor that a base lacks, which `_check_bridges` says in a line."""
     held = list[logging.LogRecord]()
 
     def passes(record: logging.LogRecord) -> bool:
