@@ -75,7 +75,8 @@ def test_a_query_is_refused_by_its_flag(made: Path, sight: Path, sounds: Path, g
     common = ("search", "--checkpoint", made, "--gallery", gallery, "--modalities", "image")
     assert "--query: 'gone.wav': no such file. Fix: check the path" in refused(*common, "--query", "gone.wav")
     said = refused(*common, "--query", gallery.with_name("depth.png"), "--modality", "depth")
-    assert "error: --query: got integers" in said, said
+    assert "error: --query: depth file " in said
+    assert "got integers (uint16) without a unit" in said
     assert "row 0" not in said
     assert "--query: .png may be any of image, depth. Fix: say which with --modality." in refused(
         *common, "--query", gallery.with_name("depth.png")

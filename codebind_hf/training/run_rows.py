@@ -193,7 +193,7 @@ def load_beside(
     Args:
         checkpoint: of `checkpoint_of`.
         data: as in `load_rows`.
-        depth_unit: of integer depth files, instead of the processor's own.
+        depth_unit: of depth files, instead of the processor's own.
         also: modalities that come beside the rows.
         on_error: as in `load_rows`.
 
