@@ -79,11 +79,12 @@ def modality_of(path: str, known: tuple[str, ...]) -> str:
     raise ValueError(f"--query: {named} may be any of {choices}. Fix: say which with --modality.")
 
 
-def check_modality(modality: str, known: tuple[str, ...]) -> None:
+def check_modality(modality: str, known: tuple[str, ...], flag: str) -> None:
     """Refuse a modality of the query that the checkpoint does not read."""
     if modality not in known:
         raise ValueError(
-            f"--modality: got {modality!r}, which this checkpoint does not read; it reads {', '.join(known)}."
+            f"{flag}: got {modality!r}, which this checkpoint does not read; it reads {', '.join(known)}. Fix: "
+            "another query, or another checkpoint."
         )
 
 
@@ -159,7 +160,7 @@ def search(arguments: argparse.Namespace) -> None:
     )
     rows = named.training
     own = own or modality_of(arguments.query, model.config.modality_names)
-    check_modality(own, model.config.modality_names)
+    check_modality(own, model.config.modality_names, "--text" if arguments.text else "--modality")
     modalities = gallery_modalities(arguments.modalities, own, modalities_to_read(model, rows, "gallery"))
     value = arguments.text or arguments.query
     query = embedded_query(model, processor, own, value)

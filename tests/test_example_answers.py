@@ -1,5 +1,6 @@
 """What the scripts answer where a query, a file or a column is not what they need, and where they say it once."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_prompts_have_the_form_of_texts_made_of_labels(sounds: Path) -> None:
     data = {"dataset": str(sounds)}
     assert load_rows({**data, "text_from_label": ["a {}", "the {}"]}).templates == ["a {}", "the {}"]
     assert load_rows(data).templates == ["a photo of a {}"]
+
+
+def test_training_evaluates_with_these_prompts_and_says_so(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = ("--dataset", pictures, "--test_dataset", f"{pictures}:test", "--text_from_label", "the {}")
+    done("train", *rows, "--output_dir", tmp_path / "run", "--max_steps", 1, "--batch_size", 4)
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["templates"] == ["the {}"]
+    assert "Zero-shot prompts: `the {}`." in [each.getMessage() for each in caplog.records]
+    assert "\nPrompts: `the {}`.\n" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_a_run_is_found_by_its_folder_or_checkpoint_and_keeps_what_is_said_of_it(made: Path, sight: Path) -> None:
