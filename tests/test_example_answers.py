@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_example_flags import cache, done, made, pictures, refused, sounds, write
+from test_example_flags import cache, done, made, pictures, refused, report_of, sounds, write
 
 from codebind_hf.data import Manifest
 from codebind_hf.data.prepared import by_fix
@@ -45,6 +45,24 @@ def test_prompts_have_the_form_of_texts_made_of_labels(sounds: Path) -> None:
     data = {"dataset": str(sounds)}
     assert load_rows({**data, "text_from_label": ["a {}", "the {}"]}).templates == ["a {}", "the {}"]
     assert load_rows(data).templates == ["a photo of a {}"]
+
+
+def test_a_folder_of_sounds_is_evaluated_beside_its_run(sounds: Path, made: Path) -> None:
+    output = made / "evaluation" / "report.json"
+    for flags, prompts in (
+        (("--text_from_label", "a sound of a {}", "--template", "{}!"), "{}!"),
+        (("--text_from_label", "a sound of a {}"), "a sound of a {}"),
+        ((), "a photo of a {}"),
+    ):
+        printed = done("evaluate", "--checkpoint", made, "--dataset", sounds, *flags)
+        report = report_of(output)
+        assert report["templates"] == [prompts]
+        assert f"zero-shot prompts: `{prompts}`\n" in printed
+        assert f"\n\nPrompts: `{prompts}`.\n\n" in output.with_suffix(".md").read_text()
+        assert f"Wrote {output} and" in printed
+    assert report["checkpoint"] == "run"
+    assert report["zero_shot"]["audio"]["n"] == 4
+    assert report["class_names"] == ["ring", "star"]
 
 
 def test_training_evaluates_with_these_prompts_and_says_so(

@@ -134,24 +134,6 @@ def test_a_folder_of_classes_is_trained_on_evaluated_and_searched(pictures: Path
     }
 
 
-def test_a_folder_of_sounds_is_evaluated_beside_its_run(sounds: Path, made: Path) -> None:
-    output = made / "evaluation" / "report.json"
-    for flags, prompts in (
-        (("--text_from_label", "a sound of a {}", "--template", "{}!"), "{}!"),
-        (("--text_from_label", "a sound of a {}"), "a sound of a {}"),
-        ((), "a photo of a {}"),
-    ):
-        printed = done("evaluate", "--checkpoint", made, "--dataset", sounds, *flags)
-        report = report_of(output)
-        assert report["templates"] == [prompts]
-        assert f"zero-shot prompts: `{prompts}`\n" in printed
-        assert f"\n\nPrompts: `{prompts}`.\n\n" in output.with_suffix(".md").read_text()
-        assert f"Wrote {output} and" in printed
-    assert report["checkpoint"] == "run"
-    assert report["zero_shot"]["audio"]["n"] == 4
-    assert report["class_names"] == ["ring", "star"]
-
-
 def test_a_run_its_checkpoint_and_a_name_are_told_apart(made: Path, table: Path, tmp_path: Path) -> None:
     rows = ("--manifest", table, "--loading", "memory", "--preprocessing_num_workers", 1)
     reports = []
