@@ -7,13 +7,15 @@
 `--checkpoint` is a run of `examples/train.py`, a folder with model and processor, or a name on the Hub. The gallery is
 a manifest of files, or what `datasets` reads; the flags of rows are those of `examples/train.py`. Every modality of it
 is ranked by itself, because modalities differ in how close they lie to each other as a whole; the number beside a file
-is the cosine. Of a row with several captions each is ranked. The modality of the query follows from its suffix where
-only one modality has it (`.wav` is audio, `.ply` a point cloud); say `--modality depth` for a `.png` or `.npy` that is
-a depth map.
+is the cosine. Of a row with several captions each is ranked; a text that several rows share is listed once. The
+modality of the query follows from its suffix where only one modality has it (`.wav` is audio, `.ply` a point cloud);
+say `--modality depth` for a `.png` or `.npy` that is a depth map.
 """
 
 import argparse
 import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from codebind_hf.training.flags import add_reading_flags, add_row_flags, data_of
 
 if TYPE_CHECKING:
     from codebind_hf.evaluation import EmbeddedModality, EmbeddedSet
+    from codebind_hf.model.modeling_codebind import CodeBindModel
 
 
 READ_OUTS = {"continuous": "continuous_embeds", "quantized": "embeds"}
@@ -47,17 +50,57 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def check_query(path: str) -> None:
+    """Refuse a query that is not there, before a model is loaded."""
+    if not os.path.exists(path):
+        raise OSError(
+            f"--query: {path!r}: no such file. Fix: check the path and the working directory; words go to --text."
+        )
+
+
 def modality_of(path: str, known: tuple[str, ...]) -> str:
     """The one modality that a file's suffix can be, among those that the checkpoint knows."""
+    from codebind_hf.model.modalities import MODALITIES
     from codebind_hf.processing.media import modalities_of_file
 
     suffix = Path(path).suffix.lower()
     possible = modalities_of_file(path, known)
+    # Arrays may also be of a modality that was added.
+    possible += [modality for modality in known if modality not in MODALITIES] if suffix == ".npy" else []
     if len(possible) == 1:
         return possible[0]
+    named, others = suffix or repr(path), modalities_of_file(path, tuple(MODALITIES))
+    if not possible and others:
+        raise ValueError(
+            f"--query: {named} is {' or '.join(others)}, which this checkpoint does not read; it reads "
+            f"{', '.join(known)}. Fix: another query, or a checkpoint with {' or '.join(others)}."
+        )
     choices = ", ".join(possible or [modality for modality in known if modality != "text"])
-    words = "" if os.path.exists(path) else " There is no such file; words go to --text."
-    raise ValueError(f"--query: {suffix or path!r} may be any of {choices}. Fix: say which with --modality.{words}")
+    raise ValueError(f"--query: {named} may be any of {choices}. Fix: say which with --modality.")
+
+
+def check_modality(modality: str, known: tuple[str, ...], flag: str) -> None:
+    """Refuse a modality of the query that the checkpoint does not read."""
+    if modality not in known:
+        raise ValueError(
+            f"{flag}: got {modality!r}, which this checkpoint does not read; it reads {', '.join(known)}. Fix: "
+            "another query, or another checkpoint."
+        )
+
+
+def embedded_query(model: "CodeBindModel", processor: Any, modality: str, value: str) -> "EmbeddedModality":
+    """The query as the model sees it; what is wrong with it is said of the flag, not of a row."""
+    from codebind_hf.evaluation import embed_dataset
+    from codebind_hf.processing.arguments import argument_of
+
+    try:
+        found = embed_dataset(model, processor, [{modality: value}], modalities=[modality], progress=False)
+    except (ValueError, OSError) as error:
+        # The processor says which argument and which of its items.
+        reason = str(error.__cause__ or error).removeprefix(argument_of(modality)).removeprefix("[0]").lstrip(": ")
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"--{'text' if modality == 'text' else 'query'}: {reason}") from error
+    return found.modalities[modality]
 
 
 def gallery_modalities(wanted: str | None, query: str, present: list[str]) -> list[str]:
@@ -73,10 +116,19 @@ def gallery_modalities(wanted: str | None, query: str, present: list[str]) -> li
     return chosen
 
 
-def ranked(query: "EmbeddedModality", gallery: "EmbeddedModality", part: str, top_k: int) -> list[tuple[int, float]]:
-    """Items of the gallery and their cosine, best first."""
+def ranked(query: "EmbeddedModality", gallery: "EmbeddedModality", part: str) -> Iterator[tuple[int, float]]:
+    """All items of the gallery and their cosine, best first."""
     cosines = getattr(gallery, part) @ getattr(query, part)[0]
-    return [(int(item), float(value)) for value, item in zip(*cosines.topk(min(top_k, len(cosines))), strict=True)]
+    return ((int(item), float(value)) for value, item in zip(*cosines.sort(descending=True), strict=True))
+
+
+def distinct(matches: Iterable[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    """Texts that several rows share once, where the best of them stands."""
+    seen = set[str]()
+    for text, cosine in matches:
+        if text not in seen:
+            seen.add(text)
+            yield text, cosine
 
 
 def shown(rows: Any, positions: list[int], item: int, modality: str, folder: Path) -> str:
@@ -93,31 +145,42 @@ def shown(rows: Any, positions: list[int], item: int, modality: str, folder: Pat
 
 
 def search(arguments: argparse.Namespace) -> None:
+    from codebind_hf.data.prepared import by_fix
     from codebind_hf.evaluation import embed_dataset
     from codebind_hf.evaluation.embedding import modalities_to_read
     from codebind_hf.evaluation.provenance import checkpoint_of
     from codebind_hf.training.run_rows import load_beside
 
+    if arguments.query:
+        check_query(arguments.query)
     checkpoint = checkpoint_of(arguments.checkpoint, "--checkpoint")
     own = "text" if arguments.text else arguments.modality
-    model, processor, named = load_beside(checkpoint, data_of(arguments), arguments.depth_unit, [own] if own else [])
+    model, processor, named = load_beside(
+        checkpoint, data_of(arguments), arguments.depth_unit, [own] if own else [], arguments.on_error
+    )
     rows = named.training
     own = own or modality_of(arguments.query, model.config.modality_names)
+    check_modality(own, model.config.modality_names, "--text" if arguments.text else "--modality")
     modalities = gallery_modalities(arguments.modalities, own, modalities_to_read(model, rows, "gallery"))
     value = arguments.text or arguments.query
-    query = embed_dataset(model, processor, [{own: value}], modalities=[own], progress=False).modalities[own]
+    query = embedded_query(model, processor, own, value)
     found: EmbeddedSet = embed_dataset(model, processor, rows, modalities=modalities, on_error=arguments.on_error)
     print(f"query: {value} ({own})")
-    for failure in found.failures:
-        print(f"skipped row {failure.position}, {failure.modality}: {failure.message}")
+    reasons = [(f"skipped row {each.position}, {each.modality}", each.message) for each in found.failures]
+    for line in by_fix(reasons):
+        print(line)
     folder = Path(arguments.manifest or "x").absolute().parent
     for name in (name for name in modalities if name in found.modalities):
         print(f"\n{name}")
         gallery = found.captions if name == "text" and found.captions is not None else found.modalities[name]
         positions = gallery.positions.tolist()
-        matches = ranked(query, gallery, READ_OUTS[arguments.read_out], arguments.top_k)
-        for rank, (item, cosine) in enumerate(matches, start=1):
-            print(f"{rank:3}. {cosine:+.3f}  {shown(rows, positions, item, name, folder)}")
+        matches = (
+            (shown(rows, positions, item, name, folder), cosine)
+            for item, cosine in ranked(query, gallery, READ_OUTS[arguments.read_out])
+        )
+        answers = islice(distinct(matches) if name == "text" else matches, arguments.top_k)
+        for rank, (match, cosine) in enumerate(answers, start=1):
+            print(f"{rank:3}. {cosine:+.3f}  {match}")
 
 
 def main() -> None:

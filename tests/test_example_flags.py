@@ -108,11 +108,13 @@ def test_a_folder_of_classes_is_trained_on_evaluated_and_searched(pictures: Path
     done("train", "--dataset", pictures, *rows, "--output_dir", run, "--max_steps", 2, "--batch_size", 4)
     output = tmp_path / "report.json"
     common = ("--checkpoint", run, "--dataset", f"{pictures}:test", *rows)
-    done("evaluate", *common, "--output", output)
+    printed = done("evaluate", *common, "--output", output)
     report = report_of(output)
+    assert report["templates"] == ["a photo of a {}"]
+    assert "zero-shot prompts: `a photo of a {}`\n" in printed
     assert report["zero_shot"]["image"]["n"] == 6
     assert report["class_names"] == sorted(SHADES)
-    assert (report["dataset"], report["checkpoint"]) == ("pictures:test", "checkpoint")
+    assert (report["dataset"], report["checkpoint"]) == ("pictures:test", "run")
     assert report["rows"]["modalities"] == {"text": 6, "image": 6}
     for loading in ("memory", "disk"):
         done("evaluate", *common, "--output", tmp_path / f"{loading}.json", "--loading", loading)
@@ -130,13 +132,6 @@ def test_a_folder_of_classes_is_trained_on_evaluated_and_searched(pictures: Path
     assert {line.split(maxsplit=2)[2] for line in words.splitlines()[3:]} <= {
         f"a photo of a {name}" for name in SHADES
     }
-
-
-def test_a_folder_of_sounds_is_evaluated(sounds: Path, made: Path, tmp_path: Path) -> None:
-    done("evaluate", "--checkpoint", made, "--dataset", sounds, "--output", tmp_path / "report.json")
-    report = report_of(tmp_path / "report.json")
-    assert report["zero_shot"]["audio"]["n"] == 4
-    assert report["class_names"] == ["ring", "star"]
 
 
 def test_a_run_its_checkpoint_and_a_name_are_told_apart(made: Path, table: Path, tmp_path: Path) -> None:
@@ -269,6 +264,7 @@ def test_training_refuses_what_would_have_no_effect_before_a_row_is_prepared(
 ) -> None:
     monkeypatch.chdir(table.parent)
     (table.parent / "bad.yaml").write_text("data: [1,")
+    monkeypatch.setattr("codebind_hf.data.stored.prepared_rows", never)
     monkeypatch.setattr("codebind_hf.data.preparing.prepared_rows", never)
     monkeypatch.setattr("codebind_hf.data.prepared.prepared_rows", never)
     said = refused("train", *arguments, "--output_dir", "out")
@@ -287,7 +283,11 @@ def test_what_cannot_be_bound_or_started_from_is_named(
     said = refused(*common, "--bind", "tactil", "--bridge", made)
     assert "(--bind). Fix: did you mean `tactile`? Else describe its encoder (`encoder`, --encoder)." in said
     said = refused(*common, "--bind", "eeg", "--bridge", made)
-    assert "rows: none has 'eeg'. Fix: give rows with 'eeg', or rename a column (--columns old=eeg)" in said
+    assert "rows: none has 'eeg', they have text, image (--bind). Fix: give rows with a column 'eeg', or" in said
+    said = refused(*common, "--bind", "eeg", "--bridge", made, "--depth_unit", "mm")
+    assert (
+        "depth_unit: got 'mm' while 'eeg' is bound, where it has no effect. Fix: leave it out (--depth_unit)" in said
+    )
     said = refused(*common, "--base", table)
     assert f"base: '{table}' is no checkpoint, it has no config.json. Fix: give the folder of a saved" in said
     assert not (tmp_path / "out").exists()

@@ -301,6 +301,7 @@ def test_evaluation_and_search_refuse_what_they_cannot_read(mine: SimpleNamespac
     ):
         assert f"--checkpoint: no folder {files / 'none'}" in said
     gallery = (*checkpoint, "--gallery", mine.test)
+    (files / "a.e57").write_bytes(b"")
     assert "--modality" in refusal("search", *gallery, "--query", files / "a.e57")
     assert "none.wav" in refusal("search", *gallery, "--query", files / "none.wav")
     assert "eeg" in refusal("search", *gallery, "--text", "a cube", "--modalities", "eeg")

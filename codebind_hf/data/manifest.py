@@ -1,6 +1,7 @@
 """Which files does a manifest name? JSONL, CSV and Parquet tables of paths, checked before anything is read."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -9,15 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from codebind_hf.data.choices import ON_ERROR
 from codebind_hf.data.columns import ATTRIBUTE, known_columns, modality_columns, present_modalities, renamed_columns
 from codebind_hf.data.fingerprints import digest_of, size_and_time
 from codebind_hf.data.manifest_columns import is_plain, row_of, rows_with_modality, to_table, with_text
 from codebind_hf.data.row_tensors import class_names_of, flattened
 from codebind_hf.data.tables import called, read_columns, read_rows
 from codebind_hf.data.units import UNITS, checked_unit, with_units
-from codebind_hf.processing.values import check_types
+from codebind_hf.processing.values import check_choice, check_types
 from codebind_hf.renamed import renamed_attribute
 
+
+logger = logging.getLogger(__name__)
 
 _MAX_NAMED = 20
 
@@ -116,12 +120,17 @@ class Manifest(Sequence):
         }
         return digest_of([self.path.stem, self.table.to_pylist(), sizes])
 
-    def validate(self) -> "Manifest":
+    def validate(self, on_error: str = "raise") -> "Manifest":
         """Check that every file exists; returns this manifest.
 
+        Args:
+            on_error: "raise", or "skip": missing files are named in the log, and skipped by whoever reads the rows.
+
         Raises:
-            OSError: naming all files that are missing, with the id and the modality of their rows.
+            ValueError: another `on_error`.
+            OSError: with "raise", naming files that are missing, with the id and the modality of their rows.
         """
+        check_choice("on_error", on_error, ON_ERROR)
         missing = []
         for modality in self.modalities:
             if modality == "text" or modality not in self.table.column_names:
@@ -134,8 +143,12 @@ class Manifest(Sequence):
                 f"  {self[row]['id']}, {modality}: {path}" for row, modality, path in sorted(missing)[:_MAX_NAMED]
             ]
             rest = [f"  and {len(missing) - _MAX_NAMED} more"] if len(missing) > _MAX_NAMED else []
-            head = f"{called(self.path)}: {len(missing)} files are missing; relative paths start at its folder."
-            raise OSError("\n".join([head, *named, *rest]))
+            count = "1 file is missing" if len(missing) == 1 else f"{len(missing)} files are missing"
+            head = f"{called(self.path)}: {count}"
+            if on_error == "raise":
+                fix = "relative paths start at its folder. Fix: mend the paths, or skip such rows (--on_error skip)."
+                raise OSError("\n".join([f"{head}; {fix}", *named, *rest]))
+            logger.warning("%s", "\n".join([f"{head} and skipped:", *named, *rest]))
         return self
 
     def _keys(self, names: Sequence[str], columns: Mapping[str, str] | None) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """How is every row processed just once? Tensors kept in memory, with every bad row named."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -104,9 +104,28 @@ def num_rows(rows: Any) -> int:
         raise ValueError(f"rows: got {describe(rows)}, which has no length; allowed: {allowed}.") from error
 
 
+def by_fix(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """Lines that say what is wrong with what, and once what mends several of them.
+
+    Args:
+        reasons: names and messages, in which "Fix:" begins what mends it.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, reason in reasons:
+        got, _, fix = reason.partition(" Fix: ")
+        groups.setdefault(fix, []).append((name, got))
+    lines = []
+    for fix, group in groups.items():
+        if fix and len(group) > 1:
+            lines += [f"Fix: {fix}", *(f"  {name}: {got}" for name, got in group)]
+        else:
+            lines += [f"{name}: {got}{f' Fix: {fix}' if fix else ''}" for name, got in group]
+    return lines
+
+
 def report_of(skipped: Mapping[str, str], total: int) -> str:
     """All rows that cannot be prepared, in words."""
-    lines = [f"  {name}: {reason}" for name, reason in list(skipped.items())[:_MAX_NAMED]]
+    lines = [f"  {line}" for line in by_fix(list(skipped.items())[:_MAX_NAMED])]
     if len(skipped) > _MAX_NAMED:
         rest = list(skipped)[_MAX_NAMED:]
         lines.append(f"  and {len(rest)} more: {', '.join(rest)}")

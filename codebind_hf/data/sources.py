@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,38 +63,46 @@ def _of_split(loaded: Any, place: str, split: str) -> Any:
         return loaded
     if split not in loaded:
         raise ValueError(
-            f"dataset: {place!r} has no split {split!r}; its splits: {', '.join(map(str, loaded))}. Fix: "
-            f"{place}:SPLIT."
+            f"dataset: {place!r} has no split {split!r}; its splits: {', '.join(map(str, loaded))}. "
+            f"{_split_fix(place, loaded)}"
         )
     return loaded[split]
 
 
+def _split_fix(place: str, splits: Iterable[Any]) -> str:
+    """What to write instead of a split that is not there."""
+    return f"Fix: {' or '.join(f'{place}:{split}' for split in splits) or '--dataset FOLDER:SPLIT'}."
+
+
 def _loaded(place: str, split: str, streaming: bool = False) -> Any:
-    folder = Path(place)
+    folder, splits = Path(place), list[str]()
     if folder.is_file():
         table = " A table of rows goes to --manifest." if folder.suffix.lower() in SUFFIXES else ""
         raise OSError(f"dataset: {place!r} is a file. Fix: name its folder (--dataset FOLDER[:SPLIT]).{table}")
     try:
         if folder.is_dir() and any((folder / file).is_file() for file in ("state.json", "dataset_dict.json")):
-            saved = _of_split(datasets.load_from_disk(place), place, split)
-            return saved.to_iterable_dataset(num_shards=min(len(saved), SHARDS)) if streaming else saved
-        builder = datasets.load_dataset_builder(place)
-        if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
-            # A folder of sounds: our reader opens them, for which nothing has to be installed.
-            builder.BASE_FEATURE = StoredAudio
-        if streaming:
-            return builder.as_streaming_dataset(split=split)
-        builder.download_and_prepare()
-        return builder.as_dataset(split=split)
+            saved = datasets.load_from_disk(place)
+        else:
+            builder = datasets.load_dataset_builder(place)
+            if getattr(builder, "BASE_FEATURE", None) is datasets.Audio:
+                # A folder of sounds: our reader opens them, for which nothing has to be installed.
+                builder.BASE_FEATURE = StoredAudio
+            if streaming:
+                return builder.as_streaming_dataset()
+            builder.download_and_prepare()
+            splits = list(builder.info.splits or ())
+            return builder.as_dataset(split=split)
     except ValueError as error:
         # What the library says of a split that is not there, and of files it knows no reader for.
-        raise ValueError(f"dataset: {place!r}, split {split!r}: {error} Fix: --dataset FOLDER:SPLIT.") from error
+        raise ValueError(f"dataset: {place!r}, split {split!r}: {error} {_split_fix(place, splits)}") from error
     except (OSError, datasets.exceptions.DatasetsError) as error:
         raise OSError(
             f"dataset: {place!r} is neither a folder that `datasets` reads nor a data set that can be loaded "
             f"({' '.join(str(each) for each in (error, error.__cause__) if each)}). Fix: check the path and the "
             "working directory (--dataset)."
         ) from error
+    saved = _of_split(saved, place, split)
+    return saved.to_iterable_dataset(num_shards=min(len(saved), SHARDS)) if streaming else saved
 
 
 def dataset_stream(

@@ -49,6 +49,13 @@ def final_checkpoint(given: str) -> str:
     return inner if os.path.isdir(inner) else given
 
 
+def run_folder_of(given: str | os.PathLike) -> Path | None:
+    """The folder of the run that `given`, a run or its checkpoint, belongs to; `None` for any other checkpoint."""
+    folder = Path(given).resolve()
+    runs = (folder, folder.parent) if folder.name == "checkpoint" else (folder,)
+    return next((run for run in runs if (run / "run.json").is_file()), None)
+
+
 def checkpoint_digest(folder: str | os.PathLike) -> str:
     """SHA-256 over names and contents of the weights, configuration, processor and tokenizer in `folder`, as hex.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from codebind_hf.data.prepared import by_fix
 from codebind_hf.evaluation.decoupling import CLASS, READABLE
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.suite import as_json
@@ -97,6 +98,18 @@ def zero_shot_table(report: Report) -> str:
     return markdown_table(["modality", "quantized", "continuous", "chance", "n"], rows) if rows else ""
 
 
+def prompts_of(report: Report, most: int | None = None) -> str:
+    """The prompts that classes were shown as, in words; empty when nothing was classified.
+
+    Args:
+        most: prompts to name; the others are counted.
+    """
+    prompts = list(report.get("templates", ())) if report.get("zero_shot") else []
+    named = [f"`{prompt}`" for prompt in prompts[:most]]
+    rest = [f"{len(prompts) - len(named)} more"] if len(prompts) > len(named) else []
+    return ", ".join([*named, *rest])
+
+
 def retrieval_table(report: Report, names: Iterable[str] | None = None) -> str:
     """Recall of retrieval pairs, in percent; by default of all that the report has."""
     entries = report.get("retrieval", {})
@@ -117,6 +130,11 @@ def codebook_table(report: Report) -> str:
         for name, book in report.get("codebooks", {}).items()
     ]
     return markdown_table(["codebook", "usage, %", "perplexity", "codes", "dead"], rows) if rows else ""
+
+
+def _zero_shot_chapter(report: Report) -> str:
+    prompts = prompts_of(report)
+    return "\n\n".join(filter(None, [zero_shot_table(report), f"Prompts: {prompts}." if prompts else ""]))
 
 
 def _trained_table(report: Report) -> str:
@@ -315,8 +333,9 @@ def _about(report: Report) -> str:
         rows.append(["checkpoint (SHA-256)", f"`{digest}`"])
     rows += [[name.replace("_", " "), value] for name, value in report.get("environment", {}).items()]
     failures = report.get("rows", {}).get("failures", [])
-    skipped = [f"- row {entry['position']}, {entry['modality']}: {entry['message']}" for entry in failures]
-    listed = ["Items that could not be read:\n\n" + "\n".join(skipped)] if skipped else []
+    reasons = [(f"row {entry['position']}, {entry['modality']}", entry["message"]) for entry in failures]
+    lines = [f"  - {line.strip()}" if line.startswith(" ") else f"- {line}" for line in by_fix(reasons)]
+    listed = ["Items that could not be read:\n\n" + "\n".join(lines)] if lines else []
     return "\n\n".join([markdown_table(["", "value"], rows), *listed])
 
 
@@ -331,7 +350,7 @@ _SCOPE = (
     "nothing else about it."
 )
 _CHAPTERS: tuple[tuple[str, Callable[[Report], str], tuple[str, ...]], ...] = (
-    ("Zero-shot classification", zero_shot_table, ("zero_shot", "similarity")),
+    ("Zero-shot classification", _zero_shot_chapter, ("zero_shot", "similarity")),
     ("Shared space", lambda report: "", ("shared_space",)),
     ("Retrieval of the same object", _trained_table, ("retrieval",)),
     ("Emergent pairs: modalities never trained together", _emergent_table, ()),

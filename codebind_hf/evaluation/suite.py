@@ -103,6 +103,9 @@ class Evaluation:
     def embedded(self) -> EmbeddedSet:
         """The rows, embedded."""
         embedded = self._embed(self.rows)
+        if not embedded.modalities and (failures := embedded.failures):
+            one = failures[0]
+            raise ValueError(f"rows: none can be read; row {one.position}, {one.modality}: {one.message}")
         if not embedded.modalities:
             raise ValueError(
                 f"rows: no row has a modality that this model reads ({', '.join(self.model.config.modality_names)})."

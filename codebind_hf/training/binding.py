@@ -25,7 +25,7 @@ from codebind_hf.processing.values import nearest
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 from codebind_hf.training.building import recipe_config
 from codebind_hf.training.flags import SHARED_CODES
-from codebind_hf.training.recipe import Recipe
+from codebind_hf.training.recipe import Recipe, modalities_of
 from codebind_hf.training.running import check_plan, train
 from codebind_hf.training.stages import TEXT_FIX, Stage
 
@@ -144,6 +144,12 @@ def _check_recipe(recipe: Recipe, modality: str, own: str) -> None:
     if wrong := [name for name in recipe.model if name not in allowed] + [name for name in added if name != modality]:
         raise ValueError(f"model: {wrong[0]!r} may change other modalities; allowed: {', '.join(allowed)}.")
     argument = argument_of(modality)
+    depth = recipe.processor.get("depth", {})
+    if argument != "depth" and set(depth) == {"depth_unit"}:
+        raise ValueError(
+            f"depth_unit: got {depth['depth_unit']!r} while {modality!r} is bound, where it has no effect. Fix: leave "
+            "it out (--depth_unit)."
+        )
     if wrong := [name for name in recipe.processor if name != argument]:
         raise ValueError(f"processor: {wrong[0]!r} belongs to another modality; allowed: {argument!r}.")
     if recipe.temperature is not None:
@@ -260,8 +266,9 @@ def rows_to_bind(rows: Sequence[Mapping[str, Any]], modality: str, modalities: d
     usable = RowView(rows, modality, (*bridges, modality))
     if not len(usable):
         raise ValueError(
-            f"rows: none has {modality!r}. Fix: give rows with {modality!r}, or rename a column (--columns "
-            f"old={modality}); and text or an image, or {TEXT_FIX}."
+            f"rows: none has {modality!r}, they have {', '.join(modalities_of(rows)) or 'none'} (--bind). Fix: give "
+            f"rows with a column {modality!r}, or rename one (--columns old={modality}); and text or an image, or "
+            f"{TEXT_FIX}."
         )
     check_plan(usable, modalities, "bind")
     return usable

@@ -4,7 +4,8 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from codebind_hf.training.typed_fields import check_names
 
 
 logger = logging.getLogger(__name__)
+_LIBRARY = logging.getLogger("transformers.modeling_utils")
 
 
 # Fields in which an encoder may differ from the base's: noise of training, where sampling starts, and what is added.
@@ -182,15 +184,38 @@ def warn_of_idle_terms(config: CodeBindConfig) -> None:
             logger.warning("loss_weights: %s: no effect, the model has no %s.", ", ".join(idle), part)
 
 
+@contextmanager
+def _held_report() -> Iterator[list[logging.LogRecord]]:
+    """Holds back the library's table of every tensor that a base lacks, which `_check_bridges` says in a line."""
+    held = list[logging.LogRecord]()
+
+    def passes(record: logging.LogRecord) -> bool:
+        if is_report := "LOAD REPORT" in record.getMessage():
+            held.append(record)
+        return not is_report
+
+    _LIBRARY.addFilter(passes)
+    try:
+        yield held
+    finally:
+        _LIBRARY.removeFilter(passes)
+
+
 def _loaded_model(base: str, config: CodeBindConfig, has_temperature: bool) -> CodeBindModel:
     check_fit(base, config)
     if is_foreign(base):
         return CodeBindModel.from_bridge(base, config=config, has_own_scale=has_temperature)
-    try:
-        loaded: Any = CodeBindModel.from_pretrained(base, config=config, dtype=torch.float32, output_loading_info=True)
-    except RuntimeError as error:
-        raise ValueError(f"base: {base!r} does not fit the recipe's preset and model: {error}") from error
+    options: dict[str, Any] = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    with _held_report() as held:
+        try:
+            loaded: Any = CodeBindModel.from_pretrained(base, **options)
+        except RuntimeError as error:
+            said = "".join(f"\n{record.getMessage()}" for record in held)
+            raise ValueError(f"base: {base!r} does not fit the recipe's preset and model: {error}{said}") from error
     model, info = loaded
+    if info["unexpected_keys"]:
+        for record in held:
+            _LIBRARY.handle(record)
     _check_bridges(model, set(info["missing_keys"]), base)
     if has_temperature:
         torch.nn.init.constant_(model.logit_scale.log_scale, model.logit_scale.initial)

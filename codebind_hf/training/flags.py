@@ -45,7 +45,9 @@ def add_loading_flags(parser: argparse.ArgumentParser, loadings: Sequence[str], 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     """Add what is said of files that rows name."""
-    parser.add_argument("--depth_unit", choices=("m", "cm", "mm"), help="unit of integer depth files")
+    parser.add_argument(
+        "--depth_unit", choices=("m", "cm", "mm"), help="unit of depth files; floats are metres without it"
+    )
     parser.add_argument("--on_error", choices=ON_ERROR, default=ON_ERROR[0], help="what an unreadable file does")
 
 

@@ -39,10 +39,12 @@ logger = logging.getLogger(__name__)
 RECORD_FILE = "run.json"
 LOCK_FILE = "run.lock"
 CHECKPOINT, ADAPTER, PACK, FIGURES, FILES, ROWS = "checkpoint", "adapter", "pack", "figures", "files", "rows"
+# Where `examples/evaluate.py` writes about the run.
+EVALUATION = "evaluation"
 # What a run writes, beside the folders of its stages.
 _OWN = (
     *(CHECKPOINT, ADAPTER, PACK, FIGURES, FILES, ROWS, STAGING_FOLDER, RECORD_FILE, LOG_FILE),
-    *("report.json", "report.md", "binding.json", CACHE_FOLDER),
+    *("report.json", "report.md", "binding.json", EVALUATION, CACHE_FOLDER),
 )
 _STAGES = ("bridge", "bind", "bind-*", "joint")
 # Processes of a run that was killed need a moment to end.

@@ -115,17 +115,28 @@ def _refuse_idle(name: str, value: Any, beside: str, allowed: str) -> NoReturn:
     raise ValueError(f"{got}; allowed: {allowed}. Fix: leave it out (--{name}).")
 
 
-def check_depth_unit(unit: Any, modalities: Iterable[str]) -> None:
-    """Refuse a `depth_unit` (of a processor) of rows without depth.
+def check_depth_unit(unit: Any, modalities: Iterable[str], known: Iterable[str] | None = None) -> None:
+    """Refuse a `depth_unit` (of a processor) of rows without depth, or of a model that does not read it.
 
     Args:
         unit: `None` for none.
+        modalities: that there are.
+        known: that a finished model reads; `None` for one that will read what there is.
     """
-    if unit is not None and "depth" not in (names := list(modalities)):
+    present, reads = list(modalities), None if known is None else list(known)
+    names = [name for name in present if reads is None or name in reads]
+    if unit is None or "depth" in names:
+        return
+    got = f"depth_unit: got {shown(unit)}, and no depth is read"
+    if "depth" in present:
         raise ValueError(
-            f"depth_unit: got {shown(unit)}, and no depth is read, only {', '.join(names) or 'nothing'}. Fix: leave "
-            "it out (--depth_unit), or name the column: --columns old=depth."
+            f"{got}: the rows have it, and this checkpoint reads only {', '.join(reads or ['nothing'])}. Fix: leave "
+            "it out (--depth_unit), or name a checkpoint with depth."
         )
+    raise ValueError(
+        f"{got}, only {', '.join(names) or 'nothing'}. Fix: leave it out (--depth_unit), or name the column: "
+        "--columns old=depth."
+    )
 
 
 def _sources(data: Mapping[str, Any]) -> list[str]:
@@ -133,15 +144,16 @@ def _sources(data: Mapping[str, Any]) -> list[str]:
     return [name for name in SOURCES if data.get(name) or name == "nine_senses" and name in data]
 
 
-def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
+def load_rows(data: Mapping[str, Any], added: Sequence[str] = (), on_error: str = "raise") -> RunRows:
     """The rows that `RunSettings.data` names.
 
     Args:
         added: modalities of one's own that may be columns.
+        on_error: "raise" where files of a manifest are missing, or "skip", which leaves them to whoever reads rows.
 
     Raises:
         ValueError: no source or several, an unknown argument, or rows with a fault.
-        OSError: a file is missing.
+        OSError: with "raise", a file is missing.
     """
     check_data(data)
     sources = _sources(data)
@@ -155,7 +167,8 @@ def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
     name = sources[0]
     is_stream = bool(data.get("streaming"))
     train, test = (
-        _read(name, place, data, added) for place in (None if is_stream else data[name], data.get(f"test_{name}"))
+        _read(name, place, data, added, on_error)
+        for place in (None if is_stream else data[name], data.get(f"test_{name}"))
     )
     digest = digest_of([fingerprint(rows) for rows in (train, test) if rows is not None])
     if is_stream:
@@ -163,19 +176,26 @@ def load_rows(data: Mapping[str, Any], added: Sequence[str] = ()) -> RunRows:
         digest = digest_of([data[name], digest])
     present = list(train.modalities) if isinstance(train, StreamedDataset) else modalities_of(train)
     called = Path(data.get(f"test_{name}") or "").name
-    return RunRows(train, test, present, partial(texts_of, train), None, called, ["a photo of a {}"], digest)
+    # What texts were made of suits the classes too.
+    prompts = _templates(data) or ["a photo of a {}"]
+    return RunRows(train, test, present, partial(texts_of, train), None, called, prompts, digest)
 
 
 def load_beside(
-    checkpoint: str, data: Mapping[str, Any], depth_unit: str | None = None, also: Sequence[str] = ()
+    checkpoint: str,
+    data: Mapping[str, Any],
+    depth_unit: str | None = None,
+    also: Sequence[str] = (),
+    on_error: str = "raise",
 ) -> tuple[CodeBindModel, CodeBindProcessor, RunRows]:
     """A finished checkpoint and rows for it to read; its added modalities may be columns.
 
     Args:
         checkpoint: of `checkpoint_of`.
         data: as in `load_rows`.
-        depth_unit: of integer depth files, instead of the processor's own.
+        depth_unit: of depth files, instead of the processor's own.
         also: modalities that come beside the rows.
+        on_error: as in `load_rows`.
 
     Raises:
         ValueError: as `load_rows`, or a `depth_unit` where the model reads no depth.
@@ -183,8 +203,8 @@ def load_beside(
     """
     model, processor = CodeBindModel.from_pretrained(checkpoint), CodeBindProcessor.from_pretrained(checkpoint)
     known = model.config.modality_names
-    rows = load_rows(data, known)
-    check_depth_unit(depth_unit, [name for name in (*rows.modalities, *also) if name in known])
+    rows = load_rows(data, known, on_error)
+    check_depth_unit(depth_unit, (*rows.modalities, *also), known)
     if depth_unit is not None:
         processor.depth_image_processor.depth_unit = depth_unit
     return model, processor, rows
@@ -216,12 +236,14 @@ def _templates(data: Mapping[str, Any]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def _read(source: str, place: str | None, data: Mapping[str, Any], added: Sequence[str]) -> Any:
+def _read(
+    source: str, place: str | None, data: Mapping[str, Any], added: Sequence[str], on_error: str = "raise"
+) -> Any:
     if not place:
         return None
     columns = data.get("columns")
     if source == "manifest":
-        rows: Any = Manifest(place, columns, added, data.get("encoding")).validate()
+        rows: Any = Manifest(place, columns, added, data.get("encoding")).validate(on_error)
     else:
         rows = dataset_rows(place, columns, added)
     templates = _templates(data)

@@ -15,6 +15,7 @@ from codebind_hf.data import Manifest, NineSenses, PreparedDataset, StoredDatase
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.evaluation.provenance import checkpoint_of
+from codebind_hf.evaluation.report import prompts_of
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.packs.pack_files import WEIGHTS_FILE
@@ -90,7 +91,7 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     trains = overwrite or not folder.checkpoint.is_dir()
     if trains:
         _check(recipe, folder)
-    rows = load_rows(settings.data)
+    rows = load_rows(settings.data, on_error=settings.on_error)
     if trains:
         check_depth_unit(recipe.processor.get("depth", {}).get("depth_unit"), rows.modalities)
         check_plan(rows.training, recipe_config(recipe).restricted_to(rows.modalities).modalities, recipe.order)
@@ -171,6 +172,8 @@ def _evaluate(evaluation: Evaluation, recipe: Recipe, rows: RunRows, folder: Run
     report = {**evaluation.report(), "checkpoint_sha256": record.checkpoint}
     write_report(report, folder.path, draw_figures(evaluation, report, folder.path / FIGURES))
     write_card(evaluation.model, recipe, folder.path, record, report, rows.name)
+    if prompts := prompts_of(report, most=3):
+        logger.info("Zero-shot prompts: %s.", prompts)
     logger.info("Wrote %s, and %s with pictures.", *(folder.path / name for name in ("report.json", "report.md")))
 
 
@@ -208,10 +211,12 @@ def write_card(
 def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwrite: bool) -> RunRecord | None:
     recipe, modalities = _binding(settings, chosen)
     _check(recipe, folder)
-    rows = load_rows(settings.data, modalities)
+    rows = load_rows(settings.data, modalities, settings.on_error)
     # Of a large model, weights would be read before `bind` says so.
     rows_to_bind(rows.training, chosen.modality, recipe_config(recipe).modalities)
-    check = Manifest(chosen.check_manifest, modalities=modalities).validate() if chosen.check_manifest else None
+    check = Manifest(chosen.check_manifest, modalities=modalities) if chosen.check_manifest else None
+    if check is not None:
+        check.validate(settings.on_error)
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     if record.status == "training":
         model, processor = build(recipe, modalities, [])

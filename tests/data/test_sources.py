@@ -50,7 +50,9 @@ def test_saved_data_sets_are_read_by_split(tmp_path: Path) -> None:
     folder = saved(tmp_path / "saved")
     assert [row["text"] for row in dataset_rows(folder)] == ["a", "b"]
     assert [row["text"] for row in dataset_rows(f"{folder}:test")] == ["c"]
-    with pytest.raises(ValueError, match="has no split 'validation'; its splits: train, test. Fix: .*:SPLIT"):
+    with pytest.raises(
+        ValueError, match="has no split 'validation'; its splits: train, test. Fix: .*saved:train or .*saved:test.$"
+    ):
         dataset_rows(f"{folder}:validation")
 
 
@@ -117,7 +119,7 @@ def test_what_cannot_be_a_data_set_says_what_to_give(tmp_path: Path) -> None:
             reader(tmp_path / "gone")
     picture_folder(tmp_path / "classes")
     for reader in (dataset_rows, dataset_stream):
-        with pytest.raises(ValueError, match=r"split 'dev': .*train.* Fix: --dataset FOLDER:SPLIT"):
+        with pytest.raises(ValueError, match=r"split 'dev'.*train.* Fix: .*classes:train or .*classes:test\.$"):
             reader(f"{tmp_path / 'classes'}:dev")
 
 

@@ -19,7 +19,7 @@ def templates(template: list[str] | None, recipe: Path | None) -> list[str]:
 def test_a_recipes_templates_are_taken_unless_others_are_given() -> None:
     assert templates(None, RECIPES / "vl-sun.yaml") == list(SCENES)
     assert templates(["the {}"], RECIPES / "vl-sun.yaml") == ["the {}"]
-    assert templates(None, None) == ["a photo of a {}"]
+    assert templates(None, None) is None
 
 
 def test_a_recipe_without_templates_is_refused(tmp_path: Path) -> None:
