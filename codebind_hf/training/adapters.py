@@ -18,11 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from codebind_hf.conversion.lora import ADAPTER, LORA_PART, adapter_config, has_lora
-from codebind_hf.model.modeling_codebind import CodeBindModel
-from codebind_hf.model.pretrained_model import ordinary_permissions
-from codebind_hf.model.pretrained_towers import PretrainedTower
-from codebind_hf.training.joined_adapters import (
+from codebind_hf.conversion.joined_adapters import (
     ARCHITECTURE_FOLDER,
     check_same,
     join_adapter,
@@ -30,6 +26,10 @@ from codebind_hf.training.joined_adapters import (
     lora_ranks,
     take_out,
 )
+from codebind_hf.conversion.lora import ADAPTER, LORA_PART, adapter_config, has_lora
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.pretrained_model import ordinary_permissions
+from codebind_hf.model.pretrained_towers import PretrainedTower
 
 
 _ATTENTION = r"self_attn\.(q_proj|k_proj|v_proj|out_proj)"

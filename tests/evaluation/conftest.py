@@ -81,6 +81,10 @@ class FakeModel(nn.Module):
         self.config = SimpleNamespace(
             modalities={name: MODALITIES[name] for name in modalities},
             modality_names=tuple(modalities),
+            encoder_configs={
+                MODALITIES[name].encoder: SimpleNamespace(stem="points" if name == "point_cloud" else "patches")
+                for name in modalities
+            },
             num_shared_codes=CODES,
             num_specific_codes_of=lambda encoder: CODES,
             book_of=lambda part, encoder: "shared" if part == "shared" else encoder,

@@ -53,7 +53,7 @@ def codebooks(**overrides: Any) -> SharedSpecificCodebook:
 @pytest.mark.parametrize(
     ("part", "overrides"),
     [
-        pytest.param("shared", {}, id="shared"),
+        pytest.param("shared", {}, id="shared", marks=pytest.mark.slow),
         pytest.param("specific", {}, id="specific", marks=pytest.mark.slow),
         pytest.param("shared", {"code_dim": 24, "specific_dim": 24}, id="one-segment", marks=pytest.mark.slow),
         pytest.param("shared", {"num_shared_codes": 0, "align_on": "continuous"}, id="no-codebook"),

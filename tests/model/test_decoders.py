@@ -151,7 +151,8 @@ def test_coloured_clouds_are_rebuilt_with_their_colours() -> None:
     assert decoder(encoder)(torch.randn(3, encoder.num_tokens, 10)).shape == (3, 20, 6)
 
 
-@pytest.mark.parametrize("name", ["point_cloud", pytest.param("eeg", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["point_cloud", "eeg"])
 def test_a_decoder_of_a_lens_learns_its_input(name: str) -> None:
     """A recording and a cloud, from the codes of a lens's latents: the error falls to a quarter of the start's."""
     lens = {"lens_num_latents": 6, "lens_num_heads": 2, "lens_head_dim": 8, "lens_cross_head_dim": 8}

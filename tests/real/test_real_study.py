@@ -161,6 +161,7 @@ class MadeUp(Features):
         return self.made[sense].astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_study_in_miniature_writes_its_page_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
