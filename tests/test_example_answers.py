@@ -65,6 +65,7 @@ def test_a_folder_of_sounds_is_evaluated_beside_its_run(sounds: Path, made: Path
     assert report["class_names"] == ["ring", "star"]
 
 
+@pytest.mark.slow
 def test_training_evaluates_with_these_prompts_and_says_so(
     pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

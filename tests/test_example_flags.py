@@ -158,6 +158,7 @@ def test_a_run_its_checkpoint_and_a_name_are_told_apart(made: Path, table: Path,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_run_as_from_its_checkpoint(made: Path, pictures: Path, tmp_path: Path) -> None:
     rows = ("--dataset", pictures, "--text_from_label", "a {}", "--max_steps", 1, "--batch_size", 4)
     weights = []

@@ -110,6 +110,7 @@ def bound(mine: SimpleNamespace) -> SimpleNamespace:
     return SimpleNamespace(output=output, done=done)
 
 
+@pytest.mark.slow
 def test_a_run_with_lora_says_what_learns_and_writes_it_down(bound: SimpleNamespace) -> None:
     (entry,) = json.loads((bound.output / "training.json").read_text())
     assert (entry["stage"], entry["encoders"]) == ("bind", ["audio"])
@@ -170,6 +171,7 @@ def test_search_ranks_the_files_of_a_gallery(mine: SimpleNamespace) -> None:
     assert all((mine.test.parent / name).is_file() and name.endswith(".png") for _, _, name in ranked)
 
 
+@pytest.mark.slow
 def test_the_report_of_the_demo_has_every_key(demo: SimpleNamespace) -> None:
     report = demo.report
     targets = ("image", "video", "audio", "depth", "thermal", "tactile", "point_cloud", "eeg")
@@ -195,6 +197,7 @@ def test_the_report_of_the_demo_has_every_key(demo: SimpleNamespace) -> None:
     assert report["environment"]
 
 
+@pytest.mark.slow
 def test_the_demo_writes_what_the_readme_promises(demo: SimpleNamespace) -> None:
     names = {path.name for path in demo.folder.iterdir()}
     assert {"checkpoint", "training.json", "report.json", "report.md", "figures", "files"} <= names

@@ -93,6 +93,7 @@ def test_controls_are_probed_beside_the_parts(fake: SimpleNamespace) -> None:
     assert "raw" not in sections["audio"]["mark"]
 
 
+@pytest.mark.slow
 def test_probes_in_other_processes_are_the_same_numbers(fake: SimpleNamespace) -> None:
     train, test = halves(embedded_rows(fake, 160), seed=0)
     both = controls(fake, 160)

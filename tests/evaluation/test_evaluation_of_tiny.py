@@ -138,8 +138,11 @@ def test_the_search_example_takes_words(tiny: SimpleNamespace) -> None:
     ],
 )
 def test_the_search_example_says_what_is_wrong(
-    tiny: SimpleNamespace, arguments: tuple[str, ...], message: str
+    tiny: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.png", "x.blend", "x.wav"):
+        (tmp_path / name).touch()
     done = run_example("search", "--checkpoint", tiny.checkpoint, "--gallery", tiny.manifest, *arguments)
     assert done.returncode in (1, 2)
     assert re.search(message, done.stderr, re.DOTALL)

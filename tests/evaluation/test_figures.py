@@ -13,6 +13,7 @@ from codebind_hf.evaluation.figures import shared_space_figure
 ALL = {"zero_shot", "retrieval", "shared_space", "similarity", "reconstructions", "probes", "swaps", "codebook_usage"}
 
 
+@pytest.mark.slow
 def test_every_picture_is_drawn_with_something_on_it(fake: SimpleNamespace, tmp_path: Path) -> None:
     model = fake.FakeModel(has_decoders=True)
     evaluation = Evaluation(model, fake.processor, fake.rows(30), progress=False)

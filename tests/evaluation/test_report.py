@@ -16,6 +16,7 @@ def test_the_json_file_reads_back_equal(fake: SimpleNamespace, tmp_path: Path) -
     assert sorted(path.name for path in file.parent.iterdir()) == ["report.json", "report.md"]
 
 
+@pytest.mark.slow
 def test_the_markdown_holds_the_numbers_and_links_pictures_relatively(fake: SimpleNamespace, tmp_path: Path) -> None:
     report = evaluate_model(fake.model, fake.processor, fake.rows(30), progress=False)
     picture = tmp_path / "pictures" / "zero_shot.png"

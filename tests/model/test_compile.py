@@ -159,6 +159,7 @@ def test_the_embedding_path_exports_with_any_batch(model: CodeBindModel, modalit
             assert torch.equal(program(*inputs), path(*inputs))
 
 
+@pytest.mark.slow
 def test_the_whole_forward_pass_exports_saves_and_loads() -> None:
     model = tiny_model(small_config("text", "eeg"))
     first, second = (tiny_inputs(model.config, batch, seed=batch) for batch in BATCHES)

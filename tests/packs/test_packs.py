@@ -119,6 +119,7 @@ def test_a_bridge_in_16_bits_is_known_again(bridge: Path, labs: Labs, dtype: tor
         add_packs(model, [labs("eeg").folder])
 
 
+@pytest.mark.slow
 def test_a_model_with_packs_saves_as_an_ordinary_checkpoint(bridge: Path, labs: Labs, tmp_path: Path) -> None:
     model, processor = load(bridge, packs=[labs("radar").folder, labs("eeg").folder])
     model.save_pretrained(tmp_path)
@@ -258,6 +259,7 @@ def test_adapters_of_two_modalities_load_one_after_the_other(
         same_vectors(vectors_of(*adapted.merged[name], name), vectors_of(merged, processor, name))
 
 
+@pytest.mark.slow
 def test_adapters_that_were_not_bound_to_the_same_bridge_are_refused_and_leave_the_model_alone(
     bridge: Path, adapted: SimpleNamespace, tmp_path: Path
 ) -> None:

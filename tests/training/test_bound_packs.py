@@ -57,6 +57,7 @@ def same_embeds(one: Any, other: Any, items: dict[str, list[str]]) -> None:
         np.testing.assert_array_equal(values, found[1][name])
 
 
+@pytest.mark.slow
 def test_packs_of_two_runs_are_their_checkpoints_beside_one_bridge(straight: Path, rows: Path, tmp_path: Path) -> None:
     eeg = bound(straight, rows, tmp_path / "eeg", "eeg", SMALL)
     radar = bound(straight, rows, tmp_path / "radar", "radar", RADAR)
@@ -79,7 +80,7 @@ def test_packs_of_two_runs_are_their_checkpoints_beside_one_bridge(straight: Pat
     assert (eeg / "pack" / "pack.json").read_bytes() == before, "the same run gives the same pack"
 
 
-@pytest.mark.parametrize("mode", ["heads", "lora"])
+@pytest.mark.parametrize("mode", ["heads", pytest.param("lora", marks=pytest.mark.slow)])
 def test_a_modality_of_the_bridge_makes_a_pack_of_what_changed(
     straight: Path, rows: Path, tmp_path: Path, mode: str
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_modality_of_the_bridge_makes_a_pack_of_what_changed(
     assert not torch.equal(base.encoders["audio"].shared_head.projection.weight, changed)
 
 
+@pytest.mark.slow
 def test_with_learning_shared_codes_there_is_no_pack(
     straight: Path, rows: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -33,6 +33,7 @@ def launched(script: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_two_launched_processes_end_with_the_same_model_codebooks_and_weights(tmp_path: Path) -> None:
     launched(SCRIPT, str(tmp_path))

@@ -74,7 +74,7 @@ def asked_to_end(*args: Any, **kwargs: Any) -> None:
         pytest.param(runs, "load_items", True, [], id="rows-are-prepared", marks=pytest.mark.slow),
         pytest.param(runs, "build", True, [], id="the-model-is-built", marks=pytest.mark.slow),
         pytest.param(CodeBindTrainer, "_start_codebooks", True, [], id="codebooks-start", marks=pytest.mark.slow),
-        pytest.param(RunFolder, "publish", True, ["bridge"], id="the-model-is-written"),
+        pytest.param(RunFolder, "publish", True, ["bridge"], id="the-model-is-written", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_outside_of_training_ends_the_run_with_words(
