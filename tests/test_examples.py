@@ -326,6 +326,7 @@ def eeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return manifest
 
 
+@pytest.mark.slow
 def test_binding_a_modality_leaves_the_run_it_starts_from_and_its_embeddings_alone(
     mine: SimpleNamespace, eeg: Path
 ) -> None:

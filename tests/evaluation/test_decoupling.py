@@ -67,6 +67,7 @@ def test_the_shared_part_knows_the_class_and_the_specific_part_does_not(fake: Si
     assert entry["standard_error_continuous"] > 0
 
 
+@pytest.mark.slow
 def test_a_small_network_reads_what_lies_in_no_line(fake: SimpleNamespace) -> None:
     embedded = embedded_rows(fake, 400)
     signs = torch.randint(0, 2, (400, 2), generator=torch.Generator().manual_seed(0))

@@ -8,6 +8,7 @@ from codebind_hf.evaluation import evaluate_model, markdown_report, write_report
 from codebind_hf.evaluation.report import markdown_table
 
 
+@pytest.mark.slow
 def test_the_json_file_reads_back_equal(fake: SimpleNamespace, tmp_path: Path) -> None:
     report = evaluate_model(fake.model, fake.processor, fake.rows(30), progress=False)
     file = write_report(report, tmp_path / "new" / "folder")

@@ -19,6 +19,7 @@ PAGE = (ROOT / "docs" / "specific.md").read_text()
 MODALITIES = ("text", "image", "video", "audio")
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     test = NineSenses("test", 0, num_rows=40, modalities=MODALITIES)

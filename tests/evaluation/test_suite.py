@@ -98,6 +98,7 @@ def test_probes_train_on_the_rows_given_for_it(fake: SimpleNamespace) -> None:
     assert (entry["n"], entry["n_train"]) == (30, 50)
 
 
+@pytest.mark.slow
 def test_the_summary_counts_over_readable_attributes_alone(fake: SimpleNamespace) -> None:
     report = report_of(fake, fake.rows(100))
     entries = [entry for attributes in report["probes"].values() for entry in attributes.values() if entry["readable"]]

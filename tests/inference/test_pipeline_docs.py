@@ -17,6 +17,7 @@ from codebind_hf.training import Recipe, build, save
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_page_run(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(checkpoint, tmp_path / "checkpoint")
     monkeypatch.chdir(tmp_path)

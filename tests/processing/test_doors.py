@@ -14,6 +14,7 @@ def processor() -> CodeBindProcessor:
     return CodeBindProcessor.from_model_config(CodeBindConfig.from_preset("tiny"), build_tokenizer(["a red ball"] * 3))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_processor_takes_or_clearly_refuses_anything(processor: CodeBindProcessor) -> None:
     outcomes = Outcomes()

@@ -137,6 +137,7 @@ def test_a_modality_that_the_checkpoint_has_is_trained_further(
     assert all("audio" in name for name in changed)
 
 
+@pytest.mark.slow
 def test_a_modality_of_the_users_own_binds_and_keeps_its_preprocessing_when_the_next_one_binds(
     base: str, rows: dict[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

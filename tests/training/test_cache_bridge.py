@@ -159,6 +159,7 @@ def test_only_what_is_named_is_cached(tiny: SimpleNamespace, trainer_of: MakeTra
 # The cache is of these weights and these rows
 
 
+@pytest.mark.slow
 def test_a_second_training_uses_what_is_there_and_one_of_other_weights_or_rows_does_not(
     tiny: SimpleNamespace, trainer_of: MakeTrainer, cache: Path, tower_runs: list[tuple[str, int]]
 ) -> None:

@@ -7,6 +7,7 @@ from fuzzing.outcomes import REFUSED, TAKEN, Outcomes
 from fuzzing.settings import recipe_calls
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_recipes_and_settings_are_taken_or_clearly_refused(tmp_path: Path) -> None:
     outcomes = Outcomes()

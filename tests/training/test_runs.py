@@ -108,6 +108,7 @@ def test_a_finished_run_is_not_written_over(straight: Path, manifest: Path) -> N
     assert {path: path.read_bytes() for path in straight.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_overwriting_leaves_nothing_of_the_earlier_run(straight: Path, manifest: Path, tmp_path: Path) -> None:
     run(settings_for(manifest), tmp_path / "run")
     for name in ("report.json", "report.md"):
