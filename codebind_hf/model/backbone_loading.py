@@ -26,8 +26,6 @@ logger = logging.get_logger(__name__)
 
 # What the library's loaders take to find files, and networks may need as their checkpoint does.
 HUB_OPTIONS = ("cache_dir", "token", "local_files_only", "force_download", "revision")
-# Numbers of every tensor that a fingerprint holds.
-_SAMPLES = 64
 
 
 class BackboneLoading:
@@ -256,11 +254,10 @@ def _load_dense(tower: PretrainedTower, source: str) -> None:
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """A short text for the names, types and weights, from some numbers of each tensor."""
+    """A short text for the names, types and all numbers of the weights: what changed in one place only is not lost."""
     text = hashlib.sha256()
     for name in sorted(state):
-        values = state[name].detach().flatten()
-        some = values[:: max(1, len(values) // _SAMPLES)].cpu()
-        text.update(f"{name} {some.dtype} {tuple(values.shape)}".encode())
-        text.update(some.double().numpy().tobytes())
+        values = state[name].detach().cpu().contiguous()
+        text.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        text.update(values.flatten().view(torch.uint8).numpy().data)
     return text.hexdigest()
