@@ -69,7 +69,12 @@ class BackboneLoading:
             if kwargs.get("config") is None and is_foreign(place, **hub):
                 return cls.from_bridge(place, modalities=modalities, backbones=backbones, **kwargs)
             if modalities is not None:
-                kwargs["config"] = made._restricted(place, modalities, kwargs)
+                config = kwargs.pop("config", None)
+                if config is None:
+                    options = {key: kwargs[key] for key in (*HUB_OPTIONS, "subfolder") if key in kwargs}
+                    options |= {key: kwargs.pop(key) for key in made.config_class.__annotations__ if key in kwargs}
+                    config = made.config_class.from_pretrained(place, **options)
+                kwargs["config"] = config.restricted_to(modalities)
         with deferring_backbones():
             loaded = cast(Any, super()).from_pretrained(place, *model_args, **kwargs)
         (loaded[0] if isinstance(loaded, tuple) else loaded)._load_backbones(backbones, hub)

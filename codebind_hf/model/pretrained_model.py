@@ -166,17 +166,6 @@ class CodeBindPreTrainedModel(PreTrainedModel):
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
     @classmethod
-    def _restricted(cls, name: Any, modalities: Iterable[str], kwargs: dict[str, Any]) -> CodeBindConfig:
-        """The configuration of a checkpoint for these modalities alone; takes its fields out of `kwargs`."""
-        config = kwargs.pop("config", None)
-        if config is None:
-            hub = ("cache_dir", "revision", "token", "local_files_only", "subfolder", "force_download")
-            options = {key: kwargs[key] for key in hub if key in kwargs}
-            options |= {key: kwargs.pop(key) for key in CodeBindConfig.__annotations__ if key in kwargs}
-            config = cls.config_class.from_pretrained(name, **options)  # type: ignore[union-attr]
-        return config.restricted_to(modalities)
-
-    @classmethod
     def _packs(cls) -> Any:
         """What reads and writes packs.
 
