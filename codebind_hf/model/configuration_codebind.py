@@ -16,7 +16,7 @@ from .configuration_base import (
     check_rate,
     checked_config,
 )
-from .configuration_encoders import READOUTS, CodeBindEncoderConfig
+from .configuration_encoders import READOUTS, CodeBindEncoderConfig, added_encoders
 from .configuration_modalities import (
     CodeBindAudioConfig,
     CodeBindDecoderConfig,
@@ -64,8 +64,9 @@ class CodeBindConfig(CodeBindBaseConfig):
             "network", a small encoder of its own.
         reconstruction_gradient: which parts `recon` may change: "both" (the paper), or "specific", so that what only
             the decoder needs is not added to the shared part.
-        decorrelation_gradient: which parts `decorr` may change: "both", or "shared", so that the shared part forgets
-            what the specific part knows and the specific part stays as it is.
+        decorrelation_gradient: which parts `decorr` may change: "both"; "shared", so that the shared part forgets
+            what the specific part knows and the specific part stays as it is; or "specific", so that alignment alone
+            decides what the shared part is.
         decoder_inputs: "codes" (the paper) or "codes+tokens" (what the released weights were trained with).
         normalize_codes: keep codes on the unit sphere; `False` for converted weights with norms of their own.
         parity_losses: every loss term as the released code computes it, without gradient where it has none there; for
@@ -215,7 +216,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         check_choice("decoder_inputs", self.decoder_inputs, ("codes", "codes+tokens"))
         check_choice("specific_readout", self.specific_readout, READOUTS)
         check_choice("reconstruction_gradient", self.reconstruction_gradient, ("both", "specific"))
-        check_choice("decorrelation_gradient", self.decorrelation_gradient, ("both", "shared"))
+        check_choice("decorrelation_gradient", self.decorrelation_gradient, ("both", "shared", "specific"))
         check_least(self, "shared_dim code_dim specific_code_dim")
         check_least(self, "specific_dim num_shared_codes num_specific_codes codebook_spread_rate initializer_range", 0)
         check_rate(self, "codebook_decay")
@@ -296,10 +297,10 @@ class CodeBindConfig(CodeBindBaseConfig):
         """Configurations of the encoders that this checkpoint has, by encoder name."""
         built_in = {name: getattr(self, f"{name}_config") for name in ENCODERS}
         configs = {name: config for name, config in built_in.items() if config is not None}
-        for name, fields in (self.added_encoders or {}).items():
-            configs[name] = _added_encoder(name, fields)
-            configs[name]._attn_implementation = self._attn_implementation
-        return configs
+        added = added_encoders(self.added_encoders or {}, self.__dict__.setdefault("_built", {}))
+        for config in added.values():
+            config._attn_implementation = self._attn_implementation
+        return {**configs, **added}
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -385,14 +386,6 @@ class CodeBindConfig(CodeBindBaseConfig):
 
     def pair_weight(self, pair: str) -> float:
         return float((self.pair_weights or {}).get(pair, 1.0))
-
-
-def _added_encoder(name: str, fields: dict[str, Any]) -> CodeBindEncoderConfig:
-    check_fields(f"added_encoders[{name!r}]", fields)
-    try:
-        return CodeBindEncoderConfig(**fields)
-    except ValueError as error:
-        raise ValueError(f"added_encoders[{name!r}]: {error}") from error
 
 
 CodeBindConfig.register_for_auto_class()

@@ -1,12 +1,20 @@
 """What every encoder is configured by: its stem, lens, transformer and heads."""
 
+import copy
 import math
 from typing import Any
 
 from transformers.activations import ACT2FN
 
 from .backbone_files import PARTS, backbone_fields
-from .configuration_base import CodeBindBaseConfig, check_choice, check_least, check_rate, checked_config
+from .configuration_base import (
+    CodeBindBaseConfig,
+    check_choice,
+    check_fields,
+    check_least,
+    check_rate,
+    checked_config,
+)
 
 
 _STEMS = ("tokens", "patches", "points", "features", "pretrained")
@@ -319,3 +327,21 @@ class CodeBindEncoderConfig(CodeBindBlockConfig):
         """Patches along each axis."""
         sizes = zip(self.input_size, self.patch_size, self.strides, strict=True)
         return tuple((size - patch) // stride + 1 for size, patch, stride in sizes)
+
+
+def added_encoders(
+    fields: dict[str, dict[str, Any]], built: dict[str, tuple[dict[str, Any], CodeBindEncoderConfig]]
+) -> dict[str, CodeBindEncoderConfig]:
+    """Configurations of encoders by name, from `built` where their fields are the same: a step asks for them often.
+
+    Raises:
+        ValueError: fields that no encoder has, with the encoder's name.
+    """
+    for name, own in fields.items():
+        if name not in built or built[name][0] != own:
+            check_fields(f"added_encoders[{name!r}]", own)
+            try:
+                built[name] = (copy.deepcopy(own), CodeBindEncoderConfig(**own))
+            except ValueError as error:
+                raise ValueError(f"added_encoders[{name!r}]: {error}") from error
+    return {name: built[name][1] for name in fields}

@@ -216,9 +216,9 @@ class Objective:
         return part.embedding if self.config.quantize_specific else part.continuous
 
     def _parts(self, state: ModalityState, specific: Quantized) -> tuple[Tensor, Tensor]:
-        """Both parts before quantization, whose gradient they would share; the specific one as a given, if so set."""
-        own = specific.continuous
-        return state.shared.continuous, own.detach() if self.config.decorrelation_gradient == "shared" else own
+        """Both parts before quantization, whose gradient they would share; one of them as a given, if so set."""
+        shared, own, learning = state.shared.continuous, specific.continuous, self.config.decorrelation_gradient
+        return shared.detach() if learning == "specific" else shared, own.detach() if learning == "shared" else own
 
     def _means(self, values_of: Callable[[ModalityState], Iterator[tuple[str, Tensor]]]) -> Weighted:
         """Means over the samples of every modality that is judged, by modality and part.
