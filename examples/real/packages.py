@@ -26,6 +26,10 @@ class Gone(OSError):
     """A package cannot be had here; the message says which, where it was looked for, and why not."""
 
 
+class Failed(Exception):
+    """A program ended badly; the message is its last line."""
+
+
 @dataclass(frozen=True)
 class Package:
     """A file of a package index.
@@ -150,8 +154,10 @@ def fetch(package: Package, cache: Path) -> Path:
     Raises:
         Gone: it cannot be had.
         ValueError: what came has another digest, or a path that leads out of its folder.
-        OSError: no room to unpack it.
+        OSError: it cannot be unpacked, as where there is no room.
     """
+    # Programs run in folders of their own.
+    cache = cache.absolute()
     unpacked = cache / "unpacked" / f"{package.name}-{package.version}-{package.sha256[:12]}"
     if unpacked.is_dir():
         return unpacked
@@ -159,7 +165,10 @@ def fetch(package: Package, cache: Path) -> Path:
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-            came = (_from_pip if package.kind == "pip" else _from_apt)(package, Path(folder), cache)
+            try:
+                came = (_from_pip if package.kind == "pip" else _from_apt)(package, Path(folder), cache)
+            except Failed as error:
+                raise Gone(f"{package.name} {package.version} cannot be fetched ({error})") from None
             _check(package, came)
             os.replace(came, file)
     _check(package, file)
@@ -170,7 +179,11 @@ def fetch(package: Package, cache: Path) -> Path:
         if package.kind == "pip":
             _unzip(package, file, whole)
         else:
-            _run(package, [_tool(package, "dpkg-deb"), "-x", str(file), str(whole)], Path(folder))
+            try:
+                _run(package, [_tool(package, "dpkg-deb"), "-x", str(file), str(whole)], Path(folder))
+            except Failed as error:
+                # It has the right digest, so that it is not gone: something is wrong here.
+                raise OSError(f"{package.name} {package.version} cannot be unpacked ({error})") from None
         os.replace(whole, unpacked)
     return unpacked
 
@@ -198,7 +211,7 @@ def _from_apt(package: Package, folder: Path, cache: Path) -> Path:
     """With lists of its own, so that no rights are needed and nothing of the system changes."""
     tool = _tool(package, "apt-get")
     _tool(package, "dpkg-deb")
-    lists, archives = cache.absolute() / "apt" / "lists", cache.absolute() / "apt" / "cache"
+    lists, archives = cache / "apt" / "lists", cache / "apt" / "cache"
     for own in (lists, archives):
         (own / "partial").mkdir(parents=True, exist_ok=True)
     options = {"Dir::State::lists": lists, "Dir::Cache": archives, "Debug::NoLocking": 1, "APT::Sandbox::User": "root"}
@@ -206,7 +219,7 @@ def _from_apt(package: Package, folder: Path, cache: Path) -> Path:
     wanted = f"{package.name}={package.version}"
     try:
         _run(package, [*own, "download", wanted], folder)
-    except Gone:
+    except Failed:
         # The lists may be missing or old.
         _run(package, [*own, "update"], folder)
         _run(package, [*own, "download", wanted], folder)
@@ -231,7 +244,7 @@ def _run(package: Package, command: Sequence[str], folder: Path) -> None:
     if done.returncode:
         said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         wrong = [line for line in said if line.startswith(("ERROR", "E:"))] or said or ["no reason given"]
-        raise Gone(f"{package.name} {package.version} cannot be fetched ({wrong[-1][:200]})")
+        raise Failed(wrong[-1][:200])
 
 
 def _only_file(package: Package, folder: Path, pattern: str) -> Path:

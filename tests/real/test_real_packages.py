@@ -1,6 +1,8 @@
 """Fetching: what is pinned is kept, what is another file is refused, and what is gone ends a run in one line."""
 
 import hashlib
+import shutil
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -78,6 +80,28 @@ def test_a_package_that_is_gone_is_one_line(index: Path, tmp_path: Path) -> None
         fetch(package, tmp_path)
     assert str(caught.value).startswith("codebind-no-such-package 1.0 cannot be fetched (ERROR: No matching")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="makes a Debian package")
+def test_a_debian_package_is_unpacked_into_a_cache_below_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = tmp_path / "made" / "DEBIAN" / "control"
+    control.parent.mkdir(parents=True)
+    control.write_text("Package: made\nVersion: 1\nArchitecture: all\nMaintainer: A <a@b.c>\nDescription: made\n")
+    (tmp_path / "made" / "data.txt").write_text("kept")
+    file = tmp_path / "cache" / "packages" / "made-1"
+    file.parent.mkdir(parents=True)
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", "made", str(file)], cwd=tmp_path, check=True)
+    package = Package("made", "1", hashlib.sha256(file.read_bytes()).hexdigest(), "apt", "MIT", "a word")
+    monkeypatch.chdir(tmp_path)
+    assert (fetch(package, Path("cache")) / "data.txt").read_text() == "kept"
+    # Having come with the right digest, a file that cannot be unpacked is a fault here and not a package that is gone.
+    file.write_bytes(b"no archive")
+    broken = replace(package, sha256=hashlib.sha256(b"no archive").hexdigest())
+    with pytest.raises(OSError, match=r"made 1 cannot be unpacked \(dpkg-deb: ") as caught:
+        fetch(broken, Path("cache"))
+    assert not isinstance(caught.value, Gone)
 
 
 def test_without_debians_tools_its_packages_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
