@@ -16,7 +16,7 @@ from torch import Tensor
 
 from codebind_hf import CodeBindConfig, CodeBindEncoderConfig, CodeBindModel
 from codebind_hf.model.codebook_fitting import pooled_segments
-from codebind_hf.training import train_only
+from codebind_hf.training import LossBalancer, train_only
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,21 @@ class Settings:
     """How bridge and senses are trained; chosen on the splits of seeds from 100 on.
 
     Args:
-        hidden_size, blocks: of every tower.
+        hidden_size, blocks: of every tower for vectors.
         epochs, least_steps, batch, rate, decay: of AdamW; the rate rises for a tenth of the steps, and falls as a
             cosine.
         temperature: of the alignment, which does not learn.
         noise: deviation of what is added to standardised input vectors, for training and for second views.
         weights: of the loss terms beside `align`; none of them is InfoNCE alone.
+        warmup: of terms whose weight grows, from which share of the steps to which it grows from nothing to all.
         image_weight: of the pairs with pictures, where those with sentences weigh 1.
         specific: whether there is a specific part.
         codes: whether there are codebooks.
-        align_on: as of `CodeBindConfig`.
+        align_on, even_segments, code_dim, num_shared_codes, num_specific_codes, quantize_specific, specific_readout,
+            reconstruction_gradient, decorrelation_gradient, shared_codebook, decoder_inputs: as of `CodeBindConfig`.
+        balance: weigh the terms as the paper does, by `LossBalancer`; `weights` then name them.
+        dim: of both parts.
+        train: whether anything learns; an untrained row has its first weights.
     """
 
     hidden_size: int = 512
@@ -47,13 +52,24 @@ class Settings:
     noise: float = 1.0
     temperature: float = 0.1
     weights: Mapping[str, float] | None = None
+    warmup: Mapping[str, tuple[float, float]] | None = None
     image_weight: float = 1.0
     specific: bool = True
     codes: bool = True
     align_on: str = "continuous"
+    even_segments: bool = True
+    code_dim: int = 4
+    num_shared_codes: int = 256
+    num_specific_codes: int = 128
+    quantize_specific: bool = True
     specific_readout: str = "network"
     reconstruction_gradient: str = "specific"
+    decorrelation_gradient: str = "both"
+    shared_codebook: str = "one"
+    decoder_inputs: str = "codes"
+    balance: bool = False
     dim: int = 128
+    train: bool = True
 
 
 OURS = Settings(weights={"recon": 1.0, "decorr": 40.0, "views": 3.0, "uni": 0.05, "commit": 0.5})
@@ -97,13 +113,17 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, train: bo
         CodeBindConfig(
             shared_dim=settings.dim,
             specific_dim=settings.dim if settings.specific else 0,
-            code_dim=4,
-            num_shared_codes=256 if settings.codes else 0,
-            num_specific_codes=128 if settings.codes and settings.specific else 0,
+            code_dim=settings.code_dim,
+            num_shared_codes=settings.num_shared_codes if settings.codes else 0,
+            num_specific_codes=settings.num_specific_codes if settings.codes and settings.specific else 0,
             align_on=settings.align_on if settings.codes else "continuous",
-            even_segments=True,
+            even_segments=settings.even_segments,
+            quantize_specific=settings.quantize_specific,
             specific_readout=settings.specific_readout,
             reconstruction_gradient=settings.reconstruction_gradient,
+            decorrelation_gradient=settings.decorrelation_gradient,
+            shared_codebook=settings.shared_codebook,
+            decoder_inputs=settings.decoder_inputs,
             initializer_range=0.05,
             logit_scale_init_value=math.log(1 / settings.temperature),
             loss_weights={"align": 1.0, **(settings.weights or {})},
@@ -124,7 +144,7 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, train: bo
                 "num_attention_heads": 1,
                 "vocab_size": 4,
             },
-            vision_config={**tower, **_encoder(image.shape[1], settings)},
+            vision_config={**tower, **vector_encoder(image.shape[1], settings)},
         )
     )
     train_only(model, ["image", "text"])
@@ -136,7 +156,8 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, train: bo
     return model
 
 
-def _encoder(width: int, settings: Settings) -> dict[str, Any]:
+def vector_encoder(width: int, settings: Settings) -> dict[str, Any]:
+    """Fields of an encoder for vectors of this width."""
     return {
         "stem": "features",
         "num_channels": width,
@@ -150,10 +171,9 @@ def _encoder(width: int, settings: Settings) -> dict[str, Any]:
     }
 
 
-def add_sense(model: CodeBindModel, name: str, width: int, settings: Settings) -> None:
-    """An encoder for vectors of this width."""
-    fields = {**_encoder(width, settings), "has_position": False, "specific_num_hidden_layers": 0}
-    model.add_modality(name, CodeBindEncoderConfig(**fields))
+def add_sense(model: CodeBindModel, name: str, fields: Mapping[str, Any]) -> None:
+    """An encoder with these fields, and an empty specific network where it has one of its own."""
+    model.add_modality(name, CodeBindEncoderConfig(**{"specific_num_hidden_layers": 0, **fields}))
 
 
 def bind(
@@ -167,7 +187,7 @@ def bind(
     """Train the encoder of one sense on its rows; nothing else of the model learns.
 
     Args:
-        sense: standardised vectors `(rows, width)`.
+        sense: standardised vectors `(rows, width)`, or what else its encoder takes.
         others: of "image" and "text", or "text" alone, the features of the same rows.
     """
     torch.manual_seed(seed)
@@ -194,18 +214,19 @@ def _fit(
     settings: Settings,
     seed: int,
 ) -> None:
-    steps = max(settings.least_steps, round(settings.epochs * count / settings.batch))
+    steps = max(settings.least_steps, round(settings.epochs * count / settings.batch)) if settings.train else 0
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.logit_scale.parameters():
         parameter.requires_grad_(False)
+    balancer = LossBalancer(max_steps=steps) if settings.balance else None
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=settings.rate, weight_decay=settings.decay, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=steps or 1, pct_start=0.1)
     own = [n for n in rows if model.encoders[model.config.modality(n).encoder].learns()]
     _start_codes(model, {n: x for n, (_, x) in rows.items()}, seed)
     model.train()
     order = torch.empty(0, dtype=torch.long)
-    for _ in range(steps):
+    for step in range(steps):
         if len(order) < min(settings.batch, count):
             order = torch.randperm(count, generator=generator)
         picked, order = order[: settings.batch], order[settings.batch :]
@@ -216,7 +237,16 @@ def _fit(
         second = {model.config.modality(n).tensor: x for n, x in views.items() if _has_own(model, n)}
         if second and model.config.loss_weight("views"):
             inputs["views"] = second
-        loss = model(**inputs, return_loss=True).loss
+        output = model(**inputs, return_loss=True)
+        grown = {
+            term: min(max((step / steps - first) / (last - first), 0.0), 1.0)
+            for term, (first, last) in (settings.warmup or {}).items()
+        }
+        if balancer:
+            loss = balancer.weighted(output.loss_terms, factors=grown)
+        else:
+            weights = {term: grown.get(term, 1.0) * model.config.loss_weight(term) for term in output.loss_terms}
+            loss = sum(weights[term] * value for term, value in output.loss_terms.items())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from packages import alone
 from PIL import Image
 from torch import Tensor, nn
 
@@ -122,16 +123,9 @@ class Sounds:
 
         folders = [next(half.glob("*/data")) for half in halves]
         whole = cache / "whisper-base"
-        if not (whole / "model.bin").is_file():
-            whole.mkdir(parents=True, exist_ok=True)
-            for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
-                shutil.copyfile(folders[0] / name, whole / name)
-            draft = whole / "model.bin.draft"
-            with draft.open("wb") as stream:
-                for number, folder in enumerate(folders, start=1):
-                    with (folder / f"model.bin.part{number}").open("rb") as part:
-                        shutil.copyfileobj(part, stream)
-            os.replace(draft, whole / "model.bin")
+        with alone(whole):
+            if not (whole / "model.bin").is_file():
+                _join(folders, whole)
         self.storage = ctranslate2.StorageView
         self.model = ctranslate2.models.Whisper(str(whole), compute_type="float32", intra_threads=threads)
         self.mel = WhisperFeatureExtractor(feature_size=80, chunk_length=_SECONDS)
@@ -150,6 +144,18 @@ class Sounds:
                 used = each[: max(_PIECES, math.ceil(len(wave) / _RATE * _FRAMES_A_SECOND))]
                 quarters = [piece.mean(0) for piece in np.array_split(used, _PIECES)]
                 yield np.concatenate([used.mean(0), used.std(0), *quarters])[None].astype(np.float32)
+
+
+def _join(halves: Sequence[Path], whole: Path) -> None:
+    whole.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
+        shutil.copyfile(halves[0] / name, whole / name)
+    draft = whole / "model.bin.draft"
+    with draft.open("wb") as stream:
+        for number, folder in enumerate(halves, start=1):
+            with (folder / f"model.bin.part{number}").open("rb") as part:
+                shutil.copyfileobj(part, stream)
+    os.replace(draft, whole / "model.bin")
 
 
 def _wave(file: Path) -> np.ndarray:

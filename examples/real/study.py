@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from binding import ALONE, OURS, PAPER, Settings, Standard, add_sense, bind, bridge, parts_of
+from binding import (
+    ALONE,
+    OURS,
+    PAPER,
+    Settings,
+    Standard,
+    add_sense,
+    bind,
+    bridge,
+    parts_of,
+    vector_encoder,
+)
 from features import SPEECH, VERSION, Features
 from readings import closed_form, readings
 from splits import OBJECTS, held_out
@@ -37,7 +49,9 @@ PLAN: dict[str, tuple[str, tuple[str, ...]]] = {
     "eeg": ("eeg", ("eeg",)),
     "imu": ("imu", ("imu",)),
 }
-# What is probed for private labels; the first is trained as the paper does, too.
+# What a row is trained on, where that is not all.
+SENSES_OF = {"paper": (ALL_SPEECH,)}
+# What is probed for private labels.
 PROBED = (ALL_SPEECH, "points", "depth", "imu")
 _KS = (1, 10)
 
@@ -68,10 +82,21 @@ class Study:
         features: of everything that is there.
         folder: of the results.
         by: how names are grouped, as of `things.groups_of`.
+        rows: settings by name.
+        senses: of a row, where not all of them are trained.
     """
 
-    def __init__(self, features: Features, folder: Path, by: str = "name") -> None:
+    def __init__(
+        self,
+        features: Features,
+        folder: Path,
+        by: str = "name",
+        rows: Mapping[str, Settings] | None = None,
+        senses: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.features, self.folder, self.by = features, folder, by
+        self.rows = ROWS if rows is None else rows
+        self.senses_of = SENSES_OF if senses is None else senses
 
     @property
     def senses(self) -> list[str]:
@@ -84,14 +109,14 @@ class Study:
         return [
             (row, seed, sense)
             for seed in seeds
-            for row in ROWS
+            for row in self.rows
             for sense in ("bridge", *self.senses)
-            if row != "paper" or sense in ("bridge", ALL_SPEECH)
+            if sense == "bridge" or sense in self.senses_of.get(row, self.senses)
         ]
 
     def file(self, row: str, seed: int, sense: str) -> Path:
         """Of a cell; other settings have files of their own."""
-        settings = json.dumps(asdict(ROWS[row]), sort_keys=True)
+        settings = json.dumps(asdict(self.rows[row]), sort_keys=True)
         digest = hashlib.blake2b(f"{VERSION} {settings}".encode(), digest_size=4).hexdigest()
         return self.folder / self.by / f"{row}-{digest}" / f"{seed}" / f"{sense}.json"
 
@@ -126,7 +151,7 @@ class Study:
             image(np.concatenate([vectors[~test[name]] for name, vectors in self._images.items()])),
             text(np.concatenate([self._texts[name][~test[name]] for name in self._images])),
         )
-        settings = ROWS[row]
+        settings = self.rows[row]
         model = bridge(*pairs, settings, seed, train=not file.is_file())
         if file.is_file():
             model.load_state_dict(torch.load(file, weights_only=True))
@@ -173,7 +198,7 @@ class Study:
         return found, arrays
 
     def _cell(self, row: str, seed: int, sense: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        settings, collection = ROWS[row], PLAN[sense][0]
+        settings, collection = self.rows[row], PLAN[sense][0]
         test = held_out(self.features.things, seed, self.by)
         model = copy.deepcopy(self._bridge(row, seed, test))
         rows = self.rows_of(sense, test)
@@ -184,7 +209,7 @@ class Study:
         if collection in self._images:
             others["image"] = image(self._images[collection][rows.things[train]])
         name = f"{sense}_vectors"
-        add_sense(model, name, rows.vectors.shape[1], settings)
+        add_sense(model, name, {**vector_encoder(rows.vectors.shape[1], settings), "has_position": False})
         bind(model, name, own(rows.vectors[train]), others, settings, seed)
         parts = parts_of(model, name, own(rows.vectors))
         found: dict[str, Any] = {
@@ -211,7 +236,7 @@ class Study:
         if sense in PROBED:
             things, sentences = self.features.things[collection], self._texts[collection]
             raw = own(rows.vectors).numpy() if row == "codebind" else None
-            judged = parts if row != "infonce" else {"shared": parts["shared"]}
+            judged = parts if settings.codes or settings.specific else {"shared": parts["shared"]}
             found["readings"] = readings(sense, things, rows, judged, sentences, raw, seed)
         kept = {part: x[rows.test].astype(np.float16) for part, x in parts.items()}
         return found, {**kept, "things": rows.things[rows.test]}

@@ -92,7 +92,9 @@ def test_a_debian_package_is_unpacked_into_a_cache_below_the_current_folder(
     (tmp_path / "made" / "data.txt").write_text("kept")
     file = tmp_path / "cache" / "packages" / "made-1"
     file.parent.mkdir(parents=True)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", "made", str(file)], cwd=tmp_path, check=True)
+    subprocess.run(
+        [str(shutil.which("dpkg-deb")), "--root-owner-group", "-b", "made", str(file)], cwd=tmp_path, check=True
+    )
     package = Package("made", "1", hashlib.sha256(file.read_bytes()).hexdigest(), "apt", "MIT", "a word")
     monkeypatch.chdir(tmp_path)
     assert (fetch(package, Path("cache")) / "data.txt").read_text() == "kept"

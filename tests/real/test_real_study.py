@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from binding import ALONE, OURS, Standard, add_sense, bind, bridge, parts_of
+from binding import ALONE, OURS, Standard, add_sense, bind, bridge, parts_of, vector_encoder
 from features import Features, depth_picture
 from manifests import write_manifests
 from page import write_page
@@ -110,7 +110,7 @@ def test_binding_aligns_a_sense_and_moves_nothing_else() -> None:
     hidden = torch.randn(96, 6, generator=generator)
     image, text, sense = (hidden @ torch.randn(6, width, generator=generator) for width in (20, 12, 15))
     model = bridge(image, text, short(OURS), seed=0)
-    add_sense(model, "radar", 15, short(OURS))
+    add_sense(model, "radar", {**vector_encoder(15, short(OURS)), "has_position": False})
     names = [name for name in model.state_dict() if ".radar." not in name]
     before = {name: model.state_dict()[name].clone() for name in names}
     untrained = (parts_of(model, "radar", sense)["shared"] * parts_of(model, "image", image)["shared"]).sum(1).mean()
