@@ -5,8 +5,9 @@ trained first: a head on picture features and one on sentence features. Then it 
 every sense gets an encoder on its own vectors (`stem: "features"`), with a specific part and codes of its own.
 """
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,7 +108,6 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, train: bo
     Args:
         image, text: standardised features `(pairs, width)`.
     """
-    torch.manual_seed(seed)
     tower: dict[str, Any] = {"specific_dim": 0, "has_position": False}
     model = CodeBindModel(
         CodeBindConfig(
@@ -147,6 +147,7 @@ def bridge(image: Tensor, text: Tensor, settings: Settings, seed: int, train: bo
             vision_config={**tower, **vector_encoder(image.shape[1], settings)},
         )
     )
+    _first_weights(model, ["image", "text"], seed)
     train_only(model, ["image", "text"])
     for parameter in model.encoders["text"].tower.parameters():
         parameter.requires_grad_(False)
@@ -190,13 +191,23 @@ def bind(
         sense: standardised vectors `(rows, width)`, or what else its encoder takes.
         others: of "image" and "text", or "text" alone, the features of the same rows.
     """
-    torch.manual_seed(seed)
+    _first_weights(model, [name], seed)
     train_only(model, [name])
     if model.codebooks.shared is not None:
         model.codebooks.shared.frozen = True
     index = torch.arange(len(sense))
     rows = {name: (index, sense), **{other: (index, values) for other, values in others.items()}}
     _fit(model, rows, len(sense), settings, seed)
+
+
+def _first_weights(model: CodeBindModel, names: Sequence[str], seed: int) -> None:
+    """Of what will learn, by a seed for each module: modules that two rows both have start as equals."""
+    for name in names:
+        encoder = model.config.modality(name).encoder
+        for path, module in model.encoders[encoder].named_modules():
+            torch.manual_seed(int.from_bytes(hashlib.blake2b(f"{seed} {name} {path}".encode(), digest_size=7).digest()))
+            model._init_weights(module)
+    torch.manual_seed(seed)
 
 
 def inputs_of(model: CodeBindModel, rows: Mapping[str, Tensor]) -> dict[str, Any]:
