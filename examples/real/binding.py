@@ -48,7 +48,7 @@ class Settings:
     epochs: int = 26
     least_steps: int = 80
     batch: int = 256
-    rate: float = 2e-3
+    rate: float = 5e-3
     decay: float = 0.5
     noise: float = 1.0
     temperature: float = 0.1
@@ -205,7 +205,9 @@ def _first_weights(model: CodeBindModel, names: Sequence[str], seed: int) -> Non
     for name in names:
         encoder = model.config.modality(name).encoder
         for path, module in model.encoders[encoder].named_modules():
-            torch.manual_seed(int.from_bytes(hashlib.blake2b(f"{seed} {name} {path}".encode(), digest_size=7).digest()))
+            torch.manual_seed(
+                int.from_bytes(hashlib.blake2b(f"{seed} {name} {path}".encode(), digest_size=7).digest())
+            )
             model._init_weights(module)
     torch.manual_seed(seed)
 

@@ -1,0 +1,69 @@
+"""What is compared: eight rows from an untrained encoder to our defaults, and what each choice costs by itself.
+
+A row is settings of `examples/real/binding.py`; encoders, steps, batches, noise and first weights are
+those of all rows.
+The weight of the pair with pictures is tuned for hard alignment, the control, and then everybody's.
+"""
+
+from dataclasses import replace
+
+from binding import ALONE, OURS, Settings
+
+
+# Paper appendix, table 1, image; the weight of `commit` is divided by the numbers of a segment.
+_PAPER_CODES = {"commit": 1.25}
+_PAPER_PARTS = {"recon": 1.0, "orth": 0.1, "uni": 1.0}
+_PAPER_BOOKS = {"cm": 0.05, "cctr": 0.01, "cuni": 0.01}
+HARD = replace(ALONE, even_segments=False)
+# One trunk for two heads, reconstruction that reaches both, and alignment through the codes.
+_PAPER = replace(
+    HARD,
+    specific_readout="cls",
+    reconstruction_gradient="both",
+    align_on="codes",
+    specific=True,
+    codes=True,
+    balance=True,
+    weights={**_PAPER_PARTS, **_PAPER_CODES, **_PAPER_BOOKS},
+)
+
+MAIN: dict[str, Settings] = {
+    "untrained": replace(HARD, train=False),
+    "hard": HARD,
+    "segments": ALONE,
+    "decoupling": replace(_PAPER, codes=False, balance=False, weights=_PAPER_PARTS),
+    "codebook": replace(_PAPER, specific=False, balance=False, weights=_PAPER_CODES),
+    "codebook + decoupling": replace(_PAPER, balance=False, weights={**_PAPER_PARTS, **_PAPER_CODES}),
+    "paper": _PAPER,
+    "ours": OURS,
+}
+WORDS = {
+    "untrained": "first weights of the sense's encoder",
+    "hard": "InfoNCE alone, tuned",
+    "segments": "InfoNCE on embeddings whose segments have one length, without codes",
+    "decoupling": "hard, with the paper's specific part, decoder, orthogonality and uniformity",
+    "codebook": "alignment through the paper's codes, with its commitment",
+    "codebook + decoupling": "both",
+    "paper": "both, code matching, both terms on codes, and the balancer",
+    "ours": "our defaults: alignment beside the codes, a specific part with a network of its own",
+}
+
+
+def _without(row: Settings, term: str) -> Settings:
+    return replace(row, weights={name: weight for name, weight in (row.weights or {}).items() if name != term})
+
+
+FULL: dict[str, Settings] = {
+    **MAIN,
+    "paper, fixed weights": replace(_PAPER, balance=False),
+    **{f"paper without {term}": _without(_PAPER, term) for term in (_PAPER.weights or {})},
+    "paper, decoder sees tokens": replace(_PAPER, decoder_inputs="codes+tokens"),
+    "paper, conventional": replace(_PAPER, code_dim=_PAPER.dim, num_shared_codes=1024),
+    "paper, separate books": replace(_PAPER, shared_codebook="per_encoder", num_specific_codes=256),
+    **{f"paper, code width {width}": replace(_PAPER, code_dim=width) for width in (2, 8, 16)},
+    **{f"paper, {size} codes": replace(_PAPER, num_shared_codes=size) for size in (64, 1024)},
+    **{f"ours without {term}": _without(OURS, term) for term in (OURS.weights or {})},
+    "ours through codes": replace(OURS, align_on="codes"),
+    "ours, specific left continuous": replace(OURS, quantize_specific=False),
+    "ours, decorr to specific": replace(OURS, decorrelation_gradient="specific"),
+}
