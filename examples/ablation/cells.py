@@ -64,6 +64,15 @@ class Cells:
             write_text(file, json.dumps(found, indent=1) + "\n")
         return json.loads(file.read_text(encoding="utf-8"))
 
+    def done(self, row: str, number: int, seed: int) -> bool:
+        """Whether all senses of a row, world and seed are there."""
+        return all(self.file(row, number, target, seed).is_file() for target in TARGETS)
+
+    def arrays(self, row: str, number: int, target: str, seed: int) -> dict[str, np.ndarray]:
+        """Embeddings of what is checked, by part, float32."""
+        with np.load(self.file(row, number, target, seed).with_suffix(".npz"), allow_pickle=False) as found:
+            return {part: values.astype(np.float32) for part, values in found.items()}
+
     def _bridge(self, row: str, known: World, seed: int) -> CodeBindModel:
         """Heads of pictures and texts, trained once a row, world and seed, and kept."""
         file = self.file(row, known.number, "bridge", seed).with_suffix(".pt")
@@ -128,8 +137,3 @@ def _class_embeddings(model: CodeBindModel, known: World, part: str) -> np.ndarr
     flat = parts_of(model, "text", _standard(known, "text")(classes.reshape(-1, classes.shape[-1])))[part]
     means = flat.reshape(*classes.shape[:2], -1).mean(1)
     return means / np.linalg.norm(means, axis=1, keepdims=True)
-
-
-def cells_of(rows: Mapping[str, Settings], worlds: list[int], seeds: list[int]) -> list[tuple[str, int, str, int]]:
-    """Row, world, sense and seed of every cell, a world at a time."""
-    return [(row, number, target, seed) for number in worlds for seed in seeds for row in rows for target in TARGETS]

@@ -84,6 +84,7 @@ class Study:
         by: how names are grouped, as of `things.groups_of`.
         rows: settings by name.
         senses: of a row, where not all of them are trained.
+        controlled: the row whose cells have what needs no training, too: closed forms, and what raw vectors know.
     """
 
     def __init__(
@@ -93,8 +94,10 @@ class Study:
         by: str = "name",
         rows: Mapping[str, Settings] | None = None,
         senses: Mapping[str, Sequence[str]] | None = None,
+        controlled: str = "codebind",
     ) -> None:
         self.features, self.folder, self.by = features, folder, by
+        self.controlled = controlled
         self.rows = ROWS if rows is None else rows
         self.senses_of = SENSES_OF if senses is None else senses
 
@@ -115,10 +118,10 @@ class Study:
         ]
 
     def file(self, row: str, seed: int, sense: str) -> Path:
-        """Of a cell; other settings have files of their own."""
+        """Of a cell, by what was trained and not by its name, so that two tables share a row."""
         settings = json.dumps(asdict(self.rows[row]), sort_keys=True)
-        digest = hashlib.blake2b(f"{VERSION} {settings}".encode(), digest_size=4).hexdigest()
-        return self.folder / self.by / f"{row}-{digest}" / f"{seed}" / f"{sense}.json"
+        digest = hashlib.blake2b(f"{VERSION} {settings}".encode(), digest_size=6).hexdigest()
+        return self.folder / self.by / digest / f"{seed}" / f"{sense}.json"
 
     def compute(self, row: str, seed: int, sense: str) -> dict[str, Any]:
         """The numbers of a cell, from its file where it is there."""
@@ -128,6 +131,11 @@ class Study:
             _write_arrays(file.with_suffix(".npz"), arrays)
             write_text(file, json.dumps(found, indent=1) + "\n")
         return json.loads(file.read_text(encoding="utf-8"))
+
+    def arrays(self, row: str, seed: int, sense: str) -> dict[str, np.ndarray]:
+        """What a cell kept of what is held out: embeddings by part, float32, and `things`, their numbers."""
+        with np.load(self.file(row, seed, sense).with_suffix(".npz"), allow_pickle=False) as found:
+            return {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in found.items()}
 
     @cached_property
     def _texts(self) -> dict[str, np.ndarray]:
@@ -224,7 +232,7 @@ class Study:
                     part: _recall(parts[part][rows.test], gallery[part], place[rows.things[rows.test]])
                     for part in ("shared", "shared_codes")
                 }
-            if row == "codebind":
+            if row == self.controlled:
                 bridged = {
                     "image": parts_of(model, "image", image(self._images[collection]))["shared"],
                     "text": parts_of(model, "text", text(self._texts[collection]))["shared"],
@@ -235,7 +243,7 @@ class Study:
             found["zero-shot"] = self._zero_shot(model, text, collection, parts, rows)
         if sense in PROBED:
             things, sentences = self.features.things[collection], self._texts[collection]
-            raw = own(rows.vectors).numpy() if row == "codebind" else None
+            raw = own(rows.vectors).numpy() if row == self.controlled else None
             judged = parts if settings.codes or settings.specific else {"shared": parts["shared"]}
             found["readings"] = readings(sense, things, rows, judged, sentences, raw, seed)
         kept = {part: x[rows.test].astype(np.float16) for part, x in parts.items()}

@@ -142,20 +142,15 @@ def _emergent(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
     return found
 
 
-def _arrays(study: Study, row: str, seed: int, sense: str) -> dict[str, np.ndarray]:
-    with np.load(study.file(row, seed, sense).with_suffix(".npz"), allow_pickle=False) as found:
-        return dict(found)
-
-
 def _sizes(study: Study, seed: int, sense: str) -> int:
-    return len(_arrays(study, "codebind", seed, sense)["things"])
+    return len(study.arrays("codebind", seed, sense)["things"])
 
 
 def _pair(study: Study, row: str, seed: int, part: str, one: str, other: str) -> float:
-    first, second = (_arrays(study, row, seed, sense) for sense in (one, other))
+    first, second = (study.arrays(row, seed, sense) for sense in (one, other))
     both = np.isin(first["things"], second["things"])
     targets = np.searchsorted(second["things"], first["things"][both])
-    query, gallery = first[part][both].astype(np.float32), second[part].astype(np.float32)
+    query, gallery = first[part][both], second[part]
     return retrieval_recall(query, gallery, (10,), targets)["recall_at_10"]
 
 
@@ -171,12 +166,12 @@ def _by_noun(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
             ("our codes", "codebind", "shared_codes"),
             ("infonce", "infonce", "shared"),
         ):
-            said, seen = (_arrays(study, row, seed, sense) for sense in (ALL_SPEECH, "points"))
+            said, seen = (study.arrays(row, seed, sense) for sense in (ALL_SPEECH, "points"))
             same = nouns[said["things"]][:, None] == nouns[len(stamps) + seen["things"]][None]
             asked = same.any(1)
             if not asked.any():
                 continue
-            scores = said[part][asked].astype(np.float32) @ seen[part].astype(np.float32).T
+            scores = said[part][asked] @ seen[part].T
             best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
             values[name].append(float(np.take_along_axis(same[asked], best, axis=1).any(1).mean()))
             if name == "ours":

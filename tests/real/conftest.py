@@ -1,7 +1,9 @@
-"""The scripts of `examples/real/` import each other by name, as Python lets scripts of one folder."""
+"""The scripts of `examples/real/` and `examples/ablation/` import each other by name, as scripts of one folder may."""
 
 import sys
 from pathlib import Path
 
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "real"))
+_EXAMPLES = Path(__file__).parents[2] / "examples"
+# Both have a `run.py`; the first folder's is found.
+sys.path[:0] = [str(_EXAMPLES / "real"), str(_EXAMPLES / "ablation")]
