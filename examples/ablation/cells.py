@@ -26,6 +26,8 @@ from codebind_hf.evaluation import linear_probe, retrieval_recall
 from codebind_hf.evaluation.writing import write_text
 
 
+# Deviations by which the readings of a sensor that has drifted are off, each by its own share of them.
+DRIFT = 1.0
 _KS = (1, 10)
 _AT_ONCE = 200
 
@@ -118,7 +120,15 @@ class Cells:
             found[f"knows {attribute}"] = {
                 part: linear_probe(train[part], labels, parts[part], checked, seed).accuracy for part in parts
             }
-        return found, {part: values.astype(np.float16) for part, values in parts.items()}
+        kept = dict(parts)
+        # What a sensor says whose readings have moved, and one that has stopped.
+        offset = DRIFT * np.random.default_rng(known.number).standard_normal(WIDTH).astype(np.float32)
+        moved = known.tensor(f"{self.split}.{target}") + torch.from_numpy(offset)
+        for state, values in (("drifted", moved), ("dead", torch.zeros(1, WIDTH))):
+            said = _parts(model, name, values)
+            kept |= {f"{state}.{part}": said[part] for part in ("shared", "shared_codes")}
+        kept |= {f"image.{part}": image[part] for part in ("shared", "shared_codes")}
+        return found, {part: values.astype(np.float16) for part, values in kept.items()}
 
 
 def _standard(known: World, name: str) -> Standard:

@@ -191,6 +191,18 @@ class Study:
             "text": parts_of(model, "text", text(self._texts[collection][own])),
         }
 
+    def bridge_of(self, row: str, seed: int) -> tuple[CodeBindModel, np.ndarray]:
+        """A row's bridge, and its shared embeddings of all pictures, then all texts, that it was trained on."""
+        test = held_out(self.features.things, seed, self.by)
+        model = self._bridge(row, seed, test)
+        image, text = self._standards(test)
+        known = [
+            parts_of(model, sense, standard(vectors[name][~test[name]]))["shared"]
+            for sense, standard, vectors in (("image", image, self._images), ("text", text, self._texts))
+            for name in self._images
+        ]
+        return model, np.concatenate(known)
+
     def _bridge_cell(self, row: str, seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         test = held_out(self.features.things, seed, self.by)
         model = self._bridge(row, seed, test)
