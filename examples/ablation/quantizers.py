@@ -1,10 +1,10 @@
-"""Are codes that were trained better than quantizing afterwards? FAISS's quantizers on the same embeddings, equal bytes.
+"""Are codes that were trained better than quantizing afterwards? FAISS's quantizers at equal bytes.
 
     python examples/ablation/quantizers.py --splits 0-9
 
-Embeddings are those of pictures, texts and bound senses of the real study (`make real` or `make ablation` first). Every
-quantizer is fitted to the training pictures and texts of the bridge, as the shared codebook is, and to no bound sense.
-Two rows: what hard alignment gave, quantized afterwards, and our embedding through its own codes. Written is
+Embeddings are those of pictures, texts and bound senses of the real study (after `make ablation`). Every quantizer is
+fitted to the training pictures and texts of the bridge, as the shared codebook is, and to no bound sense. Two rows:
+what hard alignment gave, quantized afterwards, and our embedding through its own codes. Written is
 `docs/quantizers.json`, and a table is printed.
 """
 
