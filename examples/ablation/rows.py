@@ -2,7 +2,7 @@
 
 A row is settings of `examples/real/binding.py`; encoders, steps, batches, noise and first weights are
 those of all rows.
-The weight of the pair with pictures is tuned for hard alignment, the control, and then everybody's.
+What they share (rate, temperature, noise, weight of the pair with pictures) is tuned for hard alignment, the control.
 """
 
 from collections.abc import Mapping
@@ -37,8 +37,11 @@ WORLD: dict[str, Any] = {
     "batch": 64,
     "epochs": 0,
     "least_steps": 300,
-    "noise": 0.5,
+    "noise": 0.3,
+    "temperature": 0.3,
 }
+# Of the rows that decorrelate: what keeps most of retrieval on worlds, where few rows make the term weak.
+_WORLD_DECORRELATION = 100.0
 MAIN: dict[str, Settings] = {
     "untrained": replace(HARD, train=False),
     "hard": HARD,
@@ -83,4 +86,10 @@ FULL: dict[str, Settings] = {
 
 def on_worlds(rows: Mapping[str, Settings]) -> dict[str, Settings]:
     """The same rows, trained as worlds need it."""
-    return {name: replace(settings, **WORLD) for name, settings in rows.items()}
+    found = {}
+    for name, settings in rows.items():
+        weights = dict(settings.weights or {})
+        if "decorr" in weights:
+            weights["decorr"] = _WORLD_DECORRELATION
+        found[name] = replace(settings, **WORLD, weights=weights)
+    return found

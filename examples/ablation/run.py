@@ -34,7 +34,7 @@ from study import PLAN, Study  # noqa: E402
 from worlds import TARGETS, world  # noqa: E402
 
 
-REAL = ("speech_es", "points", "touch", "imu")
+REAL = ("speech_es", "points", "imu")
 # Worlds and splits that no setting was chosen on; those from 100 on are for choosing, from 60 and 20 for confirming.
 WORLDS, SPLITS, SEEDS = range(50, 56), range(10), range(2)
 
