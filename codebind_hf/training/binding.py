@@ -24,6 +24,7 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.processing.values import nearest
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 from codebind_hf.training.building import recipe_config
+from codebind_hf.training.feature_statistics import fit_normalization
 from codebind_hf.training.flags import SHARED_CODES
 from codebind_hf.training.recipe import Recipe, modalities_of
 from codebind_hf.training.running import check_plan, train
@@ -232,6 +233,7 @@ def bind(
             "give rows that have them (--check_manifest), or freeze the shared codes."
         )
     usable = rows_to_bind(rows, modality, model.config.modalities)
+    fit_normalization(processor, usable, on_error)
     items = load_items(usable, processor, loading, on_error, recipe.seed, folder, True, num_workers)
     checked = PreparedDataset(sample, processor, on_error=on_error, num_workers=num_workers)
     own_stage = {**recipe.stages.get("bind", {}), "freeze_shared_codes": shared_codes == "frozen"}
