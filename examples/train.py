@@ -82,6 +82,7 @@ def settings_of(arguments: argparse.Namespace) -> "RunSettings | None":
         training={"per_device_train_batch_size": arguments.batch_size, "cache_bridge": arguments.cache_bridge},
         max_steps=arguments.max_steps,
         processor={"depth": {"depth_unit": arguments.depth_unit}} if arguments.depth_unit else None,
+        backbones=arguments.backbones,
         on_error=arguments.on_error,
         bind=read_binding(
             **{name: getattr(arguments, name) for name in binding},

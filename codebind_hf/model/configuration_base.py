@@ -135,7 +135,11 @@ class CodeBindBaseConfig(PreTrainedConfig):
         Nor has it `_built`, which keeps encoders' configurations at hand.
         """
         defaults = {name: type(self).__dataclass_fields__[name].default for name in self.later_fields}
-        return {name: value for name, value in super().to_dict().items() if name != "_built" and value != defaults.get(name, _REQUIRED)}
+        return {
+            name: value
+            for name, value in super().to_dict().items()
+            if name != "_built" and value != defaults.get(name, _REQUIRED)
+        }
 
     def plain_fields(self) -> dict[str, Any]:
         """The fields that differ from the defaults, as JSON values."""

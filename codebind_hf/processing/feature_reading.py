@@ -15,6 +15,9 @@ from .modality_processing import ModalityProcessing
 from .values import check_choice, check_number, check_types, refuse, refuse_unknown, shown
 
 
+_MOMENTS = ("mean", "std")
+
+
 class FeatureReader(ModalityProcessing):
     """Features of one network -> `(num_channels,)`, or `(tokens, num_channels)` with zeros after shorter sequences.
 
@@ -22,12 +25,21 @@ class FeatureReader(ModalityProcessing):
         name: the modality.
         num_channels: numbers in a vector.
         input_size: `[tokens]`, the longest sequence; `[1]` for single vectors.
+        normalize: "none"; `{"mean", "std"}`, `num_channels` numbers each, which are subtracted from vectors and divide
+            them; or "rows", for those of the rows of a training, which finds them and puts them here.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {"name": "features", "num_channels": 1, "input_size": [1]}
+    defaults: ClassVar[dict[str, Any]] = {
+        "name": "features",
+        "num_channels": 1,
+        "input_size": [1],
+        "normalize": "none",
+    }
     name: str
     num_channels: int
     input_size: list[int]
+    normalize: str | dict[str, Any]
+    later = ("normalize",)
 
     def check_parameters(self) -> None:
         """Refuse sizes that make no features."""
@@ -35,9 +47,21 @@ class FeatureReader(ModalityProcessing):
         if not isinstance(self.input_size, list) or len(self.input_size) != 1:
             refuse("input_size", f"got {shown(self.input_size)}", "[tokens], [1] for single vectors")
         check_number("input_size", self.input_size[0], 1, whole=True)
+        self._check_normalize()
         self.modality, self.argument = self.name, argument_of(self.name)
         self.model_input_names = [tensor_of(self.name)]
         self.item_ndim = 1 if self.input_size[0] == 1 else 2
+
+    def _check_normalize(self) -> None:
+        if self.normalize in ("none", "rows"):
+            return
+        given = self.normalize if isinstance(self.normalize, dict) else {}
+        numbers = {name: np.asarray(each, dtype=np.float64) for name, each in given.items()}
+        if {name: each.shape for name, each in numbers.items()} != dict.fromkeys(_MOMENTS, (self.num_channels,)):
+            allowed = f"'none', 'rows', or mean and std, each of {self.num_channels} numbers"
+            refuse("normalize", f"got {shown(self.normalize)}", allowed)
+        if not (np.isfinite(numbers["mean"]).all() and (numbers["std"] > 0).all()):
+            refuse("normalize", "got a mean that is not finite, or a std of 0 or less", "others")
 
     def sizes(self) -> dict[str, float]:
         """Numbers in one item."""
@@ -58,13 +82,13 @@ class FeatureReader(ModalityProcessing):
 
         Raises:
             ValueError: another width, NaN, more tokens than `input_size`, or a vector of zeros in a sequence, which
-                would be taken for padding.
+                would be taken for padding; or `normalize="rows"` before a training.
         """
         array, longest = as_float_array(value, label).astype(np.float32), self.input_size[0]
         if longest == 1:
             if array.shape not in ((self.num_channels,), (1, self.num_channels)):
                 refuse(label, f"got shape {array.shape}", f"({self.num_channels},), one vector", self._fix(array))
-            return array.reshape(self.num_channels)
+            return self._normalized(array.reshape(self.num_channels))
         if array.ndim != 2 or array.shape[1] != self.num_channels:
             refuse(label, f"got shape {array.shape}", f"(tokens, {self.num_channels})", self._fix(array))
         if len(array) > longest:
@@ -73,7 +97,16 @@ class FeatureReader(ModalityProcessing):
         if not (is_seen := array.any(1)).all():
             fix = "leave them out: vectors of zeros stand for padding."
             refuse(label, f"got a vector of zeros, token {int(is_seen.argmin())}", "other numbers", fix)
-        return np.pad(array, ((0, longest - len(array)), (0, 0)))
+        return np.pad(self._normalized(array), ((0, longest - len(array)), (0, 0)))
+
+    def _normalized(self, array: np.ndarray) -> np.ndarray:
+        if isinstance(self.normalize, dict):
+            mean, std = (np.array(self.normalize[name]) for name in _MOMENTS)
+            return ((array - mean) / std).astype(np.float32)
+        if self.normalize == "rows":
+            fix = "train, which finds them, or take the processor of a run."
+            refuse("normalize", "got 'rows' before mean and std of the rows are known", "'none', or both", fix)
+        return array
 
     def _fix(self, array: np.ndarray) -> str:
         if array.ndim == 2 and array.shape[0] == self.num_channels:
@@ -83,14 +116,31 @@ class FeatureReader(ModalityProcessing):
         return "pool the tokens, such as by `array.mean(0)`." if self.input_size[0] == 1 else "one item, not a batch."
 
 
-def reader_parameters(encoder: Any) -> dict[str, Any] | None:
-    """The entry of a built-in modality in `CodeBindProcessor.readers`; `None` where its encoder reads raw data."""
-    if getattr(encoder, "stem", None) == "pretrained":
-        return {"kind": "pretrained", "foreign": foreign_fields(encoder.backbone, encoder.backbone_revision)}
-    if getattr(encoder, "stem", None) != "features":
+def reader_parameters(
+    encoder: Any, name: str, overrides: dict[str, dict[str, Any]], stored: Any = None
+) -> dict[str, Any] | None:
+    """The entry of a built-in modality in `CodeBindProcessor.readers`; `None` where its encoder reads raw data.
+
+    Args:
+        overrides: parameters by argument; of features only `normalize` may be among them.
+        stored: a processor whose entry is kept otherwise.
+
+    Raises:
+        ValueError: other parameters.
+    """
+    stem, own = getattr(encoder, "stem", None), overrides.get(argument_of(name), {})
+    if stem not in ("pretrained", "features"):
         return None
+    if set(own) - ({"normalize"} if stem == "features" else set()):
+        fix = "leave them out: what another network gives or takes is not changed."
+        allowed = "normalize" if stem == "features" else "none"
+        refuse(f"overrides[{argument_of(name)!r}]", "got parameters for another network's", allowed, fix)
+    if stem == "pretrained":
+        return {"kind": "pretrained", "foreign": foreign_fields(encoder.backbone, encoder.backbone_revision)}
+    # One encoder reads pictures and videos.
+    own = own or (overrides.get(argument_of("image"), {}) if name == "video" else {})
     sizes = {"num_channels": encoder.num_channels, "input_size": [int(length) for length in encoder.input_size]}
-    return {"kind": "features", **sizes}
+    return {**(getattr(stored, "readers", None) or {}).get(name, {}), "kind": "features", **sizes, **own}
 
 
 def foreign_fields(backbone: str, revision: str | None) -> dict[str, Any]:
@@ -150,7 +200,7 @@ def added_modality(
         parameters = {**parameters, "num_channels": num_channels, "input_size": input_size}
     part = added_part({"name": name, **parameters})
     kept: dict[str, Any] = {key: parameters[key] for key in ("stem", "foreign") if key in parameters}
-    return {**({"name": name} if stem == "pretrained" else part.parameters()), **kept}
+    return {**({"name": name} if stem == "pretrained" else part.saved_parameters()), **kept}
 
 
 def added_part(parameters: dict[str, Any]) -> FeatureReader | ForeignReader | CodeBindArrayFeatureExtractor:

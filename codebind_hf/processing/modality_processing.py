@@ -111,8 +111,11 @@ class ModalityProcessing:
     def to_dict(self) -> dict[str, Any]:
         """Parameters, class name and, for code on the Hub, where the class is found."""
         extra = {"auto_map": self.auto_map} if hasattr(self, "auto_map") else {}
-        saved = {n: v for n, v in self.parameters().items() if n not in self.later or v != self.defaults[n]}
-        return {**saved, self.type_key: type(self).__name__, **extra}
+        return {**self.saved_parameters(), self.type_key: type(self).__name__, **extra}
+
+    def saved_parameters(self) -> dict[str, Any]:
+        """All parameters but later ones that have their defaults."""
+        return {n: v for n, v in self.parameters().items() if n not in self.later or v != self.defaults[n]}
 
     @classmethod
     def from_dict(cls, *saved: dict[str, Any], **kwargs: Any) -> Any:

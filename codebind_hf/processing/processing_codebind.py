@@ -148,12 +148,12 @@ class CodeBindProcessor(ProcessorMixin):
         for name, (attribute, part) in PARTS.items():
             encoder, own = getattr(config, CONFIG_FIELDS[name], None), overrides.get(ARGUMENTS[name], {})
             is_foreign_part = attribute in others or name == "video" and "image_processor" in others
-            reader = None if is_foreign_part else reader_parameters(encoder)
-            if own and (reader is not None or attribute in others):
-                fix = "leave them out: what another network gives or takes is not changed."
+            reader = None if is_foreign_part else reader_parameters(encoder, name, overrides, foreign)
+            if own and attribute in others:
+                fix = "leave them out: what another network takes is not changed."
                 refuse(f"overrides[{ARGUMENTS[name]!r}]", "got parameters for another network's", "none", fix)
             if reader is not None:
-                readers[name] = reader
+                readers[name], own = reader, {}
             sizes = size_parameters(name, None if reader else encoder)
             parts[attribute] = others.get(attribute) or part(**{**sizes, **own})
         text = dict(overrides.get("text", {}))

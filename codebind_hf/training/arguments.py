@@ -37,6 +37,13 @@ class CodeBindTrainingArguments(TrainingArguments):
             "their shared heads alone, which costs little and moves no specific part."
         },
     )
+    freeze_towers: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Modalities whose towers stay as they are where their heads learn, whatever the mode: of a "
+            "finished network that a bridge is made with, such as [text]."
+        },
+    )
     lora_rank: int = field(default=4, metadata={"help": "Rank of the adapter, whose alpha is equal to it."})
     lora_layers: list[int] | None = field(
         default=None,

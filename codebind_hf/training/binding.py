@@ -12,6 +12,7 @@ from torch import Tensor
 
 from codebind_hf.data import PreparedDataset
 from codebind_hf.data.collator import modality_for
+from codebind_hf.data.feature_statistics import fit_normalization
 from codebind_hf.data.items import row_modalities
 from codebind_hf.data.loading import RowView, load_items, only
 from codebind_hf.evaluation import EmbeddedModality, EmbeddedSet, embed_dataset
@@ -232,6 +233,7 @@ def bind(
             "give rows that have them (--check_manifest), or freeze the shared codes."
         )
     usable = rows_to_bind(rows, modality, model.config.modalities)
+    fit_normalization(processor, usable, on_error)
     items = load_items(usable, processor, loading, on_error, recipe.seed, folder, True, num_workers)
     checked = PreparedDataset(sample, processor, on_error=on_error, num_workers=num_workers)
     own_stage = {**recipe.stages.get("bind", {}), "freeze_shared_codes": shared_codes == "frozen"}

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, set_seed
 from transformers.utils import CONFIG_NAME
 
 from codebind_hf.data.augmentation import Augmentation
+from codebind_hf.model.backbone_files import backbone_fields
 from codebind_hf.model.bridges import is_foreign
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.configuration_encoders import CodeBindEncoderConfig
@@ -25,7 +26,7 @@ from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.modality_processing import ModalityProcessing
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.renamed import renamed_keywords
-from codebind_hf.training.recipe import Recipe
+from codebind_hf.training.recipe import BACKBONE_FIELDS, Recipe
 from codebind_hf.training.tokenization import build_tokenizer
 from codebind_hf.training.typed_fields import check_names
 
@@ -108,7 +109,27 @@ def recipe_config(recipe: Recipe) -> CodeBindConfig:
         fields = merge_fields(fields, preset_fields(recipe.preset))
     if recipe.temperature is not None:
         fields["logit_scale_init_value"] = -math.log(recipe.temperature)
-    return CodeBindConfig(**merge_fields(fields, recipe.model))
+    return CodeBindConfig(**merge_fields(fields, _with_backbones(recipe.model)))
+
+
+def _with_backbones(model: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe, with all of a network where an encoder has no more than its `backbone`.
+
+    Raises:
+        OSError: no network there.
+    """
+    found = dict(model)
+    for kind, field in BACKBONE_FIELDS.items():
+        own = found.get(field) or {}
+        if own.get("stem") == "pretrained" and own.get("backbone") and not own.get("backbone_config"):
+            given = {name: value for name, value in own.items() if name not in ("stem", "backbone")}
+            try:
+                found[field] = backbone_fields(own["backbone"], kind, **given)
+            except OSError as error:
+                reason = str(error).strip().splitlines()[0]
+                fix = "give the folder of a network, or its name on the Hub (--backbones)."
+                raise OSError(f"{field}: {own['backbone']!r} is no network ({reason}). Fix: {fix}") from error
+    return found
 
 
 def _stored_fields(base: str) -> dict[str, Any]:

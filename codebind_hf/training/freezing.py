@@ -10,7 +10,8 @@ from codebind_hf.training.arguments import MODES
 
 NEW_MODULES = (".specific_", "decoders.")
 # The specific head and, where it has parameters, the specific read-out.
-_HEAD_PARTS = (".shared_head.", ".specific_", ".tower.cls_token")
+_HEADS = (".shared_head.", ".specific_")
+_HEAD_PARTS = (*_HEADS, ".tower.cls_token")
 # What learns of an encoder, by mode; an empty text is part of every name. Mode "lens" depends on the encoder.
 _PARTS = {"full": ("",), "heads": _HEAD_PARTS, "lora": (*_HEAD_PARTS, LORA_PART)}
 _BRIDGE_PARTS = {"heads": _HEAD_PARTS, "shared_heads": (".shared_head.",)}
@@ -34,6 +35,7 @@ def train_only(
     mode: str = "full",
     bridges: Iterable[str] = (),
     bridge_mode: str = "heads",
+    frozen_towers: Iterable[str] = (),
 ) -> list[str]:
     """Let only the encoders of `modalities`, their decoders, and the temperature learn; returns the encoders.
 
@@ -45,6 +47,7 @@ def train_only(
             a lens its first blocks, and the position table if the stem has none.
         bridges: modalities whose heads, CLS token and decoder learn beside, whatever the mode (the paper's rows).
         bridge_mode: "heads", or "shared_heads" for the shared heads of `bridges` alone.
+        frozen_towers: modalities whose heads alone learn, without the CLS token, if anything of them does.
 
     Raises:
         ValueError: a modality that the model does not have, no modality, an unknown mode, or "lora" without adapter,
@@ -60,6 +63,7 @@ def train_only(
     beside = set(_encoders_of(model, bridges)) - set(encoders)
     parts: dict[str, tuple[str, ...]] = dict.fromkeys(beside, _BRIDGE_PARTS[bridge_mode])
     parts |= {name: _lens_parts(model, name) if mode == "lens" else _PARTS[mode] for name in encoders}
+    parts |= {name: _HEADS for name in _encoders_of(model, frozen_towers) if name in encoders}
     # Where shared heads alone learn, the specific part and what is decoded from it stay as they are.
     whole = set(parts) if bridge_mode == "heads" else set(encoders)
     for name, parameter in model.named_parameters():

@@ -40,6 +40,8 @@ DEFAULT_STAGES: dict[str, dict[str, Any]] = {
 }
 # Binding takes as many steps for every target, and a single one no fewer than the least.
 STEPS_PER_TARGET, LEAST_BINDING_STEPS = 300, 500
+# By the kind of input, the field of the model whose encoder may be a network of others.
+BACKBONE_FIELDS = {"text": "text_config", "image": "vision_config", "audio": "audio_config"}
 # Training arguments that the run itself sets for every stage.
 _OF_THE_RUN = ("seed", "output_dir")
 

@@ -162,7 +162,9 @@ def _freeze(model: CodeBindModel, stage: Stage, arguments: CodeBindTrainingArgum
     """Let only what a stage trains learn; returns its encoders."""
     bridges = set(stage.modalities) - set(stage.trained) if arguments.train_bridge_heads else ()
     bridge_mode = "shared_heads" if arguments.train_bridge_heads == "shared" else "heads"
-    return train_only(model, stage.trained, arguments.train_mode, bridges, bridge_mode)
+    known = model.config.modalities
+    frozen = [name for name in arguments.freeze_towers or () if name in known]
+    return train_only(model, stage.trained, arguments.train_mode, bridges, bridge_mode, frozen)
 
 
 def _limit_caches(model: CodeBindModel, plan: Sequence[_Planned]) -> None:

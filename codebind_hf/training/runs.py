@@ -12,6 +12,7 @@ from accelerate import PartialState
 from huggingface_hub import ModelCard
 
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset, StoredDataset, load_items
+from codebind_hf.data.feature_statistics import fit_normalization
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.evaluation.provenance import checkpoint_of
@@ -99,6 +100,7 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     was_trained = record.status != "training"
     if not was_trained:
         model, processor = build(recipe, rows.modalities, [] if recipe.base else rows.texts())
+        fit_normalization(processor, rows.training, settings.on_error)
         items = _items(settings, rows.training, processor, recipe, folder, "train")
         train(recipe, model, processor, items, folder.path, resume=True)
         if not PartialState().is_main_process:
@@ -137,8 +139,10 @@ def _check(recipe: Recipe, folder: RunFolder) -> None:
     modalities = recipe_config(recipe).modality_names
     for stage in DEFAULT_STAGES:
         arguments = recipe.arguments(Stage(stage, (), ()), folder.path)
-        for name in arguments.cache_bridge if isinstance(arguments.cache_bridge, list) else ():
-            check_choice("cache_bridge", name, modalities, nearest(name, modalities) or "name modalities, as in a,b.")
+        cached = arguments.cache_bridge if isinstance(arguments.cache_bridge, list) else []
+        for flag, names in (("cache_bridge", cached), ("freeze_towers", arguments.freeze_towers or [])):
+            for name in names:
+                check_choice(flag, name, modalities, nearest(name, modalities) or "name modalities, as in a,b.")
 
 
 def _items(

@@ -13,7 +13,7 @@ from codebind_hf.data.choices import ON_ERROR
 from codebind_hf.data.sources import split_name
 from codebind_hf.processing.values import check_choice, check_number
 from codebind_hf.training.flags import SHARED_CODES
-from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
+from codebind_hf.training.recipe import BACKBONE_FIELDS, DEFAULT_STAGES, Recipe
 from codebind_hf.training.run_rows import check_data
 from codebind_hf.training.typed_fields import check_mapping, check_names, check_types
 
@@ -115,6 +115,7 @@ def read_settings(
     training: Mapping[str, Any] | None = None,
     max_steps: int | None = None,
     processor: Mapping[str, Any] | None = None,
+    backbones: Mapping[str, str] | None = None,
     flag: str = "--config",
     **others: Any,
 ) -> RunSettings:
@@ -128,6 +129,7 @@ def read_settings(
         training: training arguments of every stage, likewise.
         max_steps: of every stage.
         processor: options of the processor.
+        backbones: by "text", "image" or "audio", the folder or name of a network that is its tower.
         flag: that named the file.
         others: further fields of `RunSettings`.
 
@@ -149,6 +151,8 @@ def read_settings(
             chosen["stages"] = {name: {**options, "max_steps": max_steps} for name, options in own.items()}
         if processor := _given(processor):
             chosen["processor"] = {**check_mapping(chosen.get("processor"), "processor"), **processor}
+        if backbones := _given(backbones):
+            chosen["model"] = _with_towers(check_mapping(chosen.get("model"), "model"), backbones)
         own, data = check_mapping(given.get("data"), "data"), _given(data)
         # Rows that are given replace those of the file, with all that is said of them there.
         data = data if any(name in data for name in _SOURCES) else {**own, **data}
@@ -213,6 +217,19 @@ def read_binding(
     if "check_manifest" in options:
         options["check_manifest"] = _absolute(options["check_manifest"])
     return BindSettings(bind, _absolute(bridge), shape, **options)
+
+
+def _with_towers(model: Mapping[str, Any], backbones: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of a model whose encoders are these networks."""
+    found = dict(model)
+    for kind, place in backbones.items():
+        check_choice(
+            "backbones", kind, tuple(BACKBONE_FIELDS), "name a kind of input, as in text=FOLDER (--backbones)."
+        )
+        field = BACKBONE_FIELDS[kind]
+        own = check_mapping(found.get(field), field)
+        found[field] = {**own, "stem": "pretrained", "backbone": _absolute(place)}
+    return found
 
 
 def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:

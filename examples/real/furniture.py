@@ -3,7 +3,10 @@
 Debian's `sweethome3d-furniture` (CC-BY-3.0 and CC0; the makers of each model are in its catalogues).
 """
 
+import os
 import re
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -61,9 +64,16 @@ def _fields(catalogue: bytes) -> dict[int, dict[str, str]]:
 
 
 def _unpack(archive: zipfile.ZipFile, folder: Path) -> None:
-    for member in archive.infolist():
-        path = PurePosixPath(member.filename)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{archive.filename}: got the path {member.filename!r} in its archive.")
-        archive.extract(member, folder)
-    (folder / ".whole").touch()
+    """As a whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
+        whole = Path(draft) / "whole"
+        for member in archive.infolist():
+            path = PurePosixPath(member.filename)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"{archive.filename}: got the path {member.filename!r} in its archive.")
+            archive.extract(member, whole)
+        (whole / ".whole").touch()
+        # What a run left that was stopped before its end.
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(whole, folder)

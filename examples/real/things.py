@@ -12,6 +12,7 @@ _FILLER_WORDS = """
     orange yellow green blue purple violet pink brown black white grey gray silver gold golden dark light
 """
 _FILLER = frozenset(_FILLER_WORDS.split())
+GROUPINGS = ("name", "noun", "exact")
 
 
 @dataclass
@@ -66,14 +67,14 @@ def groups_of(names: list[str], by: str = "name") -> list[int]:
     """Numbers of groups that a split keeps together.
 
     Args:
-        by: "name", for names whose plain names are equal; or "noun", which also joins those that end in the same noun,
-            as a kitchen chair and a deck chair do.
+        by: "name", for names whose plain names are equal; "noun", which also joins those that end in the same noun,
+            as a kitchen chair and a deck chair do; or "exact", for names that are equal letter by letter.
 
     Raises:
         ValueError: another `by`.
     """
-    if by not in ("name", "noun"):
-        raise ValueError(f"by: got {by!r}; allowed: name, noun.")
+    if by not in GROUPINGS:
+        raise ValueError(f"by: got {by!r}; allowed: {', '.join(GROUPINGS)}.")
     leader: dict[str, str] = {}
 
     def found(key: str) -> str:
@@ -81,7 +82,7 @@ def groups_of(names: list[str], by: str = "name") -> list[int]:
             key = leader[key]
         return key
 
-    keys = [f"whole {plain_name(name)}" for name in names]
+    keys = [f"whole {name.strip() if by == 'exact' else plain_name(name)}" for name in names]
     for key, name in zip(keys, names, strict=True):
         leader[found(key)] = found(f"noun {_noun(name)}" if by == "noun" else key)
     numbers: dict[str, int] = {}

@@ -135,6 +135,39 @@ def test_a_file_is_named_with_its_item(processor: CodeBindProcessor, tmp_path: P
         processor(images=str(tmp_path / "x.png"))
 
 
+def test_vectors_are_normalized_and_zeros_behind_a_sequence_are_not(tmp_path: Path) -> None:
+    mean, std = np.linspace(-1, 1, 7), np.linspace(0.5, 2, 7)
+    usual = CodeBindProcessor.from_model_config(CONFIG, None)
+    processor = CodeBindProcessor.from_model_config(
+        CONFIG, None, audio={"normalize": {"mean": mean.tolist(), "std": std.tolist()}}
+    )
+    values = processor(audio=SEQUENCE)["input_features"][0]
+    np.testing.assert_allclose(values[:3], (SEQUENCE - mean) / std, rtol=1e-6)
+    assert not values[3:].any()
+    # What has none says nothing of it, so that earlier versions read it.
+    assert "normalize" not in usual.readers["audio"]
+    assert "normalize" not in usual.added_modalities["radar"]
+    processor.save_pretrained(tmp_path)
+    again = CodeBindProcessor.from_pretrained(tmp_path)
+    assert torch.equal(again(audio=SEQUENCE)["input_features"][0], values)
+
+
+@pytest.mark.parametrize(
+    ("normalize", "message"),
+    [
+        ("item", "normalize: got 'item'; allowed: 'none', 'rows', or mean and std, each of 6 numbers"),
+        ({"mean": [0.0] * 6}, "normalize"),
+        ({"mean": [0.0] * 6, "std": [1.0] * 5}, "normalize"),
+        ({"mean": [0.0] * 6, "std": [0.0] * 6}, "normalize: got a mean that is not finite, or a std of 0"),
+        ({"mean": [float("nan")] * 6, "std": [1.0] * 6}, "normalize: got a mean that is not finite"),
+    ],
+    ids=["word", "half", "short", "zero", "nan"],
+)
+def test_a_normalization_that_cannot_be_is_refused(normalize: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CodeBindProcessor.from_model_config(CONFIG, None, images={"normalize": normalize})
+
+
 @pytest.mark.parametrize(
     ("readers", "message"),
     [
