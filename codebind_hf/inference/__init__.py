@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from codebind_hf.inference.code_index import SearchResult as SearchResult
     from codebind_hf.inference.explain import CodeUse as CodeUse
     from codebind_hf.inference.explain import explain_code as explain_code
+    from codebind_hf.inference.matches import CodeMatch as CodeMatch
+    from codebind_hf.inference.matches import SharedCode as SharedCode
+    from codebind_hf.inference.matches import explain_match as explain_match
     from codebind_hf.inference.packed_codes import pack_codes as pack_codes
     from codebind_hf.inference.packed_codes import packed_size as packed_size
     from codebind_hf.inference.packed_codes import unpack_codes as unpack_codes
@@ -31,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "codebind_hf.inference.code_index": "CodeIndex SearchResult",
         "codebind_hf.inference.explain": "CodeUse explain_code",
+        "codebind_hf.inference.matches": "CodeMatch SharedCode explain_match",
         "codebind_hf.inference.packed_codes": "pack_codes packed_size unpack_codes",
         "codebind_hf.model.raw_data_encoding": "ClipEmbeds",
         "codebind_hf.processing.items": "Audio Depth Eeg Image Imu PointCloud Sensor Tactile Text Thermal Video",
