@@ -158,7 +158,7 @@ def _found(reference: EmbeddedSet | CodeIndex, given: dict[str, Any], book: Tens
     for entry in entries_of(reference):
         known[entry.modality] = entry.ids.shape[1]
         for name, pair in given.items():
-            if isinstance(pair, (list, tuple)) and len(pair) == 2 and entry.modality == pair[0]:
+            if _is_pair(pair) and entry.modality == pair[0]:
                 rows[name] += [(entry, row) for row in _rows_of(entry.keys, pair[1])]
     if not known:
         raise ValueError(
@@ -166,8 +166,7 @@ def _found(reference: EmbeddedSet | CodeIndex, given: dict[str, Any], book: Tens
         )
     items = []
     for name, pair in given.items():
-        is_pair = isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
-        if not is_pair or pair[0] not in known:
+        if not _is_pair(pair) or pair[0] not in known:
             raise ValueError(
                 f"{name}: got {shown(pair)}; give (modality, key) or (modality, ids). The reference has "
                 f"{', '.join(known)}."
@@ -177,6 +176,10 @@ def _found(reference: EmbeddedSet | CodeIndex, given: dict[str, Any], book: Tens
         else:
             items.append(_of_key(name, pair[0], pair[1], rows[name], reference))
     return items
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], str)
 
 
 def _are_ids(value: Any) -> bool:
