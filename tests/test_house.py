@@ -82,8 +82,8 @@ PUBLIC = {
         modality_usage owner_recall pool_precision pool_recall retrieval_recall write_benchmarks write_model_card
         write_report zero_shot_accuracy""",
     "codebind_hf.inference": """Audio ClipEmbeds CodeIndex CodeMatch CodeUse Depth Eeg Image Imu PointCloud
-        SearchResult Sensor SharedCode Tactile Text Thermal Video explain_code explain_match join_parts
-        pack_codes packed_size unpack_codes""",
+        SearchResult Sensor SensorCheck SensorFlags SharedCode Tactile Text Thermal Video disagreement explain_code
+        explain_match join_parts pack_codes packed_size unpack_codes""",
     "codebind_hf.inference.pipelines": """CrossModalRetrievalPipeline MultimodalEmbeddingPipeline
         SensorClassificationPipeline register_pipelines""",
     "codebind_hf.packs": """Pack add_packs add_packs_to_processor load_model load_processor read_pack save_pack""",
