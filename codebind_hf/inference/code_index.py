@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from codebind_hf.inference.choices import BY
 from codebind_hf.inference.code_queries import unit_queries
 from codebind_hf.inference.code_scores import (
     Best,
@@ -28,7 +29,7 @@ from codebind_hf.inference.code_storage import CodeStorage, Columns, shown_keys,
 from codebind_hf.inference.faiss_gallery import FaissGallery
 from codebind_hf.inference.index_files import StoredIndex, read_index, write_index
 from codebind_hf.inference.packed_codes import checked_ids, pack_codes, packed_size, unpack_codes
-from codebind_hf.inference.part_search import BY, PartGallery, parts_of
+from codebind_hf.inference.part_search import PartGallery, parts_of
 from codebind_hf.inference.specific_codes import SpecificCodes, checked_book, checked_books, specific_books
 from codebind_hf.processing.arrays import as_array
 from codebind_hf.processing.values import check_choice, check_number, check_types, fits, shown

@@ -22,9 +22,6 @@ from codebind_hf.processing.arrays import as_float_array
 from codebind_hf.processing.values import check_number, describe, refuse
 
 
-BY = ("what", "which", "both")
-
-
 def join_parts(shared: ArrayLike, specific: ArrayLike, specific_weight: float = 0.5) -> NDArray[np.float32]:
     """Embeddings whose cosines are the scores of a search by "both", for any other vector store.
 
