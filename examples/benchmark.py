@@ -35,9 +35,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, help="folder of the data set; with several names, of their folders")
     parser.add_argument("--check", action="store_true", help="only see whether the data set is there and whole")
     parser.add_argument("--checkpoint", help="a run, the folder of a checkpoint, or a name on the Hub")
-    parser.add_argument(
-        "--backbone", choices=BACKBONES, default="ib", help="whose prompts and numbers: ImageBind's or ViT-Lens's"
-    )
+    whose = "whose prompts and numbers: ImageBind's or ViT-Lens's"
+    parser.add_argument("--backbone", choices=BACKBONES, default="ib", help=whose)
     parser.add_argument("--protocol", choices=PROTOCOLS, default="paper", help="the authors' choices, or sound ones")
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--partial", action="store_true", help="take an incomplete data set for what it is")
@@ -86,10 +85,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     for_all(arguments.names, arguments.root, lambda row, folder: found_of(arguments, row, folder))
     model = CodeBindModel.from_pretrained(checkpoint).to(arguments.device)
     processor = CodeBindProcessor.from_pretrained(checkpoint)
-    options = {
-        name: getattr(arguments, name)
-        for name in ("protocol", "backbone", "split", "limit", "partial", "batch_size", "seed", "draws", "on_error")
-    }
+    names = ("protocol", "backbone", "split", "limit", "partial", "batch_size", "seed", "draws", "on_error")
+    options = {name: getattr(arguments, name) for name in names}
     is_local = Path(checkpoint).is_dir()
     results = []
     for name in arguments.names:

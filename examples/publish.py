@@ -159,7 +159,7 @@ def stage_pack(given: Path, folder: Path, repo_id: str, bridge: str | None) -> N
         ValueError: no card or one of another pack, no licence, a bridge that is not on the Hub, or a path of this
             machine in a file.
     """
-    pack = read_pack(given / "pack" if (given / "pack").is_dir() else given)
+    pack = read_pack(given)
     check_card(pack.folder)
     check_card_of(pack)
     for pattern in (PACK_FILE, WEIGHTS_FILE, CARD, "LICENSE*"):

@@ -76,13 +76,15 @@ PUBLIC = {
     "codebind_hf.data": """Augmentation CodeBindCollator LazyDataset Manifest NineSenses PreparedDataset
         ModalityBatchSampler StoredDataset StreamedDataset augmented_row load_items rows_from_dataset""",
     "codebind_hf.evaluation": """ClassEmbeds EmbeddedModality EmbeddedSet Evaluation FusionResult ProbeResult
-        checkpoint_digest class_embeddings code_agreement codebook_health comparison_table draw_figures
-        embed_dataset embed_texts evaluate_benchmark evaluate_model fusion_accuracy hit_shares intra_class_cosine
+        attack checkpoint_digest class_embeddings code_agreement codebook_health comparison_table draw_figures
+        embed_dataset embed_texts evaluate_benchmark evaluate_model fusion_accuracy given_away hit_shares
+        intra_class_cosine
         linear_probe load_metric markdown_report match_places mean_average_precision median_rank metric_path
         modality_usage owner_recall pool_precision pool_recall retrieval_recall write_benchmarks write_model_card
         write_report zero_shot_accuracy""",
-    "codebind_hf.inference": """Audio ClipEmbeds CodeIndex CodeUse Depth Eeg Image Imu PointCloud SearchResult Sensor
-        Tactile Text Thermal Video explain_code pack_codes packed_size unpack_codes""",
+    "codebind_hf.inference": """Audio ClipEmbeds CodeIndex CodeMatch CodeUse Depth Eeg Image Imu PointCloud
+        SearchResult Sensor SensorCheck SensorFlags SharedCode Tactile Text Thermal Video disagreement explain_code
+        explain_match join_parts pack_codes packed_size unpack_codes""",
     "codebind_hf.inference.pipelines": """CrossModalRetrievalPipeline MultimodalEmbeddingPipeline
         SensorClassificationPipeline register_pipelines""",
     "codebind_hf.packs": """Pack add_packs add_packs_to_processor load_model load_processor read_pack save_pack""",

@@ -6,6 +6,8 @@ from codebind_hf.lazy_names import lazy_names
 
 
 if TYPE_CHECKING:
+    from codebind_hf.evaluation.attacks import attack as attack
+    from codebind_hf.evaluation.attacks import given_away as given_away
     from codebind_hf.evaluation.benchmarking import comparison_table as comparison_table
     from codebind_hf.evaluation.benchmarking import evaluate_benchmark as evaluate_benchmark
     from codebind_hf.evaluation.benchmarking import write_benchmarks as write_benchmarks
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "codebind_hf.evaluation.attacks": "attack given_away",
         "codebind_hf.evaluation.benchmarking": "comparison_table evaluate_benchmark write_benchmarks",
         "codebind_hf.evaluation.class_structure": "intra_class_cosine",
         "codebind_hf.evaluation.embedding": """ClassEmbeds EmbeddedModality EmbeddedSet class_embeddings embed_dataset

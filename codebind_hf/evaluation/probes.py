@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 _RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 _VALIDATION_SHARE = 0.25
 _MAX_ITERATIONS = 300
+
+
+# What makes a classifier of a strength and a seed, and the strength.
+Candidate = tuple[Callable[[float, int], Any], float]
 
 
 class ProbeResult(NamedTuple):
@@ -53,8 +56,8 @@ def linear_probe(
         ValueError: shapes do not fit, a feature is not finite, or a side is empty.
         ImportError: scikit-learn is missing.
     """
-    train, test = _checked("train", train_features, train_labels), _checked("test", test_features, test_labels)
-    return _probed(_logistic, _STRENGTHS, train, test, seed)
+    train, test = checked("train", train_features, train_labels), checked("test", test_features, test_labels)
+    return probed(_LINEAR, train, test, seed)
 
 
 def mlp_probe(
@@ -69,8 +72,8 @@ def mlp_probe(
     Raises:
         ValueError, ImportError: as `linear_probe`.
     """
-    train, test = _checked("train", train_features, train_labels), _checked("test", test_features, test_labels)
-    return _probed(_mlp, (1.0,), train, test, seed)
+    train, test = checked("train", train_features, train_labels), checked("test", test_features, test_labels)
+    return probed(((_mlp, 1.0),), train, test, seed)
 
 
 def random_projection(features: ArrayLike, size: int, seed: int = 0) -> np.ndarray:
@@ -156,13 +159,13 @@ def one_thread() -> AbstractContextManager:
     return threadpool_limits(limits=1)
 
 
-def _probed(
-    kind: Callable[[float, int], Any],
-    strengths: Sequence[float],
+def probed(
+    candidates: Sequence[Candidate],
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
     seed: int,
 ) -> ProbeResult:
+    """The best of several classifiers on a part of the training items, fitted to all of them; `checked` sides."""
     if train[0].shape[1] != test[0].shape[1]:
         raise ValueError(
             f"train_features, test_features: got widths {train[0].shape[1]} and {test[0].shape[1]}; they must agree."
@@ -170,26 +173,24 @@ def _probed(
     chance = float(np.unique(test[1], return_counts=True)[1].max() / len(test[1]))
     with one_thread(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=_sklearn("exceptions").ConvergenceWarning)
-        strength = _best_strength(kind, strengths, *train, seed)
+        kind, strength = _best_candidate(candidates, *train, seed)
         correct = _fit_and_predict(kind(strength, seed), *train, test[0]) == test[1]
     return ProbeResult(float(correct.mean()), chance, strength, correct)
 
 
-def _best_strength(
-    kind: Callable[[float, int], Any], strengths: Sequence[float], features: np.ndarray, labels: np.ndarray, seed: int
-) -> float:
+def _best_candidate(candidates: Sequence[Candidate], features: np.ndarray, labels: np.ndarray, seed: int) -> Candidate:
     validation = validation_mask(labels, seed)
-    if len(strengths) == 1 or not validation.any():
-        return strengths[len(strengths) // 2]
+    if len(candidates) == 1 or not validation.any():
+        return candidates[len(candidates) // 2]
     fitted, held_out = ~validation, validation
     accuracies = [
         np.mean(
             _fit_and_predict(kind(strength, seed), features[fitted], labels[fitted], features[held_out])
             == labels[held_out]
         )
-        for strength in strengths
+        for kind, strength in candidates
     ]
-    return strengths[int(np.argmax(accuracies))]
+    return candidates[int(np.argmax(accuracies))]
 
 
 def _fit_and_predict(model: Any, features: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -219,6 +220,11 @@ def _mlp(strength: float, seed: int) -> Any:
     return _sklearn("neural_network").MLPClassifier(alpha=strength, random_state=seed, **options)
 
 
+_LINEAR: tuple[Candidate, ...] = tuple((_logistic, strength) for strength in (0.001, 0.01, 0.1, 1.0))
+# An attacker also has a small network, with weak and strong regularisation.
+ATTACKERS: tuple[Candidate, ...] = (*_LINEAR, (_mlp, 0.01), (_mlp, 1.0))
+
+
 def _sklearn(module: str) -> Any:
     try:
         importlib.import_module("sklearn")
@@ -227,7 +233,7 @@ def _sklearn(module: str) -> Any:
         raise ImportError("probes need scikit-learn; install it with `pip install codebind-hf[report]`.") from error
 
 
-def _checked(side: str, features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def checked(side: str, features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     rows, names = np.asarray(features, dtype=np.float64), np.asarray(labels)
     if rows.ndim != 2 or rows.size == 0:
         raise ValueError(f"{side}_features: got shape {rows.shape}; it must be (items, dim) with at least one item.")

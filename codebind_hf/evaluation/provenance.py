@@ -56,6 +56,12 @@ def run_folder_of(given: str | os.PathLike) -> Path | None:
     return next((run for run in runs if (run / "run.json").is_file()), None)
 
 
+def name_of(checkpoint: str) -> str:
+    """What a checkpoint is called: in a run, as the run."""
+    folder = Path(checkpoint).resolve()
+    return folder.parent.name if folder.name == "checkpoint" else folder.name
+
+
 def checkpoint_digest(folder: str | os.PathLike) -> str:
     """SHA-256 over names and contents of the weights, configuration, processor and tokenizer in `folder`, as hex.
 

@@ -5,8 +5,7 @@ with `segments * log2(num_codes) / 8` bytes an item, and gives the embeddings ba
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from functools import reduce
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -16,21 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from codebind_hf.inference.choices import BY
+from codebind_hf.inference.code_queries import unit_queries
 from codebind_hf.inference.code_scores import (
     Best,
-    cosines,
+    best_of,
     first_best,
-    merged,
+    packed_cosines,
     queries_at_once,
     score_table,
-    table_rows,
 )
 from codebind_hf.inference.code_storage import CodeStorage, Columns, shown_keys, stored_keys
 from codebind_hf.inference.faiss_gallery import FaissGallery
 from codebind_hf.inference.index_files import StoredIndex, read_index, write_index
-from codebind_hf.inference.packed_codes import checked_ids, pack_codes, packed_size, unpack_codes, unpacked
+from codebind_hf.inference.packed_codes import checked_ids, pack_codes, packed_size, unpack_codes
+from codebind_hf.inference.part_search import PartGallery, parts_of
+from codebind_hf.inference.specific_codes import SpecificCodes, checked_book, checked_books, specific_books
 from codebind_hf.processing.arrays import as_array
-from codebind_hf.processing.values import LIMITS, check_choice, check_number, check_types, fits, shown
+from codebind_hf.processing.values import check_choice, check_number, check_types, fits, shown
 from codebind_hf.renamed import renamed_attribute, renamed_keywords, warn_of
 
 
@@ -78,7 +80,10 @@ class CodeIndex:
         segments: codes of one item.
         backend: "numpy" needs nothing more and reads a gallery from disk as it goes; "faiss" keeps a copy of the
             codes in memory and is faster for few queries at a time. "auto" is FAISS where it is installed, the codes
-            have one norm and the gallery is not on disk. All give the same result.
+            have one norm and the gallery is not on disk. All give the same result. A search that compares specific
+            parts never needs FAISS.
+        specific: by modality, the codebook `(num_codes, code_dim)` of its specific part and the codes of one item, for
+            searches by "which" and "both"; `CodeIndex.from_model` takes a model's.
 
     Raises:
         ValueError: codes of a wrong shape, an unknown backend, or "faiss" without FAISS.
@@ -86,19 +91,23 @@ class CodeIndex:
 
     senses = renamed_attribute("senses", "modalities")
 
-    def __init__(self, codes: Tensor, segments: int, backend: str = "auto") -> None:
-        book = as_array(codes, "codes", may_be_empty=True)
-        if book.ndim != 2 or not book.size or book.dtype.kind != "f" or not np.isfinite(book.astype(np.float32)).all():
-            raise ValueError(f"codes: got shape {book.shape}; expected finite numbers (num_codes, code_dim).")
-        check_number("segments", segments, 1, whole=True, most=LIMITS.values // book.shape[1])
-        self.codes = torch.from_numpy(book.astype(np.float32))
-        self.segments, self.num_codes, self.dim = segments, len(self.codes), segments * book.shape[1]
+    def __init__(
+        self,
+        codes: Tensor,
+        segments: int,
+        backend: str = "auto",
+        specific: Mapping[str, tuple[Tensor, int]] | None = None,
+    ) -> None:
+        self.book = checked_book(codes, segments)
+        self.codes, self.segments = self.book
+        self.num_codes, self.dim = len(self.codes), segments * self.codes.shape[1]
         self.bytes_per_vector = packed_size(segments, self.num_codes)
         self.backend = _checked_backend(backend)
         self.modalities: list[str] = []
         # Modalities whose ids are of this codebook, where others of the model have another; `None` takes all.
         self.only: tuple[str, ...] | None = None
         self._items = CodeStorage()
+        self._specific = SpecificCodes(checked_books(specific))
         self._in_faiss: dict[int, FaissGallery] = {}
         self._num_in_faiss = 0
 
@@ -132,7 +141,7 @@ class CodeIndex:
             )
         only = tuple(name for name, book in of.items() if book in books)
         codes = model.codebooks.book("shared", config.modality(only[0]).encoder).codes
-        index = cls(codes, config.shared_dim // codes.shape[1], backend)
+        index = cls(codes, config.shared_dim // codes.shape[1], backend, specific_books(model, only))
         index.only = None if config.shared_codebook == "one" else only
         return index
 
@@ -140,7 +149,13 @@ class CodeIndex:
         return len(self._items)
 
     @renamed_keywords(sense="modality")
-    def add(self, ids: Tensor | NDArray[Any], modality: str, keys: Sequence[Any] | NDArray[Any] | None = None) -> None:
+    def add(
+        self,
+        ids: Tensor | NDArray[Any],
+        modality: str,
+        keys: Sequence[Any] | NDArray[Any] | None = None,
+        specific: Tensor | NDArray[Any] | None = None,
+    ) -> None:
         """More items of one modality.
 
         Args:
@@ -148,6 +163,8 @@ class CodeIndex:
             modality: its name.
             keys: what a search answers with, integers or texts; by default running numbers. Several items may have
                 one key, such as clips of a sound or modalities of an object.
+            specific (integers of shape `(items, segments)`, *optional*): specific code ids of the same items, as
+                `encode(..., output="codes", part="specific")` gives them; all items of a modality have them, or none.
 
         Raises:
             ValueError: ids of a wrong shape or outside the book, no name, or keys of a wrong number or kind.
@@ -155,34 +172,55 @@ class CodeIndex:
         ids_NS = checked_ids("ids", as_array(ids, "ids", may_be_empty=True), self.num_codes, self.segments)
         kept_keys = None if keys is None else stored_keys(keys, len(ids_NS))
         number = self._number(modality)
+        own = self._specific.packed(modality, specific, len(ids_NS), modality in self.modalities)
         modalities = np.full(len(ids_NS), number, dtype=np.uint8)
         self._items.append(Columns(pack_codes(ids_NS, self.num_codes), modalities, kept_keys))
+        self._specific.append(modality, own)
         if len(ids_NS) and number == len(self.modalities):
             self.modalities.append(modality)
 
     @renamed_keywords(senses="modalities")
     def search(
-        self, queries: Tensor | NDArray[Any], top_k: int = 10, modalities: Sequence[str] | None = None
+        self,
+        queries: Any,
+        top_k: int = 10,
+        modalities: Sequence[str] | None = None,
+        by: str = "what",
+        specific_weight: float = 0.5,
     ) -> SearchResult:
         """The `top_k` items (all, if there are fewer) with the largest cosine; of ties, those added first.
 
         Args:
             queries: embeddings of shape `(queries, shared_dim)`, before or after quantization and of any length, or
-                code ids of shape `(queries, segments)`.
+                code ids of shape `(queries, segments)`. For "which" the same of specific parts, for "both" a pair
+                `(shared, specific)`; `out.codes["image"]` of a model has both and does for all three.
             top_k: how many.
-            modalities: where to search, by default everywhere.
+            modalities: where to search, by default everywhere; for "which" and "both" wherever specific codes are.
+            by: "what" finds the same kind of thing, in any modality, by the shared part; "which" this very unit, in
+                modalities of the queries' encoder alone, by the specific part; "both" weighs the two cosines.
+            specific_weight: share of the specific cosine in "both", 0 to 1. The score is the cosine of the two parts
+                side by side, the shared one times `sqrt(1 - specific_weight)`, the other `sqrt(specific_weight)`.
 
         Raises:
             ValueError: queries of a wrong shape, outside the book, not finite or zero; `top_k` below 1; an unknown
-                modality; or nothing to search in.
+                modality, for "which" and "both" one without specific codes, or several with codebooks of their own; or
+                nothing to search in.
         """
-        queries_QSD = self._queries(queries)
+        check_choice("by", by, BY)
+        check_number("specific_weight", specific_weight, 0, most=1)
+        shared, specific = parts_of(queries, by)
+        shared_QSD = None if by == "which" else unit_queries(shared, self.book)
         if not fits(top_k, float) or top_k < 1 or int(top_k) != top_k:
             raise ValueError(f"top_k: got {shown(top_k)}; give a whole number of at least 1.")
         wanted = self._wanted(modalities)
-        group = queries_at_once(self.segments, self.num_codes)
         with torch.inference_mode():
-            found = [self._best(part, int(top_k), wanted) for part in queries_QSD.split(group)]
+            if by == "what" and shared_QSD is not None:
+                groups = shared_QSD.split(queries_at_once(self.segments, self.num_codes))
+                found = [best_of(self._parts(group, int(top_k), wanted), int(top_k)) for group in groups]
+            else:
+                gallery = PartGallery(self.book, self._items, self._specific, self.modalities, CHUNK)
+                weight = specific_weight if by == "both" else 1.0
+                found = gallery.best(shared_QSD, specific, int(top_k), modalities, weight)
         scores, positions = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
         columns, keys = self._items.take(positions.ravel())
         names = np.array(self.modalities)[columns.modalities]
@@ -202,7 +240,8 @@ class CodeIndex:
         chosen = stored_keys(keys)
         if not len(self):
             raise ValueError(f"keys: got {shown(keys)}; expected keys of the {len(self)} items of this index.")
-        columns, _ = self._items.take(self._find(chosen, None if modality is None else self._wanted([modality])[0]))
+        number = None if modality is None else self._wanted([modality])[0]
+        columns, _ = self._items.take(self._items.find(chosen, number, CHUNK))
         ids = torch.from_numpy(unpack_codes(columns.codes, self.segments, self.num_codes))
         return normalize(self.codes[ids].flatten(-2), dim=-1)
 
@@ -228,6 +267,7 @@ class CodeIndex:
                 f"this index {self.segments} and {self.num_codes} of width {self.codes.shape[1]}; both must be the "
                 "same numbers. Fix: merge shards of one model."
             )
+        self._specific.check_merge(other._specific, [name for name in other.modalities if name in self.modalities])
         numbers = [
             self._number(modality, beyond=other.modalities[:place]) for place, modality in enumerate(other.modalities)
         ]
@@ -236,6 +276,7 @@ class CodeIndex:
         ]
         for columns in parts:
             self._items.append(columns)
+        self._specific.merge(other._specific)
         self.modalities += [modality for modality in other.modalities if modality not in self.modalities]
 
     def save(self, folder: str | os.PathLike) -> None:
@@ -246,7 +287,8 @@ class CodeIndex:
             OSError: it cannot be written.
         """
         check_types({"folder": folder}, {"folder": str | os.PathLike})
-        write_index(StoredIndex(self.codes, self.segments, self.modalities, self._items, self.only), folder)
+        stored = StoredIndex(self.codes, self.segments, self.modalities, self._items, self.only, self._specific)
+        write_index(stored, folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike, mmap: bool = True, backend: str = "auto") -> "CodeIndex":
@@ -265,29 +307,8 @@ class CodeIndex:
         stored = read_index(folder, mmap)
         index = cls(stored.codes, stored.segments, backend)
         index.modalities, index._items, index.only = stored.modalities, stored.items, stored.only
+        index._specific = stored.specific
         return index
-
-    def _queries(self, queries: Any) -> Tensor:
-        """Unit queries `(queries, segments, code_dim)`, float32."""
-        try:
-            values = torch.from_numpy(np.array(as_array(queries, "queries"), order="C"))
-        except ValueError as error:
-            fix = "encode first, and take one modality of the dictionary."
-            raise ValueError(f"{error} Fix: {fix}" if "Fix" not in str(error) else str(error)) from error
-        if not values.is_floating_point():
-            ids = torch.from_numpy(checked_ids("queries", values, self.num_codes, self.segments).astype(np.int64))
-            values = self.codes[ids].flatten(-2)
-        if values.ndim != 2 or values.shape[1] != self.dim or not len(values):
-            raise ValueError(
-                f"queries: got shape {tuple(values.shape)}; expected embeddings (queries, {self.dim}) or code ids "
-                f"(queries, {self.segments}), one or more. Fix: give a single query as `query[None]`."
-            )
-        lengths = values.double().norm(dim=1)
-        if not bool((torch.isfinite(lengths) & (lengths > 0)).all()):
-            raise ValueError("queries: got NaN, an infinite value or a query of zeros, which has no direction.")
-        # In double precision, where the norm of no float32 query overflows.
-        unit = (values.double() / lengths[:, None]).float()
-        return unit.unflatten(-1, (self.segments, -1))
 
     def _wanted(self, modalities: Sequence[str] | None) -> list[int]:
         """Numbers of the modalities to search."""
@@ -316,9 +337,6 @@ class CodeIndex:
             )
         return known.index(modality) if modality in known else len(known)
 
-    def _best(self, queries_QSD: Tensor, k: int, modalities: list[int]) -> Best:
-        return reduce(lambda one, other: merged(one, other, k), self._parts(queries_QSD, k, modalities))
-
     def _parts(self, queries_QSD: Tensor, k: int, modalities: list[int]) -> Iterator[Best]:
         """The best of a part of the items at a time; there is at least one."""
         table = score_table(queries_QSD, self.codes)
@@ -329,8 +347,8 @@ class CodeIndex:
                     yield self._in_faiss[number].best(queries_QSD.flatten(1), table, k)
         else:
             for positions, packed in self._chosen(modalities):
-                rows = table_rows(torch.from_numpy(unpacked(packed, self.segments, self.num_codes)), self.num_codes)
-                yield first_best(cosines(table, rows), torch.from_numpy(positions), min(k, len(positions)))
+                scores = packed_cosines(table, packed, self.book)
+                yield first_best(scores, torch.from_numpy(positions), min(k, len(positions)))
 
     def _chosen(self, modalities: list[int]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
         """Positions and packed codes of the items of some modalities, some at a time."""
@@ -357,28 +375,6 @@ class CodeIndex:
                 gallery = self._in_faiss.setdefault(number, FaissGallery(self.codes, self.segments))
                 gallery.add(columns.codes[mine], start + mine)
         self._num_in_faiss = len(self)
-
-    def _find(self, keys: NDArray[Any], modality: int | None) -> NDArray[np.int64]:
-        """Position of the one item that has each key."""
-        found: dict[Any, int] = {}
-        wanted = set(keys.tolist())
-        for start, columns in self._items.chunks(CHUNK):
-            own = np.arange(start, start + len(columns.codes)) if columns.keys is None else columns.keys
-            hits = np.isin(own, keys) if own.dtype.kind == keys.dtype.kind else np.zeros(len(own), dtype=bool)
-            hits &= True if modality is None else columns.modalities == modality
-            for place in np.flatnonzero(hits).tolist():
-                if found.setdefault(own[place], start + place) != start + place:
-                    raise ValueError(
-                        f"keys: {shown_keys(own[place : place + 1]).tolist()} names several items; `modality` tells "
-                        "modalities apart; items of one modality need a key each to be found by it."
-                    )
-        missing = sorted(wanted - found.keys())
-        if missing:
-            shown = shown_keys(np.array(missing[:5])).tolist()
-            raise ValueError(
-                f"keys: no item {'' if modality is None else 'of this modality '}has {shown}; it was not added."
-            )
-        return np.array([found[key] for key in keys.tolist()], dtype=np.int64)
 
 
 def _renumbered(modalities: NDArray[np.uint8], numbers: list[int]) -> NDArray[np.uint8]:

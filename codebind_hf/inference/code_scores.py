@@ -8,11 +8,18 @@ bits whatever they are scored with, so a tie is an equality, and the item that w
 Axes in this file: Q queries, N items, S segments, K codes, D width of a code, T = S * K rows of a table.
 """
 
+from collections.abc import Iterable
+from functools import reduce
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+
+from codebind_hf.inference.packed_codes import unpacked
+from codebind_hf.inference.specific_codes import Book
 
 
 # Bytes of the tables of the queries that are searched at a time.
@@ -50,6 +57,17 @@ def cosines(table_TQ: Tensor, rows_NS: Tensor) -> Tensor:
     """Cosine of every query of a table with the quantized embeddings of some items, `(Q, N)`."""
     sums_NQ = embedding_bag(rows_NS, table_TQ, mode="sum")
     return (sums_NQ[:, :-1] / _norms(sums_NQ[:, -1:])).T.contiguous()
+
+
+def packed_cosines(table_TQ: Tensor, packed: NDArray[np.uint8], book: Book) -> Tensor:
+    """`cosines` of some items whose codes are packed."""
+    ids_NS = torch.from_numpy(unpacked(packed, book.segments, book.num_codes))
+    return cosines(table_TQ, table_rows(ids_NS, book.num_codes))
+
+
+def best_of(parts: Iterable[Best], k: int) -> Best:
+    """The k best of all parts of a gallery, of which there is one at least."""
+    return reduce(lambda one, other: merged(one, other, k), parts)
 
 
 def cosines_of_one(products_T: Tensor, squares_T: Tensor, rows_NS: Tensor) -> Tensor:

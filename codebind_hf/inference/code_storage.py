@@ -88,6 +88,36 @@ class CodeStorage:
         columns = _joined(*pieces).of(order)
         return columns, positions if columns.keys is None else columns.keys
 
+    def find(self, keys: NDArray[Any], modality: int | None, size: int) -> NDArray[np.int64]:
+        """Position of the one item that has each of the stored `keys`.
+
+        Args:
+            modality: number of theirs, where several have the same keys.
+            size: how many items are looked at at a time.
+
+        Raises:
+            ValueError: a key that no item has, or several.
+        """
+        found: dict[Any, int] = {}
+        wanted = set(keys.tolist())
+        for start, columns in self.chunks(size):
+            own = np.arange(start, start + len(columns.codes)) if columns.keys is None else columns.keys
+            hits = np.isin(own, keys) if own.dtype.kind == keys.dtype.kind else np.zeros(len(own), dtype=bool)
+            hits &= True if modality is None else columns.modalities == modality
+            for place in np.flatnonzero(hits).tolist():
+                if found.setdefault(own[place], start + place) != start + place:
+                    raise ValueError(
+                        f"keys: {shown_keys(own[place : place + 1]).tolist()} names several items; `modality` tells "
+                        "modalities apart; items of one modality need a key each to be found by it."
+                    )
+        missing = sorted(wanted - found.keys())
+        if missing:
+            some = shown_keys(np.array(missing[:5])).tolist()
+            raise ValueError(
+                f"keys: no item {'' if modality is None else 'of this modality '}has {some}; it was not added."
+            )
+        return np.array([found[key] for key in keys.tolist()], dtype=np.int64)
+
 
 def kind_of(keys: NDArray[Any] | None) -> str:
     """ "numbers" (no keys), "integers" or "texts"."""

@@ -58,7 +58,7 @@ def explain_code(
     if isinstance(reference, CodeIndex) and code >= reference.num_codes:
         raise ValueError(f"code: got {shown(code)}; this index has codes 0 to {reference.num_codes - 1}.")
     tallies: dict[str, _Tally] = {}
-    for modality, ids, keys in _entries(reference):
+    for modality, ids, keys in entries_of(reference):
         if segment is not None and not 0 <= segment < ids.shape[1]:
             raise ValueError(f"segment: got {shown(segment)}; an embedding has segments 0 to {ids.shape[1] - 1}.")
         tallies.setdefault(modality, _Tally(ids.shape[1], examples)).add(ids == code, keys, segment)
@@ -94,7 +94,8 @@ class _Tally:
         return CodeUse(count, count / max(self.seen, 1), self.items, [key for _, key in self.best], self.by_segment)
 
 
-def _entries(reference: EmbeddedSet | CodeIndex) -> Iterator[Entries]:
+def entries_of(reference: EmbeddedSet | CodeIndex) -> Iterator[Entries]:
+    """Items with shared codes, some at a time, each time of one modality; a row without id has its position as key."""
     if isinstance(reference, CodeIndex):
         yield from reference.entries()
         return

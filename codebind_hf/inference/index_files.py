@@ -1,11 +1,14 @@
 """What is an index on disk? A folder of plain arrays that can be read where they lie.
 
 `index.json` says what it is, `codebook.safetensors` holds the codes, `codes.npy` the packed ids, `modalities.npy` the
-number of each item's modality and, when items have keys of their own, `keys.npy` these.
+number of each item's modality and, when items have keys of their own, `keys.npy` these. Where items have specific
+codes, `specific.<number>.npy` holds the packed ones of the modality with this number, in the order of its items, and
+`codebook.safetensors` their codebooks too; only then is the folder of version 3.
 """
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -20,32 +23,37 @@ from torch import Tensor
 
 from codebind_hf.inference.code_storage import CodeStorage, Columns, kind_of
 from codebind_hf.inference.packed_codes import packed_size, unpack_codes
+from codebind_hf.inference.specific_codes import SpecificCodes, checked_book
 from codebind_hf.processing.values import fits, shown
 
 
 DESCRIPTION, BOOK = "index.json", "codebook.safetensors"
-FORMAT, VERSION = "codebind_hf.CodeIndex", 2
-# Version 1 called a modality a sense.
+FORMAT, VERSION = "codebind_hf.CodeIndex", 3
+# Version 1 called a modality a sense; up to version 2 there are no specific codes.
+_WITHOUT_SPECIFIC = 2
 _OF_VERSION_1 = {"senses": "modalities"}
 _FILES = frozenset({DESCRIPTION, BOOK, "codes.npy", "modalities.npy", "senses.npy", "keys.npy"})
+_SPECIFIC_FILE = re.compile(r"specific\.\d+\.npy")
 _FIELDS: dict[str, Any] = {
     **{"items": int, "segments": int, "num_codes": int, "code_dim": int},
     **{"modalities": list[str], "keys": str},
 }
+_OPTIONAL: dict[str, Any] = {"only": list[str], "specific": dict[str, dict[str, int]]}
 # Items whose ids are checked at a time.
 _CHECKED = 2**16
 
 
 class StoredIndex(NamedTuple):
     """Everything an index is: the codebook `(num_codes, code_dim)`, ids of an item, names of modalities, items, and
-    the modalities whose codes these are, `None` for all.
+    the modalities whose codes these are, `None` for all; and the specific codes.
     """
 
     codes: Tensor
     segments: int
     modalities: list[str]
     items: CodeStorage
-    only: tuple[str, ...] | None = None
+    only: tuple[str, ...] | None
+    specific: SpecificCodes
 
 
 def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
@@ -55,7 +63,7 @@ def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
         raise ValueError(f"folder: {final} holds something that is no index. Fix: name a new folder.")
     with _published(final) as staged:
         # `save_file` would make a file that only its owner may read.
-        (staged / BOOK).write_bytes(save({"codes": index.codes}))
+        (staged / BOOK).write_bytes(save({"codes": index.codes, **_books_of(index.specific)}))
         filled = [part for part in index.items.parts if len(part.codes)]
         width = packed_size(index.segments, len(index.codes))
         _write_column(staged / "codes.npy", [part.codes for part in filled], np.dtype(np.uint8), (width,))
@@ -65,7 +73,7 @@ def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
             _write_column(staged / "keys.npy", keys, np.result_type(*keys))
         description = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if index.specific.rows else _WITHOUT_SPECIFIC,
             "items": len(index.items),
             "segments": index.segments,
             "num_codes": len(index.codes),
@@ -75,6 +83,14 @@ def write_index(index: StoredIndex, folder: str | os.PathLike) -> None:
         }
         if index.only is not None:
             description["only"] = list(index.only)
+        for name, rows in index.specific.rows.items():
+            file = staged / f"specific.{index.modalities.index(name)}.npy"
+            _write_column(file, rows.parts, np.dtype(np.uint8), (index.specific.books[name].bytes,))
+        if index.specific.rows:
+            description["specific"] = {
+                name: {"segments": book.segments, "items": len(index.specific.rows.get(name, ()))}
+                for name, book in index.specific.books.items()
+            }
         (staged / DESCRIPTION).write_text(json.dumps(description, indent=1))
 
 
@@ -84,7 +100,8 @@ def read_index(folder: str | os.PathLike, mmap: bool) -> StoredIndex:
     about = _read_description(path)
     count, segments = about["items"], about["segments"]
     with _reading(path / BOOK, "codebook"):
-        codes = load_file(path / BOOK)["codes"]
+        tensors = load_file(path / BOOK)
+        codes = tensors["codes"]
     if codes.shape != (about["num_codes"], about["code_dim"]):
         raise ValueError(f"{path / BOOK}: holds codes of shape {tuple(codes.shape)}; {DESCRIPTION} says otherwise.")
     columns = Columns(
@@ -100,7 +117,47 @@ def read_index(folder: str | os.PathLike, mmap: bool) -> StoredIndex:
     items = CodeStorage()
     items.append(columns)
     only = about.get("only")
-    return StoredIndex(codes, segments, list(about["modalities"]), items, None if only is None else tuple(only))
+    modalities, limits = list(about["modalities"]), None if only is None else tuple(only)
+    specific = _read_specific(path, about, tensors, columns.modalities, mmap)
+    return StoredIndex(codes, segments, modalities, items, limits, specific)
+
+
+def _books_of(specific: SpecificCodes) -> dict[str, Tensor]:
+    """Tensors of the specific codebooks, where any item has specific codes."""
+    return {f"specific.{name}": book.codes for name, book in specific.books.items() if specific.rows}
+
+
+def _read_specific(
+    path: Path, about: dict[str, Any], tensors: dict[str, Tensor], modalities: NDArray[np.uint8], mmap: bool
+) -> SpecificCodes:
+    described = about.get("specific", {})
+    with _reading(path / BOOK, "codebook"):
+        books = {name: checked_book(tensors[f"specific.{name}"], one["segments"]) for name, one in described.items()}
+    specific = SpecificCodes(books)
+    counts = _counts(modalities, about["modalities"]) if described else {}
+    for name in [name for name, one in described.items() if one.get("items")]:
+        if described[name]["items"] != counts.get(name):
+            raise ValueError(
+                f"{path / DESCRIPTION}: names {described[name]['items']} specific codes of {name!r}, of which there "
+                f"are {counts.get(name, 'no')} items. Fix: copy the whole folder again."
+            )
+        file, book = path / f"specific.{about['modalities'].index(name)}.npy", books[name]
+        packed = _read_column(file, (counts[name], book.bytes), mmap)
+        if packed.dtype != np.uint8:
+            raise ValueError(f"{file}: holds {packed.dtype}, not uint8.")
+        for start in range(0, len(packed), _CHECKED):
+            with _reading(file, "column of specific codes"):
+                unpack_codes(np.asarray(packed[start : start + _CHECKED]), book.segments, book.num_codes)
+        specific.append(name, packed)
+    return specific
+
+
+def _counts(modalities: NDArray[np.uint8], names: list[str]) -> dict[str, int]:
+    """How many items every modality has."""
+    counts = np.zeros(len(names), dtype=np.int64)
+    for start in range(0, len(modalities), _CHECKED):
+        counts += np.bincount(modalities[start : start + _CHECKED], minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
 @contextmanager
@@ -138,7 +195,8 @@ def _may_be_replaced(path: Path) -> bool:
         return False
     names = {file.name for file in path.iterdir()}
     try:
-        return not names or names <= _FILES and bool(_read_description(path))
+        own = {name for name in names if name in _FILES or _SPECIFIC_FILE.fullmatch(name)}
+        return not names or names == own and bool(_read_description(path))
     except (ValueError, OSError):
         return False
 
@@ -199,7 +257,8 @@ def _read_description(path: Path) -> dict[str, Any]:
         about = {_OF_VERSION_1.get(key, key): value for key, value in about.items()}
     if missing := sorted(_FIELDS.keys() - about.keys()):
         raise ValueError(f"{path / DESCRIPTION}: has no {missing[0]!r}. Fix: copy the whole folder again.")
-    for name, kind in {**_FIELDS, **({"only": list[str]} if "only" in about else {})}.items():
+    optional = {name: kind for name, kind in _OPTIONAL.items() if name in about}
+    for name, kind in {**_FIELDS, **optional}.items():
         value = about[name]
         if not fits(value, kind) or (kind is int and value < (name != "items")):
             raise ValueError(f"{path / DESCRIPTION}: {name} is {shown(value)}. Fix: copy the whole folder again.")

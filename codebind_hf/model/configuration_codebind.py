@@ -183,16 +183,19 @@ class CodeBindConfig(CodeBindBaseConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """The library's, of files of any version so far, restricted to `modalities=`.
 
-        `AutoModel.from_pretrained` hands `modalities` on to here.
+        `AutoModel.from_pretrained` hands `modalities` on to here; with `packs=` only the model knows what there is.
 
         Raises:
             ValueError: a modality that the checkpoint lacks, or files of a version that this package does not know.
         """
         config_dict = of_this_version(config_dict)
         modalities = kwargs.pop("modalities", None)
-        if modalities is not None:
-            config_dict = cls(**config_dict).restricted_to(modalities).to_dict()
-        return super().from_dict(config_dict, **kwargs)
+        if modalities is not None and kwargs.get("packs") is None:
+            config_dict, modalities = cls(**config_dict).restricted_to(modalities).to_dict(), None
+        found = super().from_dict(config_dict, **kwargs)
+        if modalities is not None and isinstance(found, tuple):
+            found[1]["modalities"] = modalities
+        return found
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name, spec in self.sub_configs_defaults.items():

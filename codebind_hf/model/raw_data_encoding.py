@@ -17,6 +17,7 @@ from .modalities import shown
 
 OUTPUTS = ("numpy", "torch", "codes")
 POOLS = ("mean", "none")
+PARTS = ("shared", "specific")
 # In place of the row of an item that is left out.
 _LEFT_OUT = object()
 
@@ -54,6 +55,7 @@ class RawDataEncoding:
         progress: bool = False,
         allow_urls: bool = False,
         on_error: str = "raise",
+        part: str = "shared",
     ) -> Any:
         """Embed raw data: `{"image": pictures, "text": texts}`, or one list or iterator of mixed items.
 
@@ -67,7 +69,7 @@ class RawDataEncoding:
             processor: the `CodeBindProcessor` of this checkpoint.
             batch_size: samples of one modality that are embedded at once.
             quantize: `False` gives continuous embeddings.
-            output: "numpy", "torch" or "codes" (shared code ids, as tensors).
+            output: "numpy", "torch" or "codes" (code ids, as tensors).
             clips: of sounds and videos: "uniform" (as the processor spreads them), a number of clips, or "sliding":
                 one after the other over the whole recording.
             pool: "mean" (one embedding an item), or "none": a list of `ClipEmbeds`, the embeddings of every clip and
@@ -79,6 +81,7 @@ class RawDataEncoding:
             on_error: what becomes of an item that cannot be used: "raise" stops; "skip" leaves it out; "null" gives it
                 a row of NaN, of codes a row of -1, with `pool="none"` a `None`, so that row i stays item i. The last
                 two warn of every such item by name.
+            part: "shared", or "specific", of items by modality; each encoder has a specific part of its own.
 
         Returns:
             Unit embeddings as one `(items, shared_dim)` array in the order of the items, or a dictionary of such; with
@@ -89,7 +92,8 @@ class RawDataEncoding:
                 that the processor refuses, or a wrong option; the message names the item.
             OSError: a file that cannot be read, or a URL that cannot be fetched.
         """
-        rows = _Rows(self, quantize, output, pool, progress, on_error)
+        rows = _Rows(self, quantize, output, pool, progress, on_error, part)
+        rows.check_part(items)
         reading = {
             "batch_size": batch_size,
             "clips": clips,
@@ -165,29 +169,54 @@ class _Rows:
     """One call of `encode`: the batches of a processor in, a row for every item out."""
 
     def __init__(
-        self, model: Any, quantize: bool, output: str, pool: str, progress: bool, on_error: str = "raise"
+        self,
+        model: Any,
+        quantize: bool,
+        output: str,
+        pool: str,
+        progress: bool,
+        on_error: str = "raise",
+        part: str = "shared",
     ) -> None:
         switches = (True, False)
         arguments: dict[str, tuple[Any, tuple[Any, ...]]] = {
             "output": (output, OUTPUTS),
             "pool": (pool, POOLS),
+            "part": (part, PARTS),
             "quantize": (quantize, switches),
             "progress": (progress, switches),
         }
         for name, (value, allowed) in arguments.items():
             if not isinstance(value, type(allowed[0])) or value not in allowed:
                 raise ValueError(f"{name}: got {shown(value)}; allowed: {', '.join(map(repr, allowed))}.")
-        if output == "codes" and model.codebooks.shared is None:
+        if output == "codes" and part == "shared" and model.codebooks.shared is None:
             raise ValueError('output: got "codes", but this model has no shared codebook; choose "numpy" or "torch".')
         self._model, self._quantize, self._output, self._progress = model, quantize, output, progress
-        self._keeps_clips, self._skips = pool == "none", on_error == "skip"
+        self._keeps_clips, self._skips, self._part = pool == "none", on_error == "skip", part
+        # The modality that is read, where it is one.
+        self._named: str | None = None
+        if part == "specific":
+            self._quantize = quantize and model.config.quantize_specific
+
+    def check_part(self, items: Any) -> None:
+        """Refuse items that have no specific part, or of which it is not known before they are read."""
+        if self._part == "shared":
+            return
+        if not isinstance(items, Mapping):
+            raise ValueError('part: got "specific" for items of any modality. Fix: {"image": items}, by modality.')
+        for name in items:
+            encoder, books = self._model.config.modality(name).encoder, self._model.codebooks
+            if not self._model.config.specific_dim_of(encoder):
+                raise ValueError(f'part: got "specific", and {name!r} has none in this model. Fix: leave it out.')
+            if self._output == "codes" and books.book("specific", encoder) is None:
+                raise ValueError(f'output: got "codes", but the specific part of {name!r} has no codebook here.')
 
     def of(self, processor: Any, items: Any, **reading: Any) -> Generator[Any, None, None]:
         """Rows in the order of `items`; arguments are checked at once, items when they are reached."""
         if not hasattr(processor, "stream"):
             fix = "CodeBindProcessor.from_pretrained(...) of this version loads one."
             raise ValueError(f"processor: got {type(processor).__name__}; expected a CodeBindProcessor. Fix: {fix}")
-        known = tuple(self._model.config.modalities)
+        known, self._named = tuple(self._model.config.modalities), reading.get("modality")
         return self._in_order(processor.stream(items, known, each_clip=self._keeps_clips, **reading))
 
     def each(self, rows: Generator[Any, None, None]) -> Iterator[Any]:
@@ -236,16 +265,16 @@ class _Rows:
                 clips, starts = [], []
                 yield from ((position, self._nothing()) for position in batch.positions)
                 continue
-            shared = self._shared(batch)
+            values = self._values(batch)
             encoder = self._model.config.modality(batch.modality).encoder
             if batch.starts is None:
-                rows: Any = self._read(encoder, shared)
+                rows: Any = self._read(encoder, values)
                 if self._keeps_clips:
                     rows = [ClipEmbeds(row[None], [0.0], 0.0) for row in rows]
                 yield from zip(batch.positions, rows, strict=True)
                 continue
             # Of a long recording nothing is kept but one vector a clip, or their sum.
-            clips.append(self._read(encoder, shared) if self._keeps_clips else shared.sum(0, keepdim=True))
+            clips.append(self._read(encoder, values) if self._keeps_clips else values.sum(0, keepdim=True))
             starts += batch.starts
             if batch.is_last:
                 joint = torch.cat(clips)
@@ -260,26 +289,30 @@ class _Rows:
         if self._skips or self._keeps_clips:
             return _LEFT_OUT if self._skips else None
         config = self._model.config
+        encoder = (
+            next(iter(config.encoder_configs)) if self._part == "shared" else config.modality(str(self._named)).encoder
+        )
         if self._output == "codes":
-            return torch.full((config.shared_dim // self._model.codebooks.shared.code_dim,), -1)
-        return torch.full((config.shared_dim,), torch.nan)
+            return torch.full((config.num_segments_of(self._part, encoder),), -1)
+        return torch.full((config.dim_of(self._part, encoder),), torch.nan)
 
     @torch.inference_mode()
-    def _shared(self, batch: Any) -> Tensor:
-        """Shared parts before their norm, `(items, shared_dim)`; of clips as they enter the mean over clips."""
+    def _values(self, batch: Any) -> Tensor:
+        """The part before its norm, `(items, dim)`; of clips as it enters the mean over clips."""
         modality = self._model.config.modality(batch.modality)
         config = self._model.encoders[modality.encoder].config
         tensors = {name: value.to(self._model.device) for name, value in batch.tensors.items()}
         checks = self._model.input_checks()
         values = model_input(modality, config, tensors[modality.tensor], tensors.get("attention_mask"), checks)
         # The specific head matters to a single clip by its share of the clip's norm.
-        specific = batch.starts is not None and config.normalize_clips
-        return self._model._encode(values, all_tokens=False, specific=specific).shared[:, 0].float()
+        specific = self._part == "specific" or (batch.starts is not None and config.normalize_clips)
+        encoded = self._model._encode(values, all_tokens=False, specific=specific)
+        return getattr(encoded, self._part)[:, 0].float()
 
     @torch.inference_mode()
-    def _read(self, encoder: str, shared: Tensor) -> Tensor:
+    def _read(self, encoder: str, values: Tensor) -> Tensor:
         """Unit embeddings or code ids on the CPU."""
-        quantized = self._model.codebooks.quantize("shared", encoder, shared)
+        quantized = self._model.codebooks.quantize(self._part, encoder, values)
         if self._output == "codes":
             return quantized.ids.cpu()
         return (quantized.embedding if self._quantize else quantized.continuous).cpu()

@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from codebind_hf.conversion.lora import LORA_PART, plain_state
+from codebind_hf.model.bridges import is_foreign
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import ENCODERS, MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
@@ -41,16 +42,22 @@ def load_model(
     """
     found = read_packs(packs, **_hub_options(kwargs))
     packed = {name: entry for pack in found for name, entry in pack.modalities.items()}
-    wanted = None if modalities is None else _listed(modalities)
+    wanted, is_whole = None if modalities is None else _listed(modalities), False
     if wanted is not None:
         # An encoder of which the pack holds only what changed needs the bridge's.
         own = [name for name in wanted if name not in packed or packed[name]["rest"]]
         if own:
             kwargs["modalities"] = own
+        # What a bridge of others is, such as its temperature, is known only from its networks.
+        elif kwargs.get("config") is None and is_foreign(bridge, **_hub_options(kwargs, "revision")):
+            is_whole = True
         else:
             kwargs["config"] = _bare(kwargs.pop("config", None) or _config(kind, bridge, kwargs))
     loaded = kind.from_pretrained(bridge, *args, **kwargs)
-    _add(loaded[0] if isinstance(loaded, tuple) else loaded, found, wanted, str(bridge))
+    model = loaded[0] if isinstance(loaded, tuple) else loaded
+    _add(model, found, wanted, str(bridge))
+    if wanted is not None and is_whole:
+        _leave_out(model, wanted)
     return loaded
 
 
@@ -83,8 +90,8 @@ def add_packs_to_processor(processor: CodeBindProcessor, packs: _Packs, **option
     _add_to_processor(processor, read_packs(packs, **options))
 
 
-def _hub_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {key: kwargs[key] for key in HUB_OPTIONS if key in kwargs}
+def _hub_options(kwargs: dict[str, Any], *also: str) -> dict[str, Any]:
+    return {key: kwargs[key] for key in (*HUB_OPTIONS, *also) if key in kwargs}
 
 
 def _listed(modalities: Iterable[str]) -> list[str]:
@@ -94,8 +101,7 @@ def _listed(modalities: Iterable[str]) -> list[str]:
 
 
 def _config(kind: type[CodeBindModel], bridge: Any, kwargs: dict[str, Any]) -> CodeBindConfig:
-    names = (*HUB_OPTIONS, "revision", "subfolder")
-    options = {key: kwargs[key] for key in names if key in kwargs}
+    options = _hub_options(kwargs, "revision", "subfolder")
     return cast(CodeBindConfig, kind.config_class.from_pretrained(bridge, **options))  # type: ignore[union-attr]
 
 
@@ -104,6 +110,18 @@ def _bare(config: CodeBindConfig) -> CodeBindConfig:
     return type(config)(
         **{**config.to_dict(), **{f"{name}_config": None for name in ENCODERS}, "added_encoders": None}
     )
+
+
+def _leave_out(model: CodeBindModel, wanted: list[str]) -> None:
+    """Take away the encoders that none of the `wanted` modalities needs."""
+    kept = {model.config.modality(name).encoder for name in wanted}
+    for encoder in [name for name in model.config.encoder_configs if name not in kept]:
+        for room in _ROOMS:
+            modules = cast(nn.ModuleDict, model.get_submodule(room))
+            if encoder in modules:
+                del modules[encoder]
+        setattr(model.config, f"{encoder}_config", None)
+    model._ignore_what_is_not_held()
 
 
 def _add(model: CodeBindModel, packs: list[Pack], wanted: list[str] | None, bridge: str) -> None:

@@ -94,7 +94,7 @@ def hash_of(file: Path) -> str:
 
 
 def read_pack(name: str | os.PathLike, **options: Any) -> Pack:
-    """The pack in a folder, or in a repository of the Hub: `me/radar`, at a revision `me/radar@v1`.
+    """The pack in a folder or the run that made it, or in a repository of the Hub: `me/radar`, or `me/radar@v1`.
 
     Args:
         options: `cache_dir`, `token`, `local_files_only`, `force_download` of the Hub's client.
@@ -170,10 +170,13 @@ def _check_fields(found: Any, wanted: Mapping[str, Any], file: Path, place: str 
 def _file_of(name: str, file: str, options: Mapping[str, Any]) -> Path:
     """A file of a pack, here or fetched."""
     if os.path.isdir(name):
-        path = Path(name) / file
+        # A run that bound a modality keeps its pack in a folder of its own.
+        inner = Path(name) / "pack"
+        path = (inner if (inner / PACK_FILE).is_file() else Path(name)) / file
         if not path.is_file():
-            inside = " Fix: its run keeps it in `pack/`." if (Path(name) / "pack" / PACK_FILE).is_file() else ""
-            raise OSError(f"packs: {name} has no {file}, so it is no pack.{inside}")
+            raise OSError(
+                f"packs: {path.parent} has no {file}, so it is no pack. Fix: give a run of --bind, or a pack."
+            )
         return path
     repo_id, _, revision = name.partition("@")
     try:

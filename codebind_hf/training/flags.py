@@ -14,6 +14,13 @@ _OF_LOADING = ("loading", "preprocessing_num_workers")
 _OF_TRAINING = ("test_manifest", "test_dataset", "benchmark", "root", "protocol", "streaming")
 
 
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name a finished model, and what was bound to it."""
+    parser.add_argument("--checkpoint", required=True, help="a run, the folder of a checkpoint, or a name on the Hub")
+    packs = "what was bound to it, beside it: runs of --bind, packs, or names on the Hub"
+    parser.add_argument("--packs", nargs="+", default=[], metavar="PACK", help=packs)
+
+
 def add_row_flags(
     parser: argparse.ArgumentParser, also: Sequence[str] = (), required: bool = True
 ) -> argparse._MutuallyExclusiveGroup:

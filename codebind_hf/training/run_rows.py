@@ -187,8 +187,9 @@ def load_beside(
     depth_unit: str | None = None,
     also: Sequence[str] = (),
     on_error: str = "raise",
+    packs: Sequence[str] = (),
 ) -> tuple[CodeBindModel, CodeBindProcessor, RunRows]:
-    """A finished checkpoint and rows for it to read; its added modalities may be columns.
+    """A finished checkpoint and rows for it to read; modalities that were added to it or to packs may be columns.
 
     Args:
         checkpoint: of `checkpoint_of`.
@@ -196,12 +197,15 @@ def load_beside(
         depth_unit: of depth files, instead of the processor's own.
         also: modalities that come beside the rows.
         on_error: as in `load_rows`.
+        packs: of what was bound to the checkpoint.
 
     Raises:
-        ValueError: as `load_rows`, or a `depth_unit` where the model reads no depth.
-        OSError: as `load_rows`.
+        ValueError: as `load_rows`, a `depth_unit` where the model reads no depth, or packs that do not fit.
+        OSError: as `load_rows`, or packs that are not there.
     """
-    model, processor = CodeBindModel.from_pretrained(checkpoint), CodeBindProcessor.from_pretrained(checkpoint)
+    options: dict[str, Any] = {"packs": list(packs)} if packs else {}
+    model = CodeBindModel.from_pretrained(checkpoint, **options)
+    processor = CodeBindProcessor.from_pretrained(checkpoint, **options)
     known = model.config.modality_names
     rows = load_rows(data, known, on_error)
     check_depth_unit(depth_unit, (*rows.modalities, *also), known)

@@ -14,7 +14,7 @@ from codebind_hf.data.sources import SHARD_COLUMNS
 from codebind_hf.data.streamed import SHUFFLE_BUFFER
 from codebind_hf.data.units import UNITS
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.training.flags import add_data_flags, data_of, renames
+from codebind_hf.training.flags import add_data_flags, add_model_flags, data_of, renames
 from codebind_hf.training.run_rows import DATA_KEYS
 from codebind_hf.training.tokenization import build_tokenizer
 
@@ -33,8 +33,11 @@ def test_what_it_names_is_there() -> None:
     parser = argparse.ArgumentParser()
     add_data_flags(parser)
     known = {flag for action in parser._actions for flag in action.option_strings} | {"--output_dir", "--gallery"}
+    of_models = argparse.ArgumentParser()
+    add_model_flags(of_models)
     scripts = [Path(__file__).parents[2] / "examples" / name for name in ("evaluate.py", "search.py")]
     own = {flag for script in scripts for flag in re.findall(r'add_argument\(\s*"(--[a-z_]+)"', script.read_text())}
+    own |= {flag for action in of_models._actions for flag in action.option_strings}
     assert set(re.findall(r"`(--[a-z_]+)", PAGE)) <= known | own
     assert known - {"-h", "--help"} <= set(re.findall(r"--[a-z_]+", PAGE))
     assert set(re.findall(r"^\| `([a-z]+)` \|", PAGE, re.MULTILINE)) == set(LOADINGS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from codebind_hf import CodeBindProcessor
 from codebind_hf.data import Manifest, PreparedDataset
-from codebind_hf.inference import CodeIndex, explain_code
+from codebind_hf.inference import CodeIndex, explain_code, explain_match
 
 
 class Call(NamedTuple):
@@ -133,11 +133,13 @@ def _often(usual: Any, *strange: st.SearchStrategy[Any]) -> st.SearchStrategy[An
 
 @st.composite
 def index_calls(draw: st.DrawFn) -> Call:
-    """`CodeIndex` and `explain_code`."""
-    index = CodeIndex(torch.arange(64.0).view(16, 4).cos(), 6, "numpy")
+    """`CodeIndex`, `explain_code` and `explain_match`."""
+    codes = torch.arange(64.0).view(16, 4).cos()
+    index = CodeIndex(codes, 6, "numpy", {"image": (codes, 6)})
     ids = torch.zeros(3, 6, dtype=torch.long)
-    index.add(ids, "image", [1, 2, 3])
-    door = draw(st.sampled_from(["made", "add", "search", "reconstruct", "merge", "save", "load", "explain_code"]))
+    index.add(ids, "image", [1, 2, 3], ids)
+    doors = ["made", "add", "search", "reconstruct", "merge", "save", "load", "explain_code", "explain_match"]
+    door = draw(st.sampled_from(doors))
     if door == "made":
         codes = draw(_often(index.codes, arrays((16, 4)), tensors((16, 4)), scalars))
         segments, backend = draw(_often(6, scalars)), draw(_often("numpy", scalars))
@@ -145,17 +147,23 @@ def index_calls(draw: st.DrawFn) -> Call:
     if door == "add":
         given = draw(_often(ids, arrays((3, 6)), tensors((3, 6)), scalars))
         name, keys = draw(_often("eeg", scalars)), draw(_often([4, 5, 6], arrays((3,)), scalars))
-        return Call("index", lambda: index.add(given, name, keys))
+        own = draw(_often(None, arrays((3, 6)), scalars))
+        return Call("index", lambda: index.add(given, name, keys, own))
     if door == "search":
         queries = draw(_often(index.codes[:6].view(1, 24), arrays((4, 24)), tensors((4, 24)), scalars))
         count, places = draw(_often(2, scalars)), draw(_often(["image"], scalars))
-        return Call("index", lambda: index.search(queries, count, places))
+        by, weight = draw(_often("what", st.just("which"), st.just("both"), scalars)), draw(_often(0.5, scalars))
+        return Call("index", lambda: index.search(queries, count, places, by, weight))
     if door == "reconstruct":
         keys, name = draw(_often([1, 2, 3], arrays((3,)), scalars)), draw(_often("image", scalars))
         return Call("index", lambda: index.reconstruct(keys, name))
     if door == "explain_code":
         code, segment, examples = draw(_often(0, scalars)), draw(_often(None, scalars)), draw(_often(2, scalars))
         return Call("index", lambda: explain_code(index, code, segment, examples))
+    if door == "explain_match":
+        key, other = draw(_often(1, arrays((6,)), scalars)), draw(_often("image", scalars))
+        examples = draw(_often(2, scalars))
+        return Call("index", lambda: explain_match(index, ("image", key), (other, 2), examples))
     # Texts would be names of folders, here or elsewhere.
     odd = draw(scalars)
     odd = 3 if isinstance(odd, (str, bytes)) else odd

@@ -14,7 +14,7 @@ from pack_labs import load, moved, write_bridge
 from safetensors.torch import load_file, save_file
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
-from codebind_hf.packs import add_packs, save_pack
+from codebind_hf.packs import add_packs, read_pack, save_pack
 from codebind_hf.packs.identity import fingerprint, is_same
 from codebind_hf.packs.pack_files import hash_of
 
@@ -199,7 +199,10 @@ def test_what_is_no_pack_is_named(bridge: Path, copy: Path, tmp_path: Path) -> N
     with pytest.raises(OSError, match="bridge has no pack.json, so it is no pack"):
         CodeBindModel.from_pretrained(bridge, packs=[bridge])
     shutil.copytree(copy, tmp_path / "run" / "pack")
-    with pytest.raises(OSError, match="no pack. Fix: its run keeps it in `pack/`"):
+    found, whole = read_pack(tmp_path / "run"), read_pack(copy)
+    assert (found.folder, found.sha256) == (tmp_path / "run" / "pack", whole.sha256)
+    (tmp_path / "run" / "pack" / "model.safetensors").unlink()
+    with pytest.raises(OSError, match=r"run.pack has no model.safetensors, so it is no pack"):
         CodeBindModel.from_pretrained(bridge, packs=[tmp_path / "run"])
     with pytest.raises(OSError, match=r"packs: no pack.json of 'someone/none', neither in a folder"):
         CodeBindModel.from_pretrained(bridge, packs=["someone/none"])

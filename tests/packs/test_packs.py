@@ -134,6 +134,17 @@ def test_the_auto_class_loads_packs(bridge: Path, labs: Labs) -> None:
     model = AutoModel.from_pretrained(bridge, packs=[labs("radar").folder])
     assert type(model) is CodeBindModel
     assert "radar" in model.config.modality_names
+    # It reads the configuration before the model, which alone knows what packs bring.
+    packs = [labs("radar").folder, labs("eeg").folder]
+    for modalities in (["radar"], ["text", "radar"], ["text"], ["eeg", "audio"]):
+        chosen = AutoModel.from_pretrained(bridge, packs=packs, modalities=modalities)
+        assert set(chosen.config.modality_names) == set(modalities)
+        expected = CodeBindModel.from_pretrained(bridge, packs=packs, modalities=modalities).state_dict()
+        assert chosen.state_dict().keys() == expected.keys()
+        assert all(torch.equal(value, expected[name]) for name, value in chosen.state_dict().items())
+    with pytest.raises(ValueError, match="smell"):
+        AutoModel.from_pretrained(bridge, packs=packs, modalities=["smell"])
+    assert AutoModel.from_pretrained(bridge, modalities=["text"]).config.modality_names == ("text",)
 
 
 def test_loading_information_comes_with_the_model(bridge: Path, labs: Labs) -> None:

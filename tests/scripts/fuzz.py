@@ -117,13 +117,16 @@ class Doors:
     def index_files(self, cases: int) -> None:
         """Damaged folders of an index, searched once."""
         whole = self.folder / "index"
-        index = CodeIndex.from_model(self.model)
-        segments = self.model.config.shared_dim // self.model.config.code_dim
-        index.add(torch.zeros(9, segments, dtype=torch.long), "image", list("abcdefghi"))
+        index, config = CodeIndex.from_model(self.model), self.model.config
+        ids, own = (
+            torch.zeros(9, config.num_segments_of(part, "vision"), dtype=torch.long) for part in ("shared", "specific")
+        )
+        index.add(ids, "image", list("abcdefghi"), own)
         index.save(whole)
+        query = [np.ones((1, config.dim_of(part, "vision")), np.float32) for part in ("shared", "specific")]
 
         def search(folder: Path) -> Any:
-            return CodeIndex.load(folder).search(np.ones((1, self.model.config.shared_dim), np.float32), top_k=3)
+            return CodeIndex.load(folder).search(query, top_k=3, by="both")
 
         for _, folder in damaged_folders(whole, self.folder, self.chance, cases):
             self.outcomes.of("index files", lambda folder=folder: search(folder), folder=folder)

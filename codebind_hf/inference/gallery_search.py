@@ -1,0 +1,137 @@
+"""Which rows of a gallery belong to this file, or to these words? What a command that searches asks, step by step.
+
+Messages name the flags of `examples/search.py`.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codebind_hf.evaluation.embedding import EmbeddedModality, embed_dataset
+from codebind_hf.inference.part_search import join_parts
+from codebind_hf.model.configuration_codebind import CodeBindConfig
+from codebind_hf.model.modalities import MODALITIES
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.processing.arguments import argument_of
+from codebind_hf.processing.media import modalities_of_file
+
+
+def check_query(path: str) -> None:
+    """Refuse a query that is not there, before a model is loaded."""
+    if not os.path.exists(path):
+        raise OSError(
+            f"--query: {path!r}: no such file. Fix: check the path and the working directory; words go to --text."
+        )
+
+
+def modality_of_query(path: str, known: tuple[str, ...]) -> str:
+    """The one modality that a file's suffix can be, among those that the checkpoint knows."""
+    suffix = Path(path).suffix.lower()
+    possible = modalities_of_file(path, known)
+    # Arrays may also be of a modality that was added.
+    possible += [modality for modality in known if modality not in MODALITIES] if suffix == ".npy" else []
+    if len(possible) == 1:
+        return possible[0]
+    named, others = suffix or repr(path), modalities_of_file(path, tuple(MODALITIES))
+    if not possible and others:
+        raise ValueError(
+            f"--query: {named} is {' or '.join(others)}, which this checkpoint does not read; it reads "
+            f"{', '.join(known)}. Fix: another query, or a checkpoint with {' or '.join(others)}."
+        )
+    choices = ", ".join(possible or [modality for modality in known if modality != "text"])
+    raise ValueError(f"--query: {named} may be any of {choices}. Fix: say which with --modality.")
+
+
+def check_modality(modality: str, known: tuple[str, ...], flag: str) -> None:
+    """Refuse a modality of the query that the checkpoint does not read."""
+    if modality not in known:
+        raise ValueError(
+            f"{flag}: got {modality!r}, which this checkpoint does not read; it reads {', '.join(known)}. Fix: "
+            "another query, or another checkpoint."
+        )
+
+
+def embedded_query(model: CodeBindModel, processor: Any, modality: str, value: str) -> EmbeddedModality:
+    """The query as the model sees it; what is wrong with it is said of the flag, not of a row."""
+    try:
+        found = embed_dataset(model, processor, [{modality: value}], modalities=[modality], progress=False)
+    except (ValueError, OSError) as error:
+        # The processor says which argument and which of its items.
+        reason = str(error.__cause__ or error).removeprefix(argument_of(modality)).removeprefix("[0]").lstrip(": ")
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"--{'text' if modality == 'text' else 'query'}: {reason}") from error
+    return found.modalities[modality]
+
+
+def gallery_modalities(
+    config: CodeBindConfig, wanted: str | None, query: str, present: list[str], by: str = "what"
+) -> list[str]:
+    """The modalities to rank: those asked for, or all that the rows have but the query's own.
+
+    By specific parts it is those of the query's encoder, its own among them: no others can be compared.
+    """
+    if by != "what":
+        encoder = config.modality(query).encoder
+        if not config.specific_dim_of(encoder):
+            raise ValueError(f"--by: got {by}, and {query} has no specific part. Fix: --by what, or another query.")
+        present = [name for name in present if config.modality(name).encoder == encoder]
+        if not present:
+            raise ValueError(f"--by: got {by}, and no row has {query}, with which specific parts could be compared.")
+    if wanted is None:
+        return present if by != "what" else [name for name in present if name != query] or present
+    chosen = [modality.strip() for modality in wanted.split(",")]
+    missing = [modality for modality in chosen if modality not in present]
+    if missing:
+        to_rank = (
+            "the gallery and the checkpoint have" if by == "what" else f"by {by}, a query of {query} is ranked in"
+        )
+        raise ValueError(f"--modalities: got {', '.join(missing)}; {to_rank} {', '.join(present)}.")
+    return chosen
+
+
+def ranked(
+    query: EmbeddedModality, gallery: EmbeddedModality, read_out: str = "continuous", by: str = "what"
+) -> Iterator[tuple[int, float]]:
+    """All items of the gallery and their cosine, best first.
+
+    Args:
+        read_out: one of `READ_OUTS`.
+        by: one of `BY`.
+    """
+    cosines = _vectors(gallery, read_out, by) @ _vectors(query, read_out, by)[0]
+    return ((int(item), float(value)) for value, item in zip(*cosines.sort(descending=True), strict=True))
+
+
+def _vectors(part: EmbeddedModality, read_out: str, by: str) -> Tensor:
+    is_continuous = read_out == "continuous"
+    shared = part.continuous_embeds if is_continuous else part.embeds
+    own = part.continuous_specific_embeds if is_continuous else part.specific_embeds
+    if by == "what" or own is None:
+        return shared
+    return own if by == "which" else torch.from_numpy(join_parts(shared.numpy(), own.numpy()))
+
+
+def distinct(matches: Iterable[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    """Texts that several rows share once, where the best of them stands."""
+    seen = set[str]()
+    for text, cosine in matches:
+        if text not in seen:
+            seen.add(text)
+            yield text, cosine
+
+
+def name_of_item(rows: Any, positions: list[int], item: int, modality: str, folder: Path) -> str:
+    """A text as it is, a file relative to the manifest; what has no name, by its row and label."""
+    row = rows[positions[item]]
+    # Where the manifest says a unit, the file has it with it.
+    value = getattr(row[modality], "value", row[modality])
+    if modality == "text":
+        return value if isinstance(value, str) else value[item - positions.index(positions[item])]
+    if isinstance(value, (str, os.PathLike)):
+        return os.path.relpath(value, folder)
+    label = f" ({row['label']})" if row.get("label") else ""
+    return f"{row.get('id') or f'row {positions[item]}'}{label}"
