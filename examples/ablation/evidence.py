@@ -11,6 +11,7 @@ from cells import Cells
 from rows import WORDS
 from study import Study
 from tables import CONTROL, MEASURES, TESTED, ahead, behind, of_splits, of_worlds, table_of
+from values import value
 
 from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.report import markdown_table
@@ -130,7 +131,7 @@ def _said(rows: Mapping[str, Any], kind: str, row: str) -> str:
     """One sentence on a row and one kind of data."""
     own = rows[row]
     parts = [
-        f"{_value(own[name]['difference'], True)} {words}{_strength(own[name])}"
+        f"{value(own[name]['difference'], True)} {words}{_strength(own[name])}"
         for name, words in (("zero-shot", "zero-shot"), ("R@10", "R@10"), ("R@10 of codes", "R@10 of its codes"))
         if "difference" in own.get(name, {})
     ]
@@ -145,7 +146,7 @@ def _tables(rows: Mapping[str, Any]) -> Iterable[str]:
     names = [name for name in MEASURES if any(name in own for own in rows.values())]
     heads = [_SHOWN[name] for name in names]
     levels = [
-        [f"`{row}`", *(_value(own[name]["level"]) if name in own else "" for name in names)]
+        [f"`{row}`", *(value(own[name]["level"]) if name in own else "" for name in names)]
         for row, own in rows.items()
     ]
     yield "Levels, per cent:"
@@ -169,7 +170,7 @@ def _difference(entry: Mapping[str, Any]) -> str:
     won, count = entry["won"]
     p = entry["difference"].get("holm")
     tested = "" if p is None or p != p else f", p {p:.3f}" if p >= 0.001 else ", p < .001"
-    return f"{_value(entry['difference'], True)} ({won}/{count}{tested})"
+    return f"{value(entry['difference'], True)} ({won}/{count}{tested})"
 
 
 def _confirmed(found: Mapping[str, Any]) -> Iterable[str]:
@@ -187,12 +188,6 @@ def _confirmed(found: Mapping[str, Any]) -> Iterable[str]:
             if row not in (CONTROL, "untrained"):
                 yield f"- {_said(rows, KINDS[kind], row)}"
     yield ""
-
-
-def _value(entry: Mapping[str, Any], signed: bool = False) -> str:
-    mean, half = 100 * entry["mean"], 100 * entry["half"]
-    number = f"{mean:+.1f}" if signed else f"{mean:.1f}"
-    return number if half != half else f"{number} ± {half:.1f}"
 
 
 def _numbers(values: list[int]) -> str:

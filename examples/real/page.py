@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import uses_page
 from features import Features
 from packages import PACKAGES
 from study import ALL_SPEECH
 from summary import within_one_error
+from values import value
 
 from codebind_hf.evaluation.report import markdown_table
 from codebind_hf.evaluation.writing import write_text
@@ -69,6 +71,7 @@ def _lines(found: Mapping[str, Any], features: Features) -> Iterable[str]:
     yield from _zero_shot(found)
     yield from _emergent(found)
     yield from _readings(found)
+    yield from uses_page.lines(found.get("uses", {}))
     yield from _sources(found, features)
 
 
@@ -79,9 +82,9 @@ def _verdict(found: Mapping[str, Any]) -> Iterable[str]:
     if speech:
         own, shared = speech["codebind: specific"], speech["codebind: shared"]
         rows.append(
-            ("language in the specific part >= 95 %", _value(own["language"]), own["language"]["mean"] >= _LANGUAGE)
+            ("language in the specific part >= 95 %", value(own["language"]), own["language"]["mean"] >= _LANGUAGE)
         )
-        rows.append(("object in the specific part <= 22 %", _value(own["object"]), own["object"]["mean"] <= _OBJECT))
+        rows.append(("object in the specific part <= 22 %", value(own["object"]), own["object"]["mean"] <= _OBJECT))
     wins = {
         f"{sense} to {other}": within_one_error(entry)
         for sense, by in found["retrieval"].items()
@@ -99,24 +102,21 @@ def _verdict(found: Mapping[str, Any]) -> Iterable[str]:
     if speech:
         yield (
             f"**What leaks.** From the shared part, which should not know it, a tuned linear probe reads the language "
-            f"(and so the voice) of speech at {_value(shared['language'])} "
-            f"(chance {_value(speech['chance']['language'])}), "
-            f"its codes at {_value(speech['codebind: shared_codes']['language'])}, and InfoNCE alone leaks "
-            f"{_value(speech['infonce: shared']['language'])}. Who gives away shared embeddings gives that away."
+            f"(and so the voice) of speech at {value(shared['language'])} "
+            f"(chance {value(speech['chance']['language'])}), "
+            f"its codes at {value(speech['codebind: shared_codes']['language'])}, and InfoNCE alone leaks "
+            f"{value(speech['infonce: shared']['language'])} (ours less that, on the same splits: "
+            f"{value(found['leak']['shared'], signed=True)}, our codes "
+            f"{value(found['leak']['shared_codes'], signed=True)}). "
+            "Who gives away shared embeddings gives that away."
         )
         yield ""
-
-
-def _value(entry: Mapping[str, Any], signed: bool = False) -> str:
-    mean, half = 100 * entry["mean"], 100 * entry["half"]
-    number = f"{mean:+.1f}" if signed else f"{mean:.1f}"
-    return number if half != half else f"{number} ± {half:.1f}"
 
 
 def _retrieval(found: Mapping[str, Any]) -> Iterable[str]:
     yield "## Retrieval: R@10 in per cent"
     yield ""
-    bridge = [[name, *(_value(by[row]) for row in by)] for name, by in found["bridge"].items()]
+    bridge = [[name, *(value(by[row]) for row in by)] for name, by in found["bridge"].items()]
     yield "The bridge, pictures and sentences of held-out objects:"
     yield ""
     yield markdown_table(["pair", *next(iter(found["bridge"].values()))], bridge)
@@ -125,9 +125,9 @@ def _retrieval(found: Mapping[str, Any]) -> Iterable[str]:
         table = []
         for sense, by in found["retrieval"].items():
             entry = by[other]
-            cells = [_value(entry[row]) if row in entry else "" for row in _ROWS]
+            cells = [value(entry[row]) if row in entry else "" for row in _ROWS]
             table.append(
-                [sense, *cells, _value(entry["ours - infonce"], True), _value(entry["our codes - infonce"], True)]
+                [sense, *cells, value(entry["ours - infonce"], True), value(entry["our codes - infonce"], True)]
             )
         yield f"From a sense to the {other} of its object, among those that are held out of its collection:"
         yield ""
@@ -140,7 +140,7 @@ def _zero_shot(found: Mapping[str, Any]) -> Iterable[str]:
         yield "## Zero-shot: recordings by the words of their class, per cent"
         yield ""
         table = [
-            [f"{sense}, {kind}", *(_value(entry[row]) for row in ("ours", "our codes", "infonce", "largest class"))]
+            [f"{sense}, {kind}", *(value(entry[row]) for row in ("ours", "our codes", "infonce", "largest class"))]
             for sense, by in found["zero-shot"].items()
             for kind, entry in by.items()
         ]
@@ -153,7 +153,7 @@ def _emergent(found: Mapping[str, Any]) -> Iterable[str]:
         yield "## Pairs that never met in training: R@10 in per cent"
         yield ""
         columns = ("ours", "our codes", "infonce", "chance")
-        table = [[n, *(_value(e[c]) if c in e else "" for c in columns)] for n, e in found["emergent"].items()]
+        table = [[n, *(value(e[c]) if c in e else "" for c in columns)] for n, e in found["emergent"].items()]
         yield markdown_table(["pair", *columns], table)
         yield ""
         if "speech to points, by noun" in found["emergent"]:
@@ -181,7 +181,7 @@ def _readings(found: Mapping[str, Any]) -> Iterable[str]:
         for sense, parts in found["readings"].items():
             labels = list(parts["chance"])
             table = [
-                [part, *(_value(by[label]) if label in by else "" for label in labels)] for part, by in parts.items()
+                [part, *(value(by[label]) if label in by else "" for label in labels)] for part, by in parts.items()
             ]
             yield f"### {sense}"
             yield ""

@@ -25,6 +25,7 @@ from splits import OBJECTS
 from study import Study
 from summary import summary
 from tqdm.auto import tqdm
+from uses import uses
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -82,7 +83,7 @@ def main() -> None:
     if not done:
         print("stopped after --seconds; the same command goes on")
     elif arguments.page:
-        write_page(Path(arguments.page), summary(study, seeds), features)
+        write_page(Path(arguments.page), {**summary(study, seeds), "uses": uses(study, seeds)}, features)
         print(f"written: {arguments.page}")
 
 

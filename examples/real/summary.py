@@ -52,6 +52,7 @@ def summary(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
         "zero-shot": {s: _zero_shot(cells, s, seeds) for s in senses if s in ("eeg", "imu")},
         "emergent": _emergent(study, seeds),
         "readings": {s: _readings(cells, s, seeds) for s in senses if s in PROBED},
+        "leak": _leak(cells, seeds) if ALL_SPEECH in senses else {},
         "gone": dict(study.features.gone),
         "environment": environment(),
     }
@@ -116,6 +117,16 @@ def _readings(cells: dict, sense: str, seeds: Sequence[int]) -> dict[str, Any]:
                 label: spread([cells[row, s, sense]["readings"][part][label] for s in seeds]) for label in labels
             }
     return found
+
+
+def _leak(cells: dict, seeds: Sequence[int]) -> dict[str, Any]:
+    """How much more than InfoNCE alone the shared part gives the language away, on the same splits."""
+
+    def read(row: str, part: str) -> list[float]:
+        return [cells[row, seed, ALL_SPEECH]["readings"][part]["language"] for seed in seeds]
+
+    alone = read("infonce", "shared")
+    return {part: spread(np.subtract(read("codebind", part), alone)) for part in ("shared", "shared_codes")}
 
 
 def _emergent(study: Study, seeds: Sequence[int]) -> dict[str, Any]:

@@ -240,14 +240,16 @@ def test_shards_that_another_process_computes_are_left_to_it(tmp_path: Path) -> 
     assert len(asked) == 2
 
 
-def test_an_archive_that_another_process_has_unpacked_meanwhile_stays(tmp_path: Path) -> None:
+def test_what_a_stopped_run_left_of_an_archive_is_unpacked_anew(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "models.sh3f", "w") as archive:
         archive.writestr("chair/chair.obj", "v 0 0 0")
+    folder = tmp_path / "unpacked" / "models"
+    (folder / "chair").mkdir(parents=True)
+    (folder / "chair" / "chair.obj").write_text("v 0")
     with zipfile.ZipFile(tmp_path / "models.sh3f") as archive:
-        _unpack(archive, tmp_path / "unpacked" / "models")
-        stamp = (tmp_path / "unpacked" / "models" / "chair" / "chair.obj").stat().st_mtime_ns
-        _unpack(archive, tmp_path / "unpacked" / "models")
-    assert (tmp_path / "unpacked" / "models" / "chair" / "chair.obj").stat().st_mtime_ns == stamp
+        _unpack(archive, folder)
+    assert (folder / "chair" / "chair.obj").read_text() == "v 0 0 0"
+    assert (folder / ".whole").is_file()
     assert [path.name for path in (tmp_path / "unpacked").iterdir()] == ["models"]
 
 
