@@ -6,6 +6,7 @@ A shard of rows is a file that is whole or not there, so that a run that was sto
 import hashlib
 import io
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from encoders import Pictures, Sentences, Sounds, on_white
+from filelock import FileLock, Timeout
 from furniture import read_furniture
 from meshes import DENSE, cloud, draw, look, read_mesh, relief, shape_numbers, upright
 from packages import PACKAGES, Gone, fetch
@@ -28,6 +30,8 @@ from codebind_hf.processing.media import open_recording
 # Counts up when the numbers of any sense change.
 VERSION = 1
 _SHARD = 64
+# Seconds between two looks at what other processes compute.
+_PATIENCE = 0.2
 _POINTS = 2048
 _TURNS = (30.0, 120.0, 210.0, 300.0)
 _MINIATURE_MM = 13.0
@@ -133,20 +137,50 @@ class Features:
         return letters / seconds
 
     def _computed(
-        self, name: str, things: Sequence[Thing], compute: Callable[[Sequence[Thing]], dict[str, np.ndarray]]
+        self,
+        name: str,
+        things: Sequence[Thing],
+        compute: Callable[[Sequence[Thing]], dict[str, np.ndarray]],
+        waits: bool = True,
     ) -> Iterable[dict[str, np.ndarray]]:
-        """What `compute` gives of every shard, from files where they are there."""
+        """What `compute` gives of every shard, from files where they are there.
+
+        Processes that want the same shards share them out; `waits=False` raises `Timeout` where another one is at it.
+        """
         folder = self.cache / "features" / name
         shards = [things[start : start + _SHARD] for start in range(0, len(things), _SHARD)]
         files = [folder / f"{_digest(VERSION, name, *(thing.key for thing in shard))}.npz" for shard in shards]
-        left = sum(len(shard) for shard, file in zip(shards, files, strict=True) if not file.is_file())
-        with tqdm(total=left, desc=name, unit="row", disable=not left) as bar:
-            for shard, file in zip(shards, files, strict=True):
+        left = [(shard, file) for shard, file in zip(shards, files, strict=True) if not file.is_file()]
+        with tqdm(total=sum(len(shard) for shard, _ in left), desc=name, unit="row", disable=not left) as bar:
+            while left:
+                count = len(left)
+                left = [(shard, file) for shard, file in left if not self._is_done(file, shard, compute, waits, bar)]
+                if len(left) == count:
+                    time.sleep(_PATIENCE)
+        for file in files:
+            with np.load(file, allow_pickle=False) as found:
+                yield dict(found)
+
+    def _is_done(
+        self,
+        file: Path,
+        shard: Sequence[Thing],
+        compute: Callable[[Sequence[Thing]], dict[str, np.ndarray]],
+        waits: bool,
+        bar: Any,
+    ) -> bool:
+        """Whether the shard is in its file, after an attempt to compute it unless another process is at it."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(file.with_suffix(".lock"), timeout=0):
                 if not file.is_file():
                     _write(file, compute(shard))
-                    bar.update(len(shard))
-                with np.load(file, allow_pickle=False) as found:
-                    yield dict(found)
+        except Timeout:
+            if not waits:
+                raise
+            return False
+        bar.update(len(shard))
+        return True
 
     def _numbers(self, sense: str, things: Sequence[Thing]) -> dict[str, np.ndarray]:
         if sense == "text":
@@ -157,15 +191,15 @@ class Features:
             return {"vectors": self.sounds([thing.files[sense] for thing in things])}
         if sense in ("eeg", "imu"):
             return {"vectors": np.array([(eeg_features if sense == "eeg" else imu_features)(each) for each in things])}
-        (views,) = self.views(things)
+        (views,) = self.views(things, waits=False)
         if sense == "points":
             return {"vectors": np.array([shape_numbers(points) for points in views["points"]])}
         return {"vectors": _SEEN[sense](self, views)}
 
-    def views(self, things: Sequence[Thing]) -> Iterable[dict[str, np.ndarray]]:
-        """Points, depth maps, frames and felt pictures of meshes, a shard at a time."""
+    def views(self, things: Sequence[Thing], waits: bool = True) -> Iterable[dict[str, np.ndarray]]:
+        """Points, depth maps, frames and felt pictures of meshes, a shard at a time; `waits` as of `_computed`."""
         name = "furniture-views" if "touch" not in self.gone else "furniture-views-unfelt"
-        return self._computed(name, things, self._views)
+        return self._computed(name, things, self._views, waits)
 
     def _views(self, things: Sequence[Thing]) -> dict[str, np.ndarray]:
         found: dict[str, list[np.ndarray]] = {"points": [], "depth": [], "frames": [], "felt": []}
@@ -173,8 +207,9 @@ class Features:
             size, turn = thing.attributes["size_cm"], thing.attributes["turn"]
             surface = draw(upright(read_mesh(thing.files["mesh"]), size, turn), DENSE)
             found["points"].append(cloud(surface, _POINTS).astype(np.float16))
-            found["depth"].append(look(surface, _TURNS[0])[1].astype(np.float32))
-            found["frames"].append(np.stack([look(surface, turn)[0] for turn in _TURNS]))
+            frames, depths = zip(*(look(surface, turn) for turn in _TURNS), strict=True)
+            found["depth"].append(depths[0].astype(np.float32))
+            found["frames"].append(np.stack(frames))
             if "touch" not in self.gone:
                 felt = relief(surface, self.gel.shape, self.gel.pixel_mm, _MINIATURE_MM)
                 found["felt"].append(self.gel.feel(felt))

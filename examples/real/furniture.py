@@ -3,7 +3,9 @@
 Debian's `sweethome3d-furniture` (CC-BY-3.0 and CC0; the makers of each model are in its catalogues).
 """
 
+import os
 import re
+import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -59,9 +61,18 @@ def _fields(catalogue: bytes) -> dict[int, dict[str, str]]:
 
 
 def _unpack(archive: zipfile.ZipFile, folder: Path) -> None:
-    for member in archive.infolist():
-        path = PurePosixPath(member.filename)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{archive.filename}: got the path {member.filename!r} in its archive.")
-        archive.extract(member, folder)
-    (folder / ".whole").touch()
+    """As a whole or not at all: several processes may be at it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
+        whole = Path(draft) / "whole"
+        for member in archive.infolist():
+            path = PurePosixPath(member.filename)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"{archive.filename}: got the path {member.filename!r} in its archive.")
+            archive.extract(member, whole)
+        (whole / ".whole").touch()
+        try:
+            os.replace(whole, folder)
+        except OSError:
+            if not (folder / ".whole").is_file():
+                raise

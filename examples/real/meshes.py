@@ -59,6 +59,8 @@ def read_mesh(file: Path) -> Mesh:
     corners: list[tuple[int, int]] = []
     materials_of: list[int] = []
     places, textures, names, libraries = [], [], {}, []
+    # Most corners are named several times, by numbers that mean the same wherever they stand.
+    met: dict[str, tuple[int, int]] = {}
     material = names.setdefault("", 0)
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         word, _, rest = line.partition(" ")
@@ -67,7 +69,14 @@ def read_mesh(file: Path) -> Mesh:
         elif word == "vt":
             textures.append(rest)
         elif word == "f":
-            found = [_corner(part, len(places), len(textures)) for part in rest.split()]
+            parts = rest.split()
+            if "-" in rest:
+                found = [_corner(part, len(places), len(textures)) for part in parts]
+            else:
+                for part in parts:
+                    if part not in met:
+                        met[part] = _corner(part, 0, 0)
+                found = [met[part] for part in parts]
             for second, third in zip(found[1:], found[2:], strict=False):
                 corners += (found[0], second, third)
                 materials_of.append(material)
@@ -99,7 +108,7 @@ def _corner(part: str, places: int, textures: int) -> tuple[int, int]:
 
 
 def _numbers(lines: list[str], width: int) -> np.ndarray:
-    return np.array([line.split()[:width] for line in lines], dtype=np.float64)
+    return np.array([[float(word) for word in line.split()[:width]] for line in lines])
 
 
 def _materials(library: Path) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
@@ -166,9 +175,12 @@ def _colors(mesh: Mesh, face_N: np.ndarray, weights_NX: np.ndarray) -> np.ndarra
     chosen_N = mesh.material_F[face_N]
     colors_NC = np.array([color for color, _ in mesh.materials])[chosen_N]
     rows_NX = mesh.texture_faces_FX[face_N]
+    has_place = (rows_NX.min(1) >= 0) & (rows_NX.max(1) < len(mesh.texture_TX))
     for number, (_, texture) in enumerate(mesh.materials):
-        own = (chosen_N == number) & (rows_NX >= 0).all(1) & (rows_NX < len(mesh.texture_TX)).all(1)
-        if texture is not None and own.any():
+        if texture is None:
+            continue
+        own = (chosen_N == number) & has_place
+        if own.any():
             place = np.einsum("nk,nkt->nt", weights_NX[own], mesh.texture_TX[rows_NX[own]]) % 1.0
             height, width = texture.shape[:2]
             row = ((1 - place[:, 1]) * (height - 1)).astype(int).clip(0, height - 1)

@@ -1,6 +1,7 @@
 """The measures of `examples/real/` by hand, a gel that is pressed, and a study in miniature on made-up vectors."""
 
 import json
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 import torch
 from binding import ALONE, OURS, Standard, add_sense, bind, bridge, parts_of
 from features import Features, depth_picture
+from filelock import FileLock, Timeout
+from furniture import _unpack
 from manifests import write_manifests
 from page import write_page
 from readings import object_recall, ridge
@@ -208,6 +211,44 @@ def test_shards_of_features_are_computed_once(tmp_path: Path) -> None:
     found = np.concatenate([each["vectors"] for each in features._computed("some", things, compute)])
     assert asked == [64, 6, 6]
     assert found[:, 0].tolist() == list(range(70))
+
+
+def test_shards_that_another_process_computes_are_left_to_it(tmp_path: Path) -> None:
+    features, asked = Features(tmp_path), []
+    things = [Thing("stamps", f"{n}", "x", "x", "x") for n in range(130)]
+    numbers = {"vectors": np.zeros((1, 1))}
+    list(features._computed("some", things, lambda shard: numbers))
+    (file, *_) = files = sorted((tmp_path / "features" / "some").glob("*.npz"))
+    other = FileLock(file.with_suffix(".lock"))
+    for each in files:
+        each.unlink()
+
+    def compute(shard: Any) -> dict[str, np.ndarray]:
+        asked.append(len(shard))
+        if len(asked) == 2:
+            # The other process is done, and has written what it computed.
+            file.write_bytes(next(file.parent.glob("*.npz")).read_bytes())
+            other.release()
+        return numbers
+
+    other.acquire()
+    with pytest.raises(Timeout):
+        list(features._computed("some", things, lambda shard: numbers, waits=False))
+    for each in file.parent.glob("*.npz"):
+        each.unlink()
+    assert len(list(features._computed("some", things, compute))) == 3
+    assert len(asked) == 2
+
+
+def test_an_archive_that_another_process_has_unpacked_meanwhile_stays(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "models.sh3f", "w") as archive:
+        archive.writestr("chair/chair.obj", "v 0 0 0")
+    with zipfile.ZipFile(tmp_path / "models.sh3f") as archive:
+        _unpack(archive, tmp_path / "unpacked" / "models")
+        stamp = (tmp_path / "unpacked" / "models" / "chair" / "chair.obj").stat().st_mtime_ns
+        _unpack(archive, tmp_path / "unpacked" / "models")
+    assert (tmp_path / "unpacked" / "models" / "chair" / "chair.obj").stat().st_mtime_ns == stamp
+    assert [path.name for path in (tmp_path / "unpacked").iterdir()] == ["models"]
 
 
 def test_manifests_name_a_file_a_vector_and_part_the_rows(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def test_groups_join_equal_names_and_by_noun_also_those_that_end_alike() -> None
     names = ["A kitchen chair.", "Deck chair", "Two kitchen chairs", "A bowl of soup", "Bowl", "Chair"]
     assert groups_of(names) == [0, 1, 0, 2, 3, 4]
     assert groups_of(names, "noun") == [0, 0, 0, 1, 1, 0]
-    with pytest.raises(ValueError, match="by: got 'kind'; allowed: name, noun"):
+    assert groups_of(["A chair.", "A chair. ", "Chair"], "exact") == [0, 0, 1]
+    with pytest.raises(ValueError, match="by: got 'kind'; allowed: name, noun, exact"):
         groups_of(names, "kind")
 
 
