@@ -67,7 +67,8 @@ def probe_section(
         quantized read-outs item by item, the same names with `_continuous` the two before quantization. With
         `controls` come `raw`, `projection` (a random one to the size of the specific part), `untrained` and `residual`
         (the closed form); `readable`; and `shared_mlp` and `specific_mlp`, what a small network reads of the two
-        before quantization. An attribute with too few items, or with one value only, is left out.
+        before quantization. An attribute with too few items, with one value only, or with more values than half of the
+        items it would be learned from, is left out.
     """
     attributes = sorted({name for attributes in test.attributes for name in attributes})
     plans: dict[tuple[str, str], _Plan] = {}
@@ -216,9 +217,10 @@ class _Plan(NamedTuple):
 def _planned(
     train: EmbeddedSet, test: EmbeddedSet, modality: str, name: str, features: Features, seed: int
 ) -> _Plan | None:
-    """`None` where there is too little to learn from."""
+    """`None` where there is too little to learn from, also of what nearly every item has a value of its own, as free
+    text and measurements do."""
     known, labels = zip(*(labels_of(embedded, modality, name) for embedded in (train, test)), strict=True)
-    if min(map(len, labels)) < _LEAST_ITEMS or len(np.unique(labels[0])) < 2:
+    if min(map(len, labels)) < _LEAST_ITEMS or not 2 <= len(np.unique(labels[0])) <= len(labels[0]) / 2:
         return None
 
     def probe(kind: Callable[..., ProbeResult], reader: str) -> Callable[[], ProbeResult]:

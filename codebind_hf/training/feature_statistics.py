@@ -16,13 +16,14 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
 logger = logging.getLogger(__name__)
+# Of the largest; what changes less does not change.
 _LEAST_STD = 1e-6
 
 
 def fit_normalization(processor: CodeBindProcessor, rows: Any, on_error: str = "raise") -> None:
     """Put mean and std of rows where a reader of features has `normalize: "rows"`, in place.
 
-    Every number of a vector has its own, over all vectors of all rows; a number that never changes has a std of 1e-6.
+    Every number of a vector has its own, over all vectors of all rows; one that never changes has the largest std.
 
     Args:
         rows: raw ones.
@@ -77,5 +78,8 @@ def _moments(
         )
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    largest = std.max() or 1.0
+    # Divided by hardly anything, a number that changes for the first time after the training would drown all others.
+    std = np.where(std > _LEAST_STD * largest, std, largest)
     logger.info("%s: mean and std of %s vectors normalize it.", name, f"{count:,}")
-    return {"mean": (first + mean).tolist(), "std": np.maximum(std, _LEAST_STD).tolist()}
+    return {"mean": (first + mean).tolist(), "std": std.tolist()}

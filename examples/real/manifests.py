@@ -10,6 +10,7 @@ A row has a sentence, and by sense the path of an `.npy` file with what a frozen
 import argparse
 import io
 import json
+import math
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -23,6 +24,9 @@ from things import GROUPINGS, Thing
 from tqdm.auto import tqdm
 
 from codebind_hf.evaluation.writing import write_text
+
+
+_PACES = ("slow", "calm", "brisk", "fast")
 
 
 def write_manifests(
@@ -53,6 +57,9 @@ def write_manifests(
                 place = Path("vectors") / sense / f"{rows[number]['id']}.npy"
                 _write_vector(folder / place, vector)
                 rows[number][sense] = str(place)
+            if sense in SPEECH:
+                for number, pace in zip(numbers, _paces(features, sense), strict=True):
+                    rows[number]["attributes"][f"{sense}.pace"] = pace
         for side, wanted in (("train", False), ("test", True)):
             sides[collection, side] = [
                 json.dumps(row) for row, is_test in zip(rows, test[collection], strict=True) if is_test == wanted
@@ -66,12 +73,17 @@ def write_manifests(
 def _row(thing: Thing) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     if "size_cm" in thing.attributes:
-        attributes["points.longest_cm"] = round(max(thing.attributes["size_cm"]))
+        # Doubling steps: classes that a probe can learn.
+        attributes["points.size"] = f"about {2 ** round(math.log2(max(1.0, *thing.attributes['size_cm'])))} cm"
     attributes |= {f"imu.{name}": thing.attributes[name] for name in ("subject", "side") if name in thing.attributes}
-    for sense in SPEECH:
-        if sense in thing.files:
-            attributes[f"{sense}.words"] = thing.attributes["translations"].get(sense.removeprefix("speech_"), "")
     return {"id": thing.row, "label": thing.kind, "text": thing.sentence, "attributes": attributes}
+
+
+def _paces(features: Features, sense: str) -> list[str]:
+    """Of every recording of a language, in which quarter its letters a second are."""
+    rates = features.rates(sense)
+    marks = np.nanquantile(rates, [0.25, 0.5, 0.75])
+    return [_PACES[place] for place in np.searchsorted(marks, np.nan_to_num(rates, nan=float(np.nanmedian(rates))))]
 
 
 def _write_vector(file: Path, vector: np.ndarray) -> None:

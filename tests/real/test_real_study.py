@@ -260,5 +260,5 @@ def test_manifests_name_a_file_a_vector_and_part_the_rows(tmp_path: Path) -> Non
     row = json.loads(files[1].read_text().splitlines()[0])
     number = int(row["id"].removeprefix("furniture-"))
     assert np.array_equal(np.load(tmp_path / row["points"]), features.vectors("furniture", "points")[number])
-    assert row["attributes"] == {"points.longest_cm": number + 1}
+    assert row["attributes"] == {"points.size": f"about {2 ** round(np.log2(number + 1))} cm"}
     assert json.loads((tmp_path / "widths.json").read_text()) == {"image": 24, "points": 24, "depth": 24, "video": 24}
