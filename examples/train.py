@@ -31,15 +31,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codebind_hf.training.flags import (
-    SHARED_CODES,
-    add_data_flags,
-    check_flags,
-    data_of,
-    renames,
-    says_what,
-    whole_number,
-)
+from codebind_hf.training.flags import SHARED_CODES, add_data_flags, check_flags, data_of, says_what, whole_number
 
 
 if TYPE_CHECKING:
@@ -56,7 +48,6 @@ def parse_arguments() -> argparse.Namespace:
     add_data_flags(parser)
     parser.add_argument("--template", action="append", help="zero-shot prompt with {} for the class; repeatable")
     parser.add_argument("--base", help="run or checkpoint to start from, instead of the recipe's")
-    parser.add_argument("--backbones", type=renames, help="finished networks as towers: text=FOLDER,image=NAME")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --output_dir")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --output_dir")

@@ -116,14 +116,31 @@ class FeatureReader(ModalityProcessing):
         return "pool the tokens, such as by `array.mean(0)`." if self.input_size[0] == 1 else "one item, not a batch."
 
 
-def reader_parameters(encoder: Any) -> dict[str, Any] | None:
-    """The entry of a built-in modality in `CodeBindProcessor.readers`; `None` where its encoder reads raw data."""
-    if getattr(encoder, "stem", None) == "pretrained":
-        return {"kind": "pretrained", "foreign": foreign_fields(encoder.backbone, encoder.backbone_revision)}
-    if getattr(encoder, "stem", None) != "features":
+def reader_parameters(
+    encoder: Any, name: str, overrides: dict[str, dict[str, Any]], stored: Any = None
+) -> dict[str, Any] | None:
+    """The entry of a built-in modality in `CodeBindProcessor.readers`; `None` where its encoder reads raw data.
+
+    Args:
+        overrides: parameters by argument; of features only `normalize` may be among them.
+        stored: a processor whose entry is kept otherwise.
+
+    Raises:
+        ValueError: other parameters.
+    """
+    stem, own = getattr(encoder, "stem", None), overrides.get(argument_of(name), {})
+    if stem not in ("pretrained", "features"):
         return None
+    if set(own) - ({"normalize"} if stem == "features" else set()):
+        fix = "leave them out: what another network gives or takes is not changed."
+        allowed = "normalize" if stem == "features" else "none"
+        refuse(f"overrides[{argument_of(name)!r}]", "got parameters for another network's", allowed, fix)
+    if stem == "pretrained":
+        return {"kind": "pretrained", "foreign": foreign_fields(encoder.backbone, encoder.backbone_revision)}
+    # One encoder reads pictures and videos.
+    own = own or (overrides.get(argument_of("image"), {}) if name == "video" else {})
     sizes = {"num_channels": encoder.num_channels, "input_size": [int(length) for length in encoder.input_size]}
-    return {"kind": "features", **sizes}
+    return {**(getattr(stored, "readers", None) or {}).get(name, {}), "kind": "features", **sizes, **own}
 
 
 def foreign_fields(backbone: str, revision: str | None) -> dict[str, Any]:

@@ -148,16 +148,12 @@ class CodeBindProcessor(ProcessorMixin):
         for name, (attribute, part) in PARTS.items():
             encoder, own = getattr(config, CONFIG_FIELDS[name], None), overrides.get(ARGUMENTS[name], {})
             is_foreign_part = attribute in others or name == "video" and "image_processor" in others
-            reader = None if is_foreign_part else reader_parameters(encoder)
-            if name == "video" and reader is not None:
-                # One encoder reads both.
-                own = own or overrides.get(ARGUMENTS["image"], {})
-            if own and (attribute in others or reader is not None and set(own) != {"normalize"}):
-                fix = "leave them out: what another network gives or takes is not changed."
-                refuse(f"overrides[{ARGUMENTS[name]!r}]", "got parameters for another network's", "normalize", fix)
+            reader = None if is_foreign_part else reader_parameters(encoder, name, overrides, foreign)
+            if own and attribute in others:
+                fix = "leave them out: what another network takes is not changed."
+                refuse(f"overrides[{ARGUMENTS[name]!r}]", "got parameters for another network's", "none", fix)
             if reader is not None:
-                kept = (getattr(foreign, "readers", None) or {}).get(name, {})
-                readers[name], own = {**kept, **reader, **own}, {}
+                readers[name], own = reader, {}
             sizes = size_parameters(name, None if reader else encoder)
             parts[attribute] = others.get(attribute) or part(**{**sizes, **own})
         text = dict(overrides.get("text", {}))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from codebind_hf.data import PreparedDataset
 from codebind_hf.data.collator import modality_for
+from codebind_hf.data.feature_statistics import fit_normalization
 from codebind_hf.data.items import row_modalities
 from codebind_hf.data.loading import RowView, load_items, only
 from codebind_hf.evaluation import EmbeddedModality, EmbeddedSet, embed_dataset
@@ -24,7 +25,6 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.processing.values import nearest
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 from codebind_hf.training.building import recipe_config
-from codebind_hf.training.feature_statistics import fit_normalization
 from codebind_hf.training.flags import SHARED_CODES
 from codebind_hf.training.recipe import Recipe, modalities_of
 from codebind_hf.training.running import check_plan, train

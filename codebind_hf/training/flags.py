@@ -52,7 +52,7 @@ def add_reading_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """Add all flags of training rows, and of rows to evaluate on after training."""
+    """Add all flags of training rows, of rows to evaluate on after training, and of networks that read them."""
     source = add_row_flags(parser, required=False)
     parser.add_argument("--test_manifest", help="labelled rows to evaluate on after training")
     parser.add_argument("--test_dataset", help="rows to evaluate on after training, likewise")
@@ -68,6 +68,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         metavar="MODALITIES",
         help="run towers that do not learn, all or such as text,image, once a row, and keep what they give",
     )
+    parser.add_argument("--backbones", type=renames, help="finished networks as towers: text=FOLDER,image=NAME")
     parser.add_argument("--streaming", action="store_true", default=None, help="read --dataset from front to back")
     add_reading_flags(parser)
 

@@ -12,6 +12,7 @@ from accelerate import PartialState
 from huggingface_hub import ModelCard
 
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset, StoredDataset, load_items
+from codebind_hf.data.feature_statistics import fit_normalization
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
 from codebind_hf.evaluation.provenance import checkpoint_of
@@ -24,7 +25,6 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.processing.values import check_choice, nearest
 from codebind_hf.training.binding import bind, binding_recipe, rows_to_bind
 from codebind_hf.training.building import build, recipe_config
-from codebind_hf.training.feature_statistics import fit_normalization
 from codebind_hf.training.interruption import ended_by_signals
 from codebind_hf.training.processes import decided_by_main, joined_processes
 from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe

@@ -12,10 +12,10 @@ from foreign_models import sentence_transformer
 from recipe_files import FOLDER
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
+from codebind_hf.data.feature_statistics import fit_normalization
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.training import Recipe, RunSettings, build, read_settings, run, train_only
-from codebind_hf.training.feature_statistics import fit_normalization
 
 
 NAMES = ("ring", "bell", "drum")

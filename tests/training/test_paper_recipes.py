@@ -63,9 +63,15 @@ ROWS = {
 each_row = pytest.mark.parametrize("name", ROWS)
 
 
-def test_every_recipe_but_the_demos_is_a_row_of_the_paper() -> None:
+def test_every_recipe_but_the_demos_and_real_ones_is_a_row_of_the_paper() -> None:
     stems = {path.stem for path in FOLDER.glob("*.yaml")}
-    assert {stem for stem in stems if not stem.startswith("vl-")} == {"demo", "demo-vl", *ROWS}
+    assert {stem for stem in stems if not stem.startswith("vl-")} == {
+        "demo",
+        "demo-vl",
+        "real-bind",
+        "real-bridge",
+        *ROWS,
+    }
 
 
 @each_row

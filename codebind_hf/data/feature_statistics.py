@@ -48,8 +48,9 @@ def fit_normalization(processor: CodeBindProcessor, rows: Any, on_error: str = "
         if name in processor.added_modalities:
             processor.added_modalities[name] |= found
             continue
+        readers: Any = processor.readers
         for each in (name, "video") if name == "image" and both is not None else (name,):
-            processor.readers[each] |= found
+            readers[each] |= found
 
 
 def _moments(
