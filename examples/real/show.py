@@ -11,15 +11,12 @@ import argparse
 import base64
 import html
 import io
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from by_command import SENSES
+from by_command import SENSES, seconds_of
 from encoders import on_white
 from features import Features
 from meshes import Surface, look
@@ -32,7 +29,6 @@ from codebind_hf.data import Manifest
 from codebind_hf.evaluation.writing import write_text
 
 
-EVALUATE = Path(__file__).parents[1] / "evaluate.py"
 _NEAREST, _SIDE = 6, 96
 _STYLE = """body{font:15px sans-serif;margin:2em auto;max-width:70em}td{padding:4px 8px;text-align:center}
 img{vertical-align:middle}.right{outline:3px solid #1f9e55}.figure{max-width:100%;margin:1em 0}"""
@@ -53,16 +49,10 @@ def main() -> None:
 
 
 def evaluate(run: Path, test: Path, train: Path) -> None:
-    """The report of a run on held-out rows, into its folder `report`.
-
-    Raises:
-        subprocess.CalledProcessError: it failed.
-    """
+    """The report of a run on held-out rows, into its folder `report`."""
+    options = ["--checkpoint", run, "--manifest", test, "--training_manifest", train, "--template", "{}"]
     report = run / "report"
-    command = [sys.executable, EVALUATE, "--checkpoint", run, "--manifest", test, "--training_manifest", train]
-    command += ["--output", report / "report.json", "--figures", report / "figures", "--template", "{}"]
-    # Our own script, with paths of this one.
-    subprocess.run([*map(str, command)], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})  # noqa: S603
+    seconds_of("evaluate.py", *options, "--output", report / "report.json", "--figures", report / "figures")
 
 
 def show(features: Features, run: Path, sense: str, collection: str, held: list[dict[str, Any]], count: int) -> Path:
