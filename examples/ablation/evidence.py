@@ -18,6 +18,7 @@ from codebind_hf.evaluation.report import markdown_table
 from codebind_hf.evaluation.writing import write_text
 
 
+WANTED = {"worlds": 6, "seeds": 2, "splits": 10}
 KINDS = {"worlds": "NineSenses", "splits": "real senses"}
 _SHOWN = {
     "zero-shot": "zero-shot",
@@ -69,6 +70,9 @@ def _lines(found: Mapping[str, Any]) -> Iterable[str]:
     yield ""
     yield verdict(found)
     yield ""
+    if missing := _missing(found):
+        yield f"**Not the whole study**: {missing}; intervals are wide or missing."
+        yield ""
     if "confirmed" in found:
         yield from _confirmed(found["confirmed"])
     yield "## What was compared"
@@ -98,6 +102,12 @@ def _lines(found: Mapping[str, Any]) -> Iterable[str]:
         yield f"## {KINDS[kind][0].upper()}{KINDS[kind][1:]}"
         yield ""
         yield from _tables(rows)
+
+
+def _missing(found: Mapping[str, Any]) -> str:
+    """What there is less of than a table needs."""
+    counts = {name: (len(found[name]), wanted) for name, wanted in WANTED.items()}
+    return ", ".join(f"{count} of {wanted} {name}" for name, (count, wanted) in counts.items() if count < wanted)
 
 
 def verdict(found: Mapping[str, Any]) -> str:

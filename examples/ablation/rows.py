@@ -39,6 +39,7 @@ WORLD: dict[str, Any] = {
     "least_steps": 300,
     "noise": 0.3,
     "temperature": 0.3,
+    "consistency": 1.0,
 }
 # Of the rows that decorrelate: what keeps most of retrieval on worlds, where few rows make the term weak.
 _WORLD_DECORRELATION = 100.0

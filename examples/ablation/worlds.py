@@ -1,7 +1,7 @@
 """A world of NineSenses for the ablation: pictures and texts as a frozen encoder says them, scarce senses as vectors.
 
-The encoder stands for the embedder that people have: it is trained once a world on plentiful pairs, by alignment and
-by reconstruction, so that its features know which object it was and not its class alone. Every row of the table then
+Features of a picture are what a tower says that was trained once a world on plentiful pairs, which is mostly the
+class, beside the principal components of its pixels, which know the instance as well. Every row of the table then
 trains heads on these features, and an encoder of the scarce sense on the principal components of what it measured,
 which few rows are enough to find.
 """
@@ -26,7 +26,7 @@ from codebind_hf.training import Recipe, build, train_only
 
 TARGETS = ("depth", "tactile", "eeg")
 # Counts up when the numbers of any world change.
-VERSION = 2
+VERSION = 4
 # Numbers of a sense.
 WIDTH = 128
 _PAIRS, _ROWS, _STEPS, _BATCH, _RATE = 4000, 300, 500, 128, 2e-3
@@ -39,8 +39,8 @@ class World:
     """What a cell needs of one world, by names such as `bridge.image`, `depth.image`, `depth.values`, `test.depth`.
 
     Args:
-        arrays: features `(rows, 64)`, standardised vectors of senses `(rows, 128)`, labels and private attributes
-            `(rows,)`, and `classes` `(classes, templates, 64)`, features of the classes' texts.
+        arrays: features `(rows, 64)`, of pictures 128 more, standardised vectors of senses `(rows, 128)`, labels and
+            private attributes `(rows,)`, and `classes` `(classes, templates, 64)`, features of the classes' texts.
     """
 
     number: int
@@ -81,17 +81,26 @@ def _arrays(number: int) -> dict[str, np.ndarray]:
     pairs = [item for item in train if not any(_tensor(sense) in item["tensors"] for sense in TARGETS)]
     _fit(model, pairs, processor, number)
     place = {name: i for i, name in enumerate(names)}
+    pixels = PCA(WIDTH, svd_solver="randomized", random_state=number).fit(_values(pairs, "image"))
+
+    def features(own: Sequence[dict[str, Any]], sense: str) -> np.ndarray:
+        tokens = _tokens(model, own, processor, sense)
+        if sense == "text":
+            return tokens
+        seen = pixels.transform(_values(own, "image"))
+        return np.hstack([tokens, seen]).astype(np.float32)
+
     found: dict[str, np.ndarray] = {}
     for name, own in (("bridge", pairs), *items.items()):
         if name != "train":
-            found |= {f"{name}.{sense}": _features(model, own, processor, sense) for sense in _BOTH}
+            found |= {f"{name}.{sense}": features(own, sense) for sense in _BOTH}
     words = processor(text=[text for each in texts for text in each], return_tensors="pt")
     with torch.no_grad():
         tokens = model.get_pooled_tokens("text", words["input_ids"], words["attention_mask"])
     found["classes"] = tokens.reshape(len(names), len(templates), -1).numpy()
     for sense in TARGETS:
         own = [item for item in train if _tensor(sense) in item["tensors"]]
-        found |= {f"{sense}.{other}": _features(model, own, processor, other) for other in _BOTH}
+        found |= {f"{sense}.{other}": features(own, other) for other in _BOTH}
         values = _values(own, sense)
         pca = PCA(WIDTH, svd_solver="full").fit(values)
         standard = Standard.of(pca.transform(values))
@@ -139,7 +148,7 @@ def _fit(model: CodeBindModel, pairs: Sequence[dict[str, Any]], processor: Any, 
 
 
 @torch.no_grad()
-def _features(model: CodeBindModel, items: Sequence[dict[str, Any]], processor: Any, sense: str) -> np.ndarray:
+def _tokens(model: CodeBindModel, items: Sequence[dict[str, Any]], processor: Any, sense: str) -> np.ndarray:
     """What the tower of a picture or text gives its heads, `(items, 64)`."""
     collate, name = CodeBindCollator(processor), _tensor(sense)
     found = []

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from codebind_hf import CodeBindConfig, CodeBindEncoderConfig, CodeBindModel
 from codebind_hf.model.codebook_fitting import pooled_segments
+from codebind_hf.model.losses import info_nce
 from codebind_hf.training import LossBalancer, train_only
 
 
@@ -38,6 +39,8 @@ class Settings:
         align_on, even_segments, code_dim, num_shared_codes, num_specific_codes, quantize_specific, specific_readout,
             reconstruction_gradient, decorrelation_gradient, shared_codebook, decoder_inputs: as of `CodeBindConfig`.
         balance: weigh the terms as the paper does, by `LossBalancer`; `weights` then name them.
+        consistency: weight, while a bridge learns, of InfoNCE between two noisy views of a picture. Where texts say
+            the class alone, nothing else keeps what tells one picture of a class from another.
         dim: of both parts.
         train: whether anything learns; an untrained row has its first weights.
     """
@@ -69,6 +72,7 @@ class Settings:
     shared_codebook: str = "one"
     decoder_inputs: str = "codes"
     balance: bool = False
+    consistency: float = 0.0
     dim: int = 128
     train: bool = True
 
@@ -260,6 +264,10 @@ def _fit(
         else:
             weights = {term: grown.get(term, 1.0) * model.config.loss_weight(term) for term in output.loss_terms}
             loss = sum(weights[term] * value for term, value in output.loss_terms.items())
+        if settings.consistency and "image" in own:
+            other = model(**inputs_of(model, {"image": views["image"]}), quantize=False).embeds["image"]
+            scale = 1 / settings.temperature
+            loss = loss + settings.consistency * info_nce(output.continuous_embeds["image"], other, scale)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
