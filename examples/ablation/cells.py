@@ -5,19 +5,17 @@ again.
 """
 
 import copy
-import hashlib
 import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from binding import Settings, Standard, add_sense, bind, bridge, parts_of, vector_encoder
+from binding import Settings, Standard, add_sense, bind, bridge, digest_of, parts_of, vector_encoder
 from torch import Tensor
 from worlds import TARGETS, VERSION, WIDTH, World, world
 
@@ -48,9 +46,9 @@ class Cells:
 
     def file(self, row: str, number: int, target: str, seed: int) -> Path:
         """Of a cell; other settings have files of their own."""
-        settings = json.dumps(asdict(self.rows[row]), sort_keys=True)
-        digest = hashlib.blake2b(f"{VERSION} {settings}".encode(), digest_size=4).hexdigest()
-        return self.folder / f"{row}-{digest}" / self.split / f"world{number}-seed{seed}-{target}.json"
+        return (
+            self.folder / digest_of(self.rows[row], VERSION) / self.split / f"world{number}-seed{seed}-{target}.json"
+        )
 
     def compute(self, row: str, number: int, target: str, seed: int) -> dict[str, Any]:
         """The numbers of a cell, from its file where it is there."""

@@ -6,9 +6,10 @@ every sense gets an encoder on its own vectors (`stem: "features"`), with a spec
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,13 @@ class Settings:
     consistency: float = 0.0
     dim: int = 128
     train: bool = True
+
+
+def digest_of(settings: Settings, version: int) -> str:
+    """Of what a training follows from: settings that are not the defaults, so that a new one keeps what there is."""
+    plain = asdict(Settings())
+    told = {name: value for name, value in asdict(settings).items() if value != plain[name]}
+    return hashlib.blake2b(f"{version} {json.dumps(told, sort_keys=True)}".encode(), digest_size=6).hexdigest()
 
 
 OURS = Settings(weights={"recon": 1.0, "decorr": 40.0, "views": 3.0, "uni": 0.05, "commit": 0.5})

@@ -5,12 +5,11 @@ are the same for all of one seed.
 """
 
 import copy
-import hashlib
 import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from binding import (
     add_sense,
     bind,
     bridge,
+    digest_of,
     parts_of,
     vector_encoder,
 )
@@ -119,9 +119,7 @@ class Study:
 
     def file(self, row: str, seed: int, sense: str) -> Path:
         """Of a cell, by what was trained and not by its name, so that two tables share a row."""
-        settings = json.dumps(asdict(self.rows[row]), sort_keys=True)
-        digest = hashlib.blake2b(f"{VERSION} {settings}".encode(), digest_size=6).hexdigest()
-        return self.folder / self.by / digest / f"{seed}" / f"{sense}.json"
+        return self.folder / self.by / digest_of(self.rows[row], VERSION) / f"{seed}" / f"{sense}.json"
 
     def compute(self, row: str, seed: int, sense: str) -> dict[str, Any]:
         """The numbers of a cell, from its file where it is there."""
