@@ -42,6 +42,7 @@ def cached() -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not cached(), reason="packages and features of `make real` are not in the cache")
 def test_points_and_a_language_are_bound_by_command_to_minilm_and_efficientnet(tmp_path: Path) -> None:
     features = Features(default_cache())
