@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, default=Path("runs/real/results"))
     parser.add_argument("--page", default="docs/real.md", help="where to write the results; an empty text writes none")
     parser.add_argument("--seeds", default="0-9", help="splits, as 0-9 or 0,3,5; from 100 on for choosing settings")
-    parser.add_argument("--hold_out", choices=("name", "noun", "exact"), default="name", help="what a split keeps together")
+    parser.add_argument("--hold_out", choices=("name", "noun", "exact"), default="name", help="what stays together")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--limit", type=int, help="of things a collection, for trying out")
     parser.add_argument("--seconds", type=float, help="stop after so long; the next run goes on")

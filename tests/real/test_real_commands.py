@@ -47,7 +47,6 @@ def cached() -> bool:
 def test_points_and_a_language_are_bound_by_command_to_minilm_and_efficientnet(tmp_path: Path) -> None:
     features = Features(default_cache())
     features.gone = {"eeg": "not needed", "imu": "not needed"}
-    resource = pytest.importorskip("resource", reason="seconds of child processes are not counted here")
     found = one_split(features, tmp_path, seed=0)
     # Within two points of a study with plain InfoNCE heads, by exact names, on three other splits.
     least = {"points": {"image": 0.584, "text": 0.483}, "speech_es": {"image": 0.419, "text": 0.528}}
