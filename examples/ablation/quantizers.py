@@ -38,7 +38,7 @@ from codebind_hf.evaluation.writing import write_text  # noqa: E402
 from codebind_hf.model.codebooks import nearest_codes, spherical_kmeans, unit_segments  # noqa: E402
 
 
-SENSES = ("speech_es", "points", "touch")
+SENSES = ("speech_es", "points")
 BYTES = 32
 K = 10
 # From training embeddings to what is left of others once they are stored.
