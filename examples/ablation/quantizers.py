@@ -30,6 +30,7 @@ from run import numbers_of  # noqa: E402
 from splits import held_out  # noqa: E402
 from study import PLAN, Study  # noqa: E402
 from tables import spread  # noqa: E402
+from values import value  # noqa: E402
 
 from codebind_hf.evaluation import retrieval_recall  # noqa: E402
 from codebind_hf.evaluation.environment import environment  # noqa: E402
@@ -174,10 +175,7 @@ def main() -> None:
         json.dumps({"splits": splits, "bytes": BYTES, "entries": entries, "environment": environment()}, indent=1)
         + "\n",
     )
-    table = [
-        [name, *(f"{100 * entry[key]['mean']:.1f} ± {100 * entry[key]['half']:.1f}" for key in ("kept", "R@10"))]
-        for name, entry in entries.items()
-    ]
+    table = [[name, value(entry["kept"]), value(entry["R@10"])] for name, entry in entries.items()]
     print(markdown_table([f"stored in {BYTES} bytes", "ten nearest found", "R@10"], table))
 
 
