@@ -26,8 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "real"))
 from features import Features  # noqa: E402
 from packages import default_cache  # noqa: E402
 from rows import MAIN  # noqa: E402
-from run import numbers_of  # noqa: E402
-from splits import held_out  # noqa: E402
+from splits import held_out, numbers_of  # noqa: E402
 from study import PLAN, Study  # noqa: E402
 from tables import spread  # noqa: E402
 from values import value  # noqa: E402

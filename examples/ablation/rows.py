@@ -1,7 +1,7 @@
 """What is compared: eight rows from an untrained encoder to our defaults, and what each choice costs by itself.
 
-A row is settings of `examples/real/binding.py`; encoders, steps, batches, noise and first weights are
-those of all rows.
+A row is settings of `examples/real/binding.py`; encoders, steps, batches, noise and first weights are those of all
+rows.
 What they share (rate, temperature, noise, weight of the pair with pictures) is tuned for hard alignment, the control.
 """
 
@@ -41,7 +41,7 @@ WORLD: dict[str, Any] = {
     "temperature": 0.3,
     "consistency": 1.0,
 }
-# Of the rows that decorrelate: what keeps most of retrieval on worlds, where few rows make the term weak.
+# Of the rows that decorrelate; chosen on two worlds from 100 on.
 _WORLD_DECORRELATION = 100.0
 MAIN: dict[str, Settings] = {
     "untrained": replace(HARD, train=False),

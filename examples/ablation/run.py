@@ -29,7 +29,7 @@ from evidence import write_page  # noqa: E402
 from features import Features  # noqa: E402
 from packages import Gone, default_cache  # noqa: E402
 from rows import FULL, MAIN, on_worlds  # noqa: E402
-from splits import OBJECTS  # noqa: E402
+from splits import OBJECTS, numbers_of  # noqa: E402
 from study import PLAN, Study  # noqa: E402
 from worlds import TARGETS, world  # noqa: E402
 
@@ -66,12 +66,6 @@ def parse_arguments() -> argparse.Namespace:
     if unknown := [row for row in arguments.rows if row not in FULL]:
         parser.error(f"--rows: got {', '.join(unknown)}; allowed: {', '.join(FULL)}.")
     return arguments
-
-
-def numbers_of(text: str) -> list[int]:
-    """`0-2,5` as `[0, 1, 2, 5]`, and nothing of an empty text."""
-    ends = [part.partition("-") for part in text.split(",") if part]
-    return [number for first, _, last in ends for number in range(int(first), int(last or first) + 1)]
 
 
 def studies(arguments: argparse.Namespace, gone: dict[str, str]) -> tuple[Cells, Study]:

@@ -21,7 +21,7 @@ from typing import Any
 from features import SENSES, Features
 from packages import Gone, default_cache
 from page import write_page
-from splits import OBJECTS
+from splits import OBJECTS, numbers_of
 from study import Study
 from summary import summary
 from tqdm.auto import tqdm
@@ -39,15 +39,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="of things a collection, for trying out")
     parser.add_argument("--seconds", type=float, help="stop after so long; the next run goes on")
     return parser.parse_args()
-
-
-def seeds_of(text: str) -> list[int]:
-    """`0-2,5` as `[0, 1, 2, 5]`."""
-    found = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found
 
 
 def main() -> None:
@@ -71,7 +62,7 @@ def main() -> None:
         for sense in features.senses(collection)
     ]
     study = Study(features, arguments.output_dir, arguments.hold_out)
-    seeds = seeds_of(arguments.seeds)
+    seeds = numbers_of(arguments.seeds)
     with concurrent.futures.ProcessPoolExecutor(
         arguments.workers, multiprocessing.get_context("spawn"), _begin, (features.gone, arguments)
     ) as pool:

@@ -43,3 +43,9 @@ def held_out(things: Mapping[str, Sequence[Thing]], seed: int, by: str = "name")
     if "eeg" in things:
         masks["eeg"] = np.array([thing.attributes["part"] == "test" for thing in things["eeg"]])
     return masks
+
+
+def numbers_of(text: str) -> list[int]:
+    """`0-2,5` as `[0, 1, 2, 5]`, and nothing of an empty text."""
+    ends = [part.partition("-") for part in text.split(",") if part]
+    return [number for first, _, last in ends for number in range(int(first), int(last or first) + 1)]

@@ -16,7 +16,7 @@ from furniture import _unpack
 from manifests import write_manifests
 from page import write_page
 from readings import object_recall, ridge
-from run import seeds_of
+from splits import numbers_of
 from study import Study
 from summary import spread, summary, within_one_error
 from things import Thing
@@ -66,7 +66,8 @@ def test_an_interval_is_wider_for_splits_that_share_rows() -> None:
 
 
 def test_seeds_are_named_in_ranges() -> None:
-    assert seeds_of("0-2,5") == [0, 1, 2, 5]
+    assert numbers_of("0-2,5") == [0, 1, 2, 5]
+    assert numbers_of("") == []
 
 
 def test_a_depth_picture_is_light_where_it_is_near() -> None:
