@@ -68,7 +68,7 @@ def probe_section(
         `controls` come `raw`, `projection` (a random one to the size of the specific part), `untrained` and `residual`
         (the closed form); `readable`; and `shared_mlp` and `specific_mlp`, what a small network reads of the two
         before quantization. An attribute with too few items, with one value only, or with more values than half of the
-        items it would be learned from, is left out.
+        items it would be learned from, is left out, and so are classes of one item each.
     """
     attributes = sorted({name for attributes in test.attributes for name in attributes})
     plans: dict[tuple[str, str], _Plan] = {}
@@ -217,10 +217,11 @@ class _Plan(NamedTuple):
 def _planned(
     train: EmbeddedSet, test: EmbeddedSet, modality: str, name: str, features: Features, seed: int
 ) -> _Plan | None:
-    """`None` where there is too little to learn from, also of what nearly every item has a value of its own, as free
-    text and measurements do."""
+    """`None` where there is too little to learn from, also of an attribute of which nearly every item has a value of
+    its own, as free text and measurements do; a class is one however few items it has."""
     known, labels = zip(*(labels_of(embedded, modality, name) for embedded in (train, test)), strict=True)
-    if min(map(len, labels)) < _LEAST_ITEMS or not 2 <= len(np.unique(labels[0])) <= len(labels[0]) / 2:
+    most = len(labels[0]) - 1 if name == CLASS else len(labels[0]) / 2
+    if min(map(len, labels)) < _LEAST_ITEMS or not 2 <= len(np.unique(labels[0])) <= most:
         return None
 
     def probe(kind: Callable[..., ProbeResult], reader: str) -> Callable[[], ProbeResult]:

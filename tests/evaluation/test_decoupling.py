@@ -13,6 +13,7 @@ from codebind_hf.evaluation.decoupling import (
     decoupling_section,
     fine_grained_section,
     halves,
+    labels_of,
     probe_section,
     share_of_best,
 )
@@ -55,6 +56,19 @@ def test_attributes_of_absent_modalities_and_of_one_value_are_left_out(fake: Sim
         row["attributes"] |= {"radar.range": 1, "image.constant": 5, "plain": 1}
     embedded = embed_dataset(fake.model, fake.processor, rows, progress=False)
     assert set(probe_section(*halves(embedded, 0))["image"]) == {"coin", "mark", "class"}
+
+
+@pytest.mark.parametrize(("classes", "there"), [(15, True), (40, False)])
+def test_free_text_is_no_attribute_and_a_class_of_few_items_is_a_class(
+    fake: SimpleNamespace, classes: int, there: bool
+) -> None:
+    embedded = embedded_rows(fake, 40)
+    embedded.labels = [str(number % classes) for number in range(40)]
+    for number, row in enumerate(embedded.attributes):
+        row["eeg.note"], row["eeg.pace"] = f"said {number}", number % 9
+    train, test = halves(embedded, 0)
+    assert len(set(labels_of(train, "eeg", "class")[1])) > 10
+    assert set(probe_section(train, test)["eeg"]) == {"coin", "mark", "pace"} | ({"class"} if there else set())
 
 
 def test_the_shared_part_knows_the_class_and_the_specific_part_does_not(fake: SimpleNamespace) -> None:
