@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cells import Cells
+from equal_bytes import section
 from rows import WORDS
 from study import Study
 from tables import CONTROL, MEASURES, TESTED, ahead, behind, of_splits, of_worlds, table_of
@@ -37,8 +38,10 @@ def write_page(file: Path, cells: Cells, study: Study, arguments: argparse.Names
     confirmed = file.with_name(f"{file.stem}-confirmed.json")
     if confirmed.is_file():
         found["confirmed"] = json.loads(confirmed.read_text(encoding="utf-8"))
+    stored = file.with_name("quantizers.json")
+    lines = [*_lines(found), *(section(json.loads(stored.read_text(encoding="utf-8"))) if stored.is_file() else ())]
     write_text(file.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
-    write_text(file, "\n".join(_lines(found)) + "\n")
+    write_text(file, "\n".join(lines).rstrip() + "\n")
 
 
 def evidence(cells: Cells, study: Study, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -79,6 +79,7 @@ FULL: dict[str, Settings] = {
     **{f"paper, code width {width}": replace(_PAPER, code_dim=width) for width in (2, 8, 16)},
     **{f"paper, {size} codes": replace(_PAPER, num_shared_codes=size) for size in (64, 1024)},
     **{f"ours without {term}": _without(OURS, term) for term in (OURS.weights or {})},
+    "ours, code width 8": replace(OURS, code_dim=8),
     "ours through codes": replace(OURS, align_on="codes"),
     "ours, specific left continuous": replace(OURS, quantize_specific=False),
     "ours, decorr to specific": replace(OURS, decorrelation_gradient="specific"),

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from features import Features
 from manifests import write_manifests
 from packages import Gone, default_cache
 from page import COMMANDS, write_page
+from splits import held_out
 from study import Study
 from tqdm.auto import tqdm
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.data import Manifest
-from codebind_hf.evaluation import retrieval_recall
+from codebind_hf.evaluation import owner_recall, retrieval_recall
 from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.writing import write_text
 
@@ -57,9 +59,7 @@ def main() -> None:
     for seed in tqdm(arguments.seeds, desc="splits"):
         splits[str(seed)] = one_split(features, arguments.output_dir / f"{seed}", seed)
         for sense in SENSES:
-            plain = study.compute("infonce", seed, sense)
-            recalls = {f"to {name}, plain": plain[f"to {name}"]["shared"]["recall_at_10"] for name in _BRIDGES}
-            splits[str(seed)][sense] |= recalls
+            splits[str(seed)][sense] |= plain_recalls(study, seed, sense)
     said = json.dumps({"splits": splits, "environment": environment()}, indent=1)
     write_text(arguments.page.with_name(COMMANDS), said + "\n")
     if (numbers := arguments.page.with_suffix(".json")).is_file():
@@ -99,6 +99,35 @@ def seconds_of(script: str, *options: Any) -> float:
     return time.perf_counter() - start
 
 
+def plain_recalls(study: Study, seed: int, sense: str) -> dict[str, float]:
+    """The same figures of the study's InfoNCE alone."""
+    for cell in ("bridge", sense):
+        study.compute("infonce", seed, cell)
+    own, bridge = (study.arrays("infonce", seed, cell) for cell in (sense, "bridge"))
+    collection = SENSES[sense][0]
+    held = np.flatnonzero(held_out(study.features.things, seed, study.by)[collection])
+    sentences = [study.features.things[collection][number].sentence for number in held]
+    asked = np.searchsorted(held, own["things"])
+    return {
+        f"to {name}, plain": recall_of(name, own["shared"], bridge[f"{collection}-{name}-shared"], asked, sentences)
+        for name in _BRIDGES
+    }
+
+
+def recall_of(name: str, query: np.ndarray, gallery: np.ndarray, asked: np.ndarray, sentences: Sequence[str]) -> float:
+    """R@10 of each query's own picture, or of a sentence with its own words: of those that say the same, any is it.
+
+    Args:
+        name: "image" or "text".
+        asked: place in the gallery of what each query belongs to.
+        sentences: of everything in the gallery.
+    """
+    if name == "image":
+        return retrieval_recall(query, gallery, (10,), asked)["recall_at_10"]
+    owners = np.unique(np.array(sentences), return_inverse=True)[1]
+    return owner_recall(query, gallery, owners[asked], owners, (10,))["recall_at_10"]
+
+
 def judged(bridge: Path, pack: Path, sense: str, held: list[dict[str, Any]]) -> dict[str, Any]:
     """R@10 among the held-out objects, with the pack beside the bridge; and whether the bridge's vectors stay."""
     model, processor = (cls.from_pretrained(bridge, packs=[pack]) for cls in (CodeBindModel, CodeBindProcessor))
@@ -111,8 +140,7 @@ def judged(bridge: Path, pack: Path, sense: str, held: list[dict[str, Any]]) -> 
         before = alone.encode(others, own, quantize=quantize)
         found["unmoved"] &= all(np.array_equal(embeds[name], before[name]) for name in others)
         for name in others:
-            recall = retrieval_recall(embeds[sense], embeds[name], (10,), asked)["recall_at_10"]
-            found[f"to {name}, {label}"] = recall
+            found[f"to {name}, {label}"] = recall_of(name, embeds[sense], embeds[name], asked, others["text"])
     return found
 
 

@@ -198,7 +198,8 @@ def _by_command(ran: Mapping[str, Any]) -> Iterable[str]:
     yield (
         "What `examples/real/by_command.py` does with `examples/train.py` alone: a bridge of MiniLM itself and of "
         "vectors of pictures (`real-bridge.yaml`), and a sense bound to it (`real-bind.yaml`), with objects held out "
-        "by their exact names. `plain` is the study's InfoNCE alone, with a bridge of its own, on the same splits. "
+        "by their exact names; of sentences that say the same, any is the right one. `plain` is the study's InfoNCE "
+        "alone, with a bridge of its own, on the same splits. "
         f"Splits {', '.join(ran['splits'])}; R@10 in per cent among "
         f"{_over(splits, senses[0], 'gallery')} and {_over(splits, senses[-1], 'gallery')} objects, mean and range; "
         f"seconds from start to exit on {place['cpu_count']} cores ({place['processor']}, {str(place['date'])[:10]}), "

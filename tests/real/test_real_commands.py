@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from by_command import SENSES, one_split
+from by_command import SENSES, one_split, recall_of
 from features import Features
 from packages import PACKAGES, default_cache
 from page import _by_command
@@ -29,6 +30,16 @@ def test_the_page_says_means_and_ranges_of_what_the_commands_gave() -> None:
 
 def test_the_page_says_when_a_vector_of_the_bridge_moved() -> None:
     assert "| they do |" in page_of(split(0.5, 20.0), split(0.5, 20.0, unmoved=False))
+
+
+def test_of_sentences_that_say_the_same_any_is_right_and_a_picture_is_its_own() -> None:
+    angles = np.deg2rad(np.array([0.0, *[10.0] * 6, *[20.0] * 6]))
+    gallery = np.stack([np.cos(angles), np.sin(angles)], 1)
+    sentences = ["a chair", *["a bench"] * 6, *["a lamp"] * 6]
+    query, asked = gallery[[0, 0]], np.array([6, 12])
+    # Ten of thirteen are found: all six benches, and three of the six lamps, whichever.
+    assert recall_of("text", query, gallery, asked, sentences) == pytest.approx(0.5 + 0.5)
+    assert recall_of("image", query, gallery, asked, sentences) == pytest.approx(0.5 + 0.5 * 3 / 6)
 
 
 def cached() -> bool:
