@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cells import Cells
-from equal_bytes import section
+from drift import drift
+from drift import section as drift_section
+from equal_bytes import section as bytes_section
 from rows import WORDS
 from study import Study
 from tables import CONTROL, MEASURES, TESTED, ahead, behind, of_splits, of_worlds, table_of
@@ -39,7 +41,10 @@ def write_page(file: Path, cells: Cells, study: Study, arguments: argparse.Names
     if confirmed.is_file():
         found["confirmed"] = json.loads(confirmed.read_text(encoding="utf-8"))
     stored = file.with_name("quantizers.json")
-    lines = [*_lines(found), *(section(json.loads(stored.read_text(encoding="utf-8"))) if stored.is_file() else ())]
+    lines = [
+        *_lines(found),
+        *(bytes_section(json.loads(stored.read_text(encoding="utf-8"))) if stored.is_file() else ()),
+    ]
     write_text(file.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
     write_text(file, "\n".join(lines).rstrip() + "\n")
 
@@ -58,6 +63,7 @@ def evidence(cells: Cells, study: Study, arguments: argparse.Namespace) -> dict[
     if arguments.worlds:
         units = of_worlds(cells, arguments.rows, arguments.worlds, arguments.seeds)
         found["tables"]["worlds"] = table_of(units, splits=False)
+        found["drift"] = drift(cells, arguments.worlds, arguments.seeds)
     if arguments.splits:
         units = of_splits(study, arguments.rows, arguments.senses, arguments.splits)
         found["tables"]["splits"] = table_of(units, splits=True)
@@ -107,6 +113,8 @@ def _lines(found: Mapping[str, Any]) -> Iterable[str]:
         yield f"## {KINDS[kind][0].upper()}{KINDS[kind][1:]}"
         yield ""
         yield from _tables(rows)
+    if "drift" in found:
+        yield from drift_section(found["drift"])
 
 
 def _missing(found: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from binding import OURS, Settings, bridge
 from cells import Cells
+from drift import drift
 from rows import FULL, MAIN, WORDS, WORLD, on_worlds
 from scipy import stats
 from tables import ahead, behind, holm, of_worlds, spread, table_of
@@ -37,7 +38,7 @@ def made_up(number: int) -> World:
     maps = {name: rng.normal(size=(6, width)) for name, width in widths.items()}
     centres = rng.normal(size=(4, 6))
     arrays: dict[str, np.ndarray] = {"classes": (centres @ maps["text"])[:, None].repeat(2, 1).astype(np.float32)}
-    for split, count in (("bridge", 96), ("validation", 40), ("test", 40), *((target, 64) for target in TARGETS)):
+    for split, count in (("bridge", 96), ("validation", 40), ("test", 420), *((target, 64) for target in TARGETS)):
         labels = rng.integers(0, 4, count)
         hidden = centres[labels] + 0.3 * rng.normal(size=(count, 6))
         arrays |= {f"{split}.{name}": (hidden @ maps[name]).astype(np.float32) for name in ("image", "text")}
@@ -180,11 +181,25 @@ def test_the_page_tells_rows_levels_and_what_was_confirmed(cells: Cells, tmp_pat
     page = file.read_text()
     assert "| `hard` | InfoNCE alone, tuned |" in page
     assert "## NineSenses" in page
+    assert "| `ours, codes` |" in page.partition("## Sensors checked against each other")[2]
     assert "## Real senses" not in page
     assert "## Confirmed once" not in page
     (tmp_path / "evidence-confirmed.json").write_text(file.with_suffix(".json").read_text())
     evidence.write_page(file, cells, argparse.Namespace(rows={}), arguments)
     assert "## Confirmed once" in file.read_text()
+
+
+def test_sensors_that_say_something_else_are_flagged_more_often_than_healthy_ones(cells: Cells) -> None:
+    found = drift(cells, [1], [0])
+    assert list(found) == ["hard", "ours", "ours, codes"]
+    for entry in found.values():
+        healthy, swapped = entry["healthy"]["level"]["mean"], entry["swapped"]["level"]["mean"]
+        assert healthy < 0.06
+        assert swapped > healthy + 0.1
+        assert entry["swapped, named"]["level"]["mean"] <= swapped
+    difference = found["ours"]["dead"]["difference"]["mean"]
+    levels = [found[name]["dead"]["level"]["mean"] for name in ("ours", "hard")]
+    assert difference == pytest.approx(levels[0] - levels[1])
 
 
 def test_an_unknown_row_is_named_with_what_there_is() -> None:
