@@ -37,12 +37,12 @@ WORLD: dict[str, Any] = {
     "batch": 64,
     "epochs": 0,
     "least_steps": 300,
-    "noise": 0.3,
-    "temperature": 0.3,
+    "noise": 0.15,
+    "temperature": 0.2,
     "consistency": 1.0,
 }
-# Of the rows that decorrelate; chosen on two worlds from 100 on.
-_WORLD_DECORRELATION = 100.0
+# Of our rows: on worlds their segments may differ in length, and `decorr` weighs less.
+_WORLD_DECORRELATION = 15.0
 MAIN: dict[str, Settings] = {
     "untrained": replace(HARD, train=False),
     "hard": HARD,
@@ -93,5 +93,6 @@ def on_worlds(rows: Mapping[str, Settings]) -> dict[str, Settings]:
         weights = dict(settings.weights or {})
         if "decorr" in weights:
             weights["decorr"] = _WORLD_DECORRELATION
-        found[name] = replace(settings, **WORLD, weights=weights)
+        even = settings.even_segments and not settings.codes
+        found[name] = replace(settings, **WORLD, weights=weights, even_segments=even)
     return found
