@@ -1,10 +1,11 @@
 """Where do the frames of a video come from? Folders and films of which single frames are read when asked for."""
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,6 +62,14 @@ def opened_film(av: ModuleType, file: Path) -> Any:
     return av.open(f"file:{file}", options=options)
 
 
+class _Shown(NamedTuple):
+    """At which tick a frame appears, how many it stays (`None`: it is not shown), and the seconds of one."""
+
+    tick: int | None
+    stays: int | None
+    seconds: Fraction
+
+
 class FilmFrames(Frames):
     """A film that the library `av` decodes, once through for frames that are asked for in their order.
 
@@ -87,33 +96,39 @@ class FilmFrames(Frames):
             check_limit("seconds", (container.duration or 0) / self._av.time_base, "seconds")
             self.fps = float(stream.average_rate) if stream.average_rate else None
             check_limit("frames", stream.frames, "frames")
-            # Where the header counts frames, packets are one each; others may hold nothing that is shown.
-            shown = self._shown(decodes=allow_truncated or not stream.frames, allow_truncated=allow_truncated)
-        check_limit("frames", len(shown), "frames")
+            declared = 0 if allow_truncated else stream.frames
+        # Where a header counts frames, packets are one each; others may hold nothing that is shown.
+        found = self._found(decodes=not declared, allow_truncated=allow_truncated)
+        if len(found) < declared:
+            raise OSError(TRUNCATED)
+        check_limit("frames", len(found), "frames")
+        shown = [each for each in found if each.stays is not None]
         if not shown:
             raise OSError("holds no video frame")
         self._order = np.arange(len(shown))
-        times = _presentation_times(shown) if time_stamps else None
-        if times is not None and not _is_constant(times[:-1], self.fps):
-            self.fps = min(_HIGHEST_FPS, 1 / float(np.diff(times[:-1]).clip(1e-6).min()))
-            instants = np.arange(max(1, round(times[-1] * self.fps))) / self.fps
-            self._order = np.searchsorted(times[:-1], instants + 1e-6, side="right") - 1
+        *times, end = _presentation_times(shown) if time_stamps else [0.0]
+        if len(times) > 1 and not _is_constant(times, self.fps):
+            self.fps = (len(times) - 1) / times[-1] if times[-1] else None
+            if not _is_constant(times, self.fps):
+                self.fps = _highest_rate(times)
+                instants = np.arange(max(1, round(end * self.fps))) / self.fps
+                self._order = np.searchsorted(times, instants + 1e-6, side="right") - 1
         self._decoded: Iterator[np.ndarray] = iter(())
         self._position, self._last = len(shown), np.empty(0)
 
-    def _shown(self, decodes: bool, allow_truncated: bool) -> list[tuple[int | None, int, Any]]:
-        """Of every frame when it appears, how long it stays, and the seconds of one tick."""
-        shown: list[tuple[int | None, int, Any]] = []
+    def _found(self, decodes: bool, allow_truncated: bool) -> list[_Shown]:
+        """When frames are shown."""
+        found = []
         with opened_film(self._av, self.file) as container:
-            packets = (each for each in container.demux(video=0) if each.size and not each.is_discard)
-            frames = container.decode(video=0) if decodes else packets
+            packets = (each for each in container.demux(video=0) if each.size or each.pts is not None)
             try:
-                for each in islice(frames, FILE_LIMITS.frames + 1):
-                    shown.append((each.pts, each.duration or 0, each.time_base))
+                for each in islice(container.decode(video=0) if decodes else packets, FILE_LIMITS.frames + 1):
+                    is_shown = decodes or each.size and not each.is_discard
+                    found.append(_Shown(each.pts, (each.duration or 0) if is_shown else None, each.time_base))
             except self._av.error.FFmpegError:
                 if not allow_truncated:
                     raise
-        return shown
+        return found
 
     def _frames(self) -> Iterator[np.ndarray]:
         with opened_film(self._av, self.file) as container:
@@ -127,6 +142,8 @@ class FilmFrames(Frames):
         return len(self._order)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        if index >= len(self):
+            raise OSError(f"video file {str(self.file)!r}: ends after {len(self)} frames, before frame {index}")
         index = int(self._order[index])
         if index < self._position - 1 or not self._last.size:
             self._decoded, self._position = self._frames(), 0
@@ -157,19 +174,25 @@ def turned(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
-def _presentation_times(shown: list[tuple[int | None, int, Any]]) -> np.ndarray | None:
-    """Seconds from the first frame at which frames appear, and the film ends; `None` if the file does not say it."""
-    known = sorted((tick, stays) for tick, stays, _ in shown if tick is not None)
+def _presentation_times(shown: list[_Shown]) -> list[float]:
+    """Seconds from the first frame at which frames appear, and the film ends; one number if the file does not say it."""
+    known = sorted((each.tick, each.stays or 0) for each in shown if each.tick is not None)
     if len(known) < len(shown):
-        return None
+        return [0.0]
     ticks = [tick for tick, _ in known]
     last = known[-1][1] or (ticks[-1] - ticks[-2] if len(ticks) > 1 else 1)
-    return (np.array([*ticks, ticks[-1] + last], dtype=np.float64) - ticks[0]) * float(shown[0][2])
+    return [float((tick - ticks[0]) * shown[0].seconds) for tick in (*ticks, ticks[-1] + last)]
 
 
-def _is_constant(times: np.ndarray, fps: float | None) -> bool:
-    """Whether frames come at a constant rate: none is half a frame early or late."""
-    return fps is not None and bool((np.abs(times * fps - np.arange(len(times))) < 0.5).all())
+def _is_constant(times: list[float], fps: float | None) -> bool:
+    """Whether frames come at this rate: none is half a frame early or late."""
+    return fps is not None and all(abs(time * fps - index) < 0.5 for index, time in enumerate(times))
+
+
+def _highest_rate(times: list[float]) -> float:
+    """Frames a second where they follow most closely; a whole number where ticks of milliseconds hide one."""
+    rate = min(_HIGHEST_FPS, 1 / float(np.diff(times).clip(1e-6).min()))
+    return float(round(rate)) if abs(rate - round(rate)) < 0.02 * rate else rate
 
 
 def _matroska_end(file: Path) -> int:

@@ -127,8 +127,8 @@ def test_maps_lie_as_their_pictures_do(tmp_path: Path) -> None:
 
 def test_every_door_turns_alike(tmp_path: Path) -> None:
     """Processor, manifest, data sets (bytes and paths), `encode`, pipelines and augmented rows."""
-    model = tiny_model(small_config("text", "image", text_config={"vocab_size": 300}))
-    processor = CodeBindProcessor.from_model_config(model.config, build_tokenizer(["a red corner"] * 3, 300))
+    model = tiny_model(small_config("text", "image", text_config={"vocab_size": 600}))
+    processor = CodeBindProcessor.from_model_config(model.config, build_tokenizer(["a red corner"] * 3, 600))
     file = write(tmp_path / "a.png", 6)
     (tmp_path / "rows.csv").write_text("image\na.png\n")
     right = processor(images=[seen_picture()])["pixel_values"]
@@ -143,8 +143,8 @@ def test_every_door_turns_alike(tmp_path: Path) -> None:
     pipe = MultimodalEmbeddingPipeline(model=model, processor=processor)
     for item in (file, Image.open(file)):
         assert (model.encode({"image": [item]}, processor)["image"] == embeds).all()
-        np.testing.assert_allclose(pipe({"image": item}), embeds[0].numpy(), atol=1e-6)
-    processor.augmentation = {"image": [{"name": "horizontal_flip", "probability": 1.0}]}
+        np.testing.assert_allclose(pipe({"image": item}), embeds[0], atol=1e-6)
+    processor.augmentation = {"image": [{"name": "horizontal_flip", "p": 1.0}]}
     mirrored = processor(images=[seen_picture()[:, ::-1]])["pixel_values"][0]
     for row in rows:
         assert (augmented_row(row, processor, (0, 0, 0))["tensors"]["pixel_values"] == mirrored).all()
