@@ -175,7 +175,7 @@ def turned(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _presentation_times(shown: list[_Shown]) -> list[float]:
-    """Seconds from the first frame at which frames appear, and the film ends; one number if the file does not say it."""
+    """Seconds from the first frame at which frames appear, and last the film ends; one number if nothing says it."""
     known = sorted((each.tick, each.stays or 0) for each in shown if each.tick is not None)
     if len(known) < len(shown):
         return [0.0]

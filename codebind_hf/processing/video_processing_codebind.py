@@ -99,7 +99,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         return {"upright": self.upright, "time_stamps": self.time_stamps}
 
     def load(self, value: Any, label: str) -> Any:
-        """As for every modality; also the file that frames with a rate are in, which then is that of all its frames."""
+        """As for every modality; also the file of frames with a rate, which then is that of all of them."""
         if not isinstance(value, dict) or not is_path(value.get("array")):
             return super().load(value, label)
         part = self if value.get("fps") is None else self.with_parameters(time_stamps=False)

@@ -119,7 +119,9 @@ def test_a_rate_that_is_given_is_that_of_the_frames(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.median(given, axis=(2, 3, 4)).ravel(), [level(0), level(12)], atol=14)
 
 
-@pytest.mark.parametrize("rate", [Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(60), Fraction(24000, 1001)])
+@pytest.mark.parametrize(
+    "rate", [Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(60), Fraction(24000, 1001)]
+)
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
 def test_constant_rates_keep_every_frame_once(tmp_path: Path, rate: Fraction, name: str) -> None:
     if name == "a.avi":

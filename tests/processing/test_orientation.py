@@ -42,7 +42,7 @@ STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda seen: seen[::-1, ::-1].swapaxes(0, 1),
     8: lambda seen: seen.swapaxes(0, 1)[:, ::-1],
 }
-# Of a film the same: a, b, c and d of its display matrix, by which a stored place (x, y) is seen at (ax + cy, bx + dy).
+# Of a film the same: a, b, c and d of its display matrix; a stored place (x, y) is seen at (ax + cy, bx + dy).
 MATRICES = {
     1: (1, 0, 0, 1),
     2: (-1, 0, 0, 1),
@@ -183,7 +183,8 @@ def test_films_of_every_orientation_are_seen_upright(tmp_path: Path, number: int
     difference = np.abs(frames[1].astype(int) - seen_picture())
     assert frames[1].shape == (48, 64, 3)
     # The corners' edges are blurred by the codec, and the fields are 16 wide.
-    assert np.median(difference[:16, :16]) < 20 and np.median(difference[:16, -16:]) < 20
+    assert np.median(difference[:16, :16]) < 20
+    assert np.median(difference[:16, -16:]) < 20
     assert np.median(difference[16:]) < 20
     lying = read_media("video", tmp_path / name, upright=False)[1]
     assert np.abs(lying.astype(int) - STORED[number](seen_picture())).mean() < 12
