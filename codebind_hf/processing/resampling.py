@@ -35,12 +35,16 @@ def band_limited(signal: np.ndarray, length: int) -> np.ndarray:
 
 
 def resample_mirrored(signal: np.ndarray, rate: int, target: int) -> np.ndarray:
-    """As `resample`, of a signal that goes on mirrored beyond its ends: one with a mean would fall to zero there."""
+    """As `resample`, of `(channels, time)` that goes on mirrored beyond its ends and keeps its means, in float64.
+
+    Beside zeros a level, such as of gravity or of an electrode, would fall at the ends, and in float32 hide the rest.
+    """
     old, new = rate // math.gcd(rate, target), target // math.gcd(rate, target)
+    level = signal.mean(axis=1, keepdims=True, dtype=np.float64)
     blocks = math.ceil((_ZERO_CROSSINGS + 2) / (min(old, new) * _ROLLOFF))
-    padded = np.pad(signal, ((0, 0), (blocks * old, blocks * old)), mode="symmetric")
+    padded = np.pad(signal - level, ((0, 0), (blocks * old, blocks * old)), mode="symmetric")
     length = math.ceil(signal.shape[1] * new / old)
-    return resample(padded, rate, target)[:, blocks * new : blocks * new + length]
+    return resample(padded, rate, target)[:, blocks * new : blocks * new + length] + level
 
 
 def resample(signal: np.ndarray, rate: int, target: int) -> np.ndarray:

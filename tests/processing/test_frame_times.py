@@ -26,7 +26,7 @@ VARYING = {
     "a slide show": [0.0, 2.5, 3.0, 7.75, 8.0],
     "a rate that rises": [float(np.sqrt(index)) for index in range(80)],
 }
-CONTAINERS = ["a.mp4", "a.mov", "a.mkv", "a.webm"]
+CONTAINERS = ["a.mp4", "a.mkv", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a.mov", "a.webm"))]
 
 
 def level(index: int) -> int:
