@@ -12,7 +12,9 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 _CLIP_STATISTICS = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
 _TEXT = {"cleaning": "clip", "padding": "max_length"}
-_PICTURE = {"resize_on": "pil", "interpolation": "bicubic", **_CLIP_STATISTICS}
+# The references read pictures as they are stored, and recordings without a low-pass. ImageBind's and CodeBind's reader
+# of films turns frames as the display matrix says, and counts them as if they came at the mean rate.
+_PICTURE = {"resize_on": "pil", "interpolation": "bicubic", "upright": False, **_CLIP_STATISTICS}
 # `antialias` of a tensor that is resized: neither project says it. torchvision has it on since 0.17, and off before;
 # both projects run on either. The table takes the newer default, except for video, which pytorchvideo resizes.
 _VIDEO = {
@@ -22,6 +24,7 @@ _VIDEO = {
     "resize_on": "tensor",
     "interpolation": "bilinear",
     "antialias": False,
+    "time_stamps": False,
     **_CLIP_STATISTICS,
 }
 # Kaldi's filter bank with frames of 25 ms every 10 ms; what is missing to `num_frames` is filled before normalization.
@@ -45,8 +48,15 @@ _AUDIO = {
     "std": 9.138,
 }
 # Metres become baseline (metres) * focal length (pixels) / metres; these two are of the first Kinect, which NYU used.
-_DISPARITY = {"encoding": "disparity", "baseline": 0.075, "focal_length": 518.857901, "value_range": [0.01, 75.0]}
+_DISPARITY = {
+    "encoding": "disparity",
+    "baseline": 0.075,
+    "focal_length": 518.857901,
+    "value_range": [0.01, 75.0],
+    "upright": False,
+}
 _THERMAL = {
+    "upright": False,
     "resize_on": "tensor",
     "interpolation": "bilinear",
     "antialias": True,
@@ -92,7 +102,7 @@ CODEBIND_INPUTS: dict[str, dict[str, Any]] = {
     },
     "thermal": _THERMAL,
     "tactile": _PICTURE,
-    "eeg": {**_RAW, "time_crop": [20, 460]},
+    "eeg": {**_RAW, "time_crop": [20, 460], "low_pass": False},
     "imu": {**_RAW, "time_crop": None},
 }
 
@@ -103,7 +113,7 @@ CODEBIND_INPUTS: dict[str, dict[str, Any]] = {
 VITLENS_INPUTS: dict[str, dict[str, Any]] = {
     "text": {"cleaning": "vitlens", "padding": "max_length"},
     "images": _PICTURE,
-    "videos": {**_PICTURE, "num_clips": 3, "frames_per_clip": 1, "clip_seconds": 5.0, "num_crops": 1},
+    "videos": {**_PICTURE, "upright": True, "num_clips": 3, "frames_per_clip": 1, "clip_seconds": 5.0, "num_crops": 1},
     "audio": {
         **_AUDIO,
         "num_clips": 3,
@@ -125,7 +135,7 @@ VITLENS_INPUTS: dict[str, dict[str, Any]] = {
     },
     "tactile": {**_PICTURE, "resize_on": "tensor", "resize_edge": 256, "antialias": False},
     "point_clouds": {"selection": "farthest", "center": True, "unit_sphere": True},
-    "eeg": {**_RAW, "time_crop": [20, 460]},
+    "eeg": {**_RAW, "time_crop": [20, 460], "low_pass": False},
 }
 # Of the point towers with colours, which are OpenShape's: clouds stand on the x-y plane, points are a random choice.
 _COLORED_POINTS = {"selection": "random", "swap_yz": True, "missing_color": 0.4}

@@ -239,9 +239,10 @@ class _Raw:
         self.label, self.item = label, item_named(modality, value)
         part = part.with_parameters(**self.item.options)
         self.value, self.rate = part.load(self.item.raw, label), None
+        self.upright = getattr(part, "upright", True)
         if modality in MAPS:
             # Integers keep their type: the processor asks for their unit, and knows their largest by it.
-            self.value = grey_grid(self.value, label, colour=modality == "thermal")[0]
+            self.value = grey_grid(self.value, label, modality == "thermal", self.upright)[0]
         elif modality == "video":
             self.value, self.rate = frames_and_rate(self.value, label)
         elif modality == "audio":
@@ -252,20 +253,20 @@ class _Raw:
             self.value, self.rate = split_rated(self.value, label)
             self.value = as_float_array(self.value, label)
         else:
-            self.value = picture_of(self.value, label)
+            self.value = picture_of(self.value, label, self.upright)
         self.modality = modality
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of what has them."""
         if self.modality == "video":
-            return shape_of(picture_of(self.value[0], f"{self.label} frame 0"))
+            return shape_of(picture_of(self.value[0], f"{self.label} frame 0", self.upright))
         return shape_of(self.value) if isinstance(self.value, (np.ndarray, Image.Image)) else (0, 0)
 
     def changed(self, change: Change) -> Any:
         """What the processor is given."""
         if self.modality == "video":
-            return ChangedFrames(self.value, self.rate, change, self.label)
+            return ChangedFrames(self, change)
         value = change(self.value)
         if self.modality in MAPS:
             return replace(self.item, value=value)
@@ -278,23 +279,24 @@ class _Raw:
 class ChangedFrames(Frames):
     """Frames that are changed, all alike, when they are asked for."""
 
-    def __init__(self, frames: Any, fps: float | None, change: Change, label: str) -> None:
-        self._frames, self.fps, self._change, self._label = frames, fps, change, label
+    def __init__(self, raw: _Raw, change: Change) -> None:
+        self._raw, self.fps, self._change = raw, raw.rate, change
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._raw.value)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return np.asarray(self._change(picture_of(self._frames[index], f"{self._label} frame {index}")))
+        label = f"{self._raw.label} frame {index}"
+        return np.asarray(self._change(picture_of(self._raw.value[index], label, self._raw.upright)))
 
 
-def picture_of(value: Any, label: str) -> Image.Image:
+def picture_of(value: Any, label: str, upright: bool = True) -> Image.Image:
     """An RGB picture of 8 bits; floats in [0, 1] are rounded to 256 levels.
 
     Raises:
         ValueError: what the processor would refuse as a picture.
     """
-    found = picture_or_grid(value, label, 3)
+    found = picture_or_grid(value, label, 3, upright)
     if isinstance(found, np.ndarray):
         found = Image.fromarray(np.round(found.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
     return found.convert("RGB")

@@ -117,7 +117,11 @@ def in_memory(modality: str, value: Any) -> Any:
         raise ValueError(
             f"{modality}: nested lists of unequal length; allowed: a rectangular array ({error})."
         ) from error
-    return array.astype(np.float32) if array.dtype.kind == "f" else _smallest(modality, array)
+    if array.dtype.kind != "f":
+        return _smallest(modality, array)
+    # Lists forget whether they were of single precision.
+    single = array.astype(np.float32)
+    return single if (single == array).all() else array
 
 
 def _is_number_or_list(value: Any) -> bool:

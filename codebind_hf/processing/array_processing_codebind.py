@@ -10,6 +10,7 @@ from .arguments import tensor_of
 from .arrays import as_float_array
 from .image_resizing import resize_grid
 from .modality_processing import ModalityProcessing
+from .resampling import band_limited
 from .signal_processing_codebind import interpolate_linearly
 from .values import check_choice, check_number, refuse, shown
 
@@ -20,7 +21,8 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
     Parameters:
         name: the modality, which is also its argument.
         num_channels: leading axis of an item; it may be left out when it is 1.
-        input_size: `[time]` (linear interpolation) or `[height, width]` (bilinear, smoothed); any length is accepted.
+        input_size: `[time]` (linear interpolation, of longer ones smoothed) or `[height, width]` (bilinear, smoothed);
+            any length is accepted.
         normalize: subtract the mean and divide by the standard deviation of each "channel", the whole "item", "none".
         mean, std: subtracted from and dividing every value, before `normalize`.
     """
@@ -74,7 +76,8 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         array = (array.astype(np.float64) - self.mean) / self.std
         array = self._standardized(array)
         if len(self.input_size) == 1:
-            return np.ascontiguousarray(interpolate_linearly(array, self.input_size[0]), dtype=np.float32)
+            fitted = band_limited if array.shape[1] > self.input_size[0] else interpolate_linearly
+            return np.ascontiguousarray(fitted(array, self.input_size[0]), dtype=np.float32)
         shape = (self.input_size[0], self.input_size[1])
         return np.ascontiguousarray(resize_grid(array, shape, "bilinear", antialias=True), dtype=np.float32)
 

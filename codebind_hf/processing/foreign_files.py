@@ -140,14 +140,15 @@ def optional(module: str, extra: str | None, purpose: str) -> ModuleType:
         raise OSError(f"reading {purpose} needs `{module}`. Fix: {command}.") from error
 
 
-def open_picture(file: Path, allow_truncated: bool = False) -> Image.Image:
-    """The picture in a file, turned as its EXIF orientation says; it needs the file no longer."""
+def open_picture(file: Path, allow_truncated: bool = False, upright: bool = True) -> Image.Image:
+    """The picture in a file, turned as its EXIF orientation says if it is to be `upright`; it needs no file then."""
     suffix = file.suffix.lower()
     if suffix in _HEIF:
         with file.open("rb") as stream:
             found = optional("pi_heif", "image", f"{suffix} files").open_heif(stream)
             check_frame(*found[0].size)
-            return ImageOps.exif_transpose(found[0].to_pillow())
+            picture = found[0].to_pillow()
+            return ImageOps.exif_transpose(picture) if upright else picture
     if not features.check(_PILLOW_FEATURES.get(suffix, "zlib")):
         raise OSError(
             f"this Pillow was built without {suffix[1:]}. Fix: pip install --upgrade --force-reinstall pillow"
@@ -156,7 +157,7 @@ def open_picture(file: Path, allow_truncated: bool = False) -> Image.Image:
         check_frame(*picture.size)
         with _tolerating() if allow_truncated else nullcontext():
             picture.load()
-        return ImageOps.exif_transpose(picture)
+        return ImageOps.exif_transpose(picture) if upright else picture.copy()
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
         antialias: smooth before shrinking on "tensor"; Pillow always does.
         clip: cut what bicubic overshoots back to [0, 1] before normalization.
         mean, std: one number per channel, subtracted from and dividing values in [0, 1].
+        upright: turn pictures as their EXIF orientation says (and films as their display matrix does).
     """
 
     type_key = "image_processor_type"
@@ -64,7 +65,10 @@ class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
         "clip": False,
         "mean": _CLIP_MEAN,
         "std": _CLIP_STD,
+        "upright": True,
     }
+    later: ClassVar[tuple[str, ...]] = ("upright",)
+    upright: bool
     size: list[int]
     num_channels: int
     resize_mode: str
@@ -99,6 +103,11 @@ class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
     def sizes(self) -> dict[str, float]:
         """Numbers in one picture."""
         return {"values in an item": self.num_channels * math.prod(self.size)}
+
+    @property
+    def reading_options(self) -> dict[str, Any]:
+        """How pictures lie."""
+        return {"upright": self.upright}
 
     def __call__(  # type: ignore[override]
         self, images: Any, return_tensors: str | None = None, **overrides: Any
@@ -177,7 +186,7 @@ class CodeBindImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One picture as `(channels, height, width)`."""
-        return self.fit(picture_or_grid(value, label, self.num_channels), label)
+        return self.fit(picture_or_grid(value, label, self.num_channels, self.upright), label)
 
 
 class CodeBindTactileImageProcessor(CodeBindImageProcessor):
@@ -243,7 +252,7 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One depth map as `(channels, height, width)`."""
-        grid = self._encoded(grey_grid(value, label), label)
+        grid = self._encoded(grey_grid(value, label, upright=self.upright), label)
         low, high = self.value_range
         return self.fit((grid.clip(low, high) / np.float32(high)).astype(np.float32), label)
 
@@ -309,7 +318,7 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
         "thermal_range": None,
         "thermal_unit": None,
     }
-    later = ("thermal_unit",)
+    later = ("thermal_unit", "upright")
     thermal_range: list[float] | None
     thermal_unit: str | list[float] | None
 
@@ -339,7 +348,7 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One thermal map as `(channels, height, width)`."""
-        grid = grey_grid(value, label, colour=True)
+        grid = grey_grid(value, label, True, self.upright)
         unit = self._unit_interval(grid, label)
         if self.resize_on == "pil" and grid.dtype == np.uint8 and self.thermal_range is None:
             return self.fit(Image.fromarray(grid[0]), label)

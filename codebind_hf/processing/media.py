@@ -27,6 +27,7 @@ _PICTURES = (
     *(".jp2", ".avif", ".heic", ".heif"),
 )
 _MOVIES = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm")
+_TURNED = ("image", "tactile", "video", "depth", "thermal")
 _FILM_SOUNDS = (".m4a", ".aac")
 _SOUNDS = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".snd", ".caf", ".w64", ".rf64"),
@@ -54,10 +55,12 @@ def read_media(
     allow_truncated: bool | None = None,
     channels: Sequence[str] | None = None,
     mesh_samples: int = MESH_SAMPLES,
+    upright: bool = True,
+    time_stamps: bool = True,
 ) -> Any:
     """The value in the file (or folder of video frames) `path`, in the form that `CodeBindProcessor` accepts.
 
-    Image and tactile: RGB `PIL.Image`, turned as its EXIF orientation says. Video: uint8 `(frames, height, width, 3)`,
+    Image and tactile: RGB `PIL.Image`. Video: uint8 `(frames, height, width, 3)`,
     or `Frames` that are read when asked for (folders and films). Audio: `{"array", "sampling_rate"}`.
     Depth and thermal: `(height, width)`, integers as stored (the processor asks for the unit) or floats. Point cloud:
     float `(points, 3)`, or as `COLORED_POINTS` also `(points, 6)`. EEG: the array of an `.npy` file, or of recordings
@@ -69,6 +72,8 @@ def read_media(
             `FILE_LIMITS.allow_truncated`.
         channels: names of the channels of a recording of electrodes, in the order wanted; `None` is all of them.
         mesh_samples: points drawn from the surface of a mesh; 0 gives its vertices.
+        upright: turn pictures as their EXIF orientation says, and films as their display matrix does.
+        time_stamps: of films whose rate varies, see `FilmFrames`.
 
     Raises:
         ValueError: a URL, an unsupported kind of file, text (which is not read from files), or a channel that the
@@ -87,9 +92,12 @@ def read_media(
     reader = partial(_READERS.get(modality, load_array), file, truncated)
     if modality in ("point_cloud", COLORED_POINTS):
         reader = partial(read_points, file, modality == COLORED_POINTS, truncated, mesh_samples)
+    elif modality in _TURNED:
+        reader = partial(reader, upright=upright)
     with reading(modality, file):
         if file.is_dir():
-            return _read_frames(file, truncated)
+            return _read_frames(file, truncated, upright)
+        reader = partial(reader, time_stamps=time_stamps) if modality == "video" else reader
         # Sounds and videos are read piece by piece.
         if modality not in ("audio", "video"):
             check_limit("bytes", file.stat().st_size, "bytes")
@@ -127,8 +135,8 @@ def _checked_file(modality: str, path: str | os.PathLike) -> Path:
     return file
 
 
-def _read_rgb(file: Path, allow_truncated: bool = False) -> Image.Image:
-    picture = open_picture(file, allow_truncated)
+def _read_rgb(file: Path, allow_truncated: bool, upright: bool) -> Image.Image:
+    picture = open_picture(file, allow_truncated, upright)
     if picture.mode[0] in "IF":
         raise OSError(f"mode {picture.mode} holds more than 8 bits: is it a depth or a thermal map?")
     if picture.mode == "P":
@@ -136,23 +144,23 @@ def _read_rgb(file: Path, allow_truncated: bool = False) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _read_grid(file: Path, allow_truncated: bool = False) -> np.ndarray:
+def _read_grid(file: Path, allow_truncated: bool, upright: bool) -> np.ndarray:
     """One number per pixel: an `.npy` file, or a picture with one channel and its integers as stored."""
     if file.suffix.lower() == ".npy":
         return load_array(file, allow_truncated)
-    picture = open_picture(file, allow_truncated)
+    picture = open_picture(file, allow_truncated, upright)
     if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
         raise OSError(f"mode {picture.mode}; a map needs one channel of 8 or 16 bits")
     return np.asarray(picture)
 
 
-def _read_thermal(file: Path, allow_truncated: bool = False) -> np.ndarray:
+def _read_thermal(file: Path, allow_truncated: bool, upright: bool) -> np.ndarray:
     """As a grid; a coloured picture is read as grey levels, as CodeBind's loaders do."""
     if file.suffix.lower() != ".npy":
-        picture = open_picture(file, allow_truncated)
+        picture = open_picture(file, allow_truncated, upright)
         if picture.mode in ("RGB", "RGBA", "P", "LA", "1", "CMYK", "YCbCr"):
             return np.asarray(picture.convert("L"))
-    return _read_grid(file, allow_truncated)
+    return _read_grid(file, allow_truncated, upright)
 
 
 def _natural_order(file: Path) -> list[tuple[int, int, str]]:
@@ -167,23 +175,25 @@ def frame_files(folder: str | os.PathLike) -> list[Path]:
     return sorted(files, key=_natural_order)
 
 
-def _read_frames(folder: Path, allow_truncated: bool) -> Frames:
+def _read_frames(folder: Path, allow_truncated: bool, upright: bool) -> Frames:
     files = frame_files(folder)
     if not files:
         raise OSError(f"holds no picture; supported frames: {', '.join(_PICTURES)}")
 
     def read(file: Path) -> Image.Image:
         with reading("video", file):
-            return _read_rgb(file, allow_truncated)
+            return _read_rgb(file, allow_truncated, upright)
 
     return FolderFrames(files, read)
 
 
-def _read_video(file: Path, allow_truncated: bool = False) -> np.ndarray | Frames:
+def _read_video(file: Path, allow_truncated: bool, upright: bool, time_stamps: bool) -> np.ndarray | Frames:
     suffix = file.suffix.lower()
     if suffix == ".npy":
         return load_array(file, allow_truncated, memory_map=True)
-    return load_archived(file, "frames") if suffix == ".npz" else FilmFrames(file, allow_truncated)
+    if suffix == ".npz":
+        return load_archived(file, "frames")
+    return FilmFrames(file, allow_truncated, upright, time_stamps)
 
 
 def open_recording(path: str | os.PathLike, allow_truncated: bool | None = None) -> Recording:

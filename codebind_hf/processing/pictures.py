@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from .arrays import as_array, as_float_array
 from .values import check_size, describe, refuse
@@ -43,14 +43,17 @@ def channels_last(array: np.ndarray, label: str, channels: tuple[int, ...], firs
     return array.transpose(1, 2, 0) if is_first and (first or not is_last) else array
 
 
-def picture_or_grid(value: Any, label: str, num_channels: int) -> Image.Image | np.ndarray:
+def picture_or_grid(value: Any, label: str, num_channels: int, upright: bool = True) -> Image.Image | np.ndarray:
     """An 8-bit `PIL.Image`, or a float32 `(num_channels, height, width)` grid in [0, 1]; alpha is dropped.
+
+    Args:
+        upright: turn a picture as its EXIF orientation says.
 
     Raises:
         ValueError: 16-bit pictures, integers other than uint8, floats outside [0, 1], NaN, or a wrong shape.
     """
     if isinstance(value, Image.Image):
-        return _checked_picture(value, label)
+        return _checked_picture(value, label, upright)
     array = as_array(value, label)
     array = channels_last(array, label, (1, 3, 4), first=isinstance(value, torch.Tensor))
     if array.ndim == 3:
@@ -80,7 +83,7 @@ def _level_fix(array: np.ndarray) -> str:
     return f"divide by the largest level that the camera can give, such as `values / {level}`."
 
 
-def _checked_picture(picture: Image.Image, label: str) -> Image.Image:
+def _checked_picture(picture: Image.Image, label: str, upright: bool) -> Image.Image:
     if _is_deep(picture):
         fix = (
             "`np.asarray(picture) / 65535`, or by the largest level that the camera can give; a depth or thermal map "
@@ -89,7 +92,14 @@ def _checked_picture(picture: Image.Image, label: str) -> Image.Image:
         refuse(label, f"got a picture of mode {picture.mode}", "8-bit pictures, or arrays of floats in [0, 1]", fix)
     _check_picture(picture, label)
     with _pillow(label):
+        picture = _turned(picture, upright)
         return picture.convert("RGBA") if picture.mode == "P" else picture
+
+
+def _turned(picture: Image.Image, upright: bool) -> Image.Image:
+    """A picture that a camera wrote as its chip lies, as one looks at it; others are not copied."""
+    lies = upright and picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(picture) if lies else picture
 
 
 @contextmanager
@@ -121,14 +131,15 @@ def _float_grid(array: np.ndarray, num_channels: int) -> np.ndarray:
     return array.transpose(2, 0, 1).astype(np.float32)
 
 
-def grey_grid(value: Any, label: str, colour: bool = False) -> np.ndarray:
+def grey_grid(value: Any, label: str, colour: bool = False, upright: bool = True) -> np.ndarray:
     """A `(1, height, width)` grid with its dtype kept, so that the caller can ask for the unit of integers.
 
     Args:
         colour: read colour pictures as grey levels instead of refusing them.
+        upright: turn a picture as its EXIF orientation says.
     """
     if isinstance(value, Image.Image):
-        value = _grey_picture(value, label, colour)
+        value = _grey_picture(value, label, colour, upright)
     array = as_array(value, label)
     if array.dtype.kind == "b":
         refuse(label, "got an array of booleans", "numbers")
@@ -139,14 +150,14 @@ def grey_grid(value: Any, label: str, colour: bool = False) -> np.ndarray:
     return np.ascontiguousarray(array.reshape(1, *array.shape[:2]))
 
 
-def _grey_picture(picture: Image.Image, label: str, colour: bool) -> np.ndarray:
+def _grey_picture(picture: Image.Image, label: str, colour: bool, upright: bool) -> np.ndarray:
     if picture.mode == "L" or _is_deep(picture):
         _check_picture(picture, label, (picture.mode,))
         with _pillow(label):
-            return np.asarray(picture)
+            return np.asarray(_turned(picture, upright))
     if not colour:
         fix = "a depth map drawn in colours has lost its distances; use the original map."
         refuse(label, f"got a picture of mode {picture.mode}", "one channel (modes L, I;16, I, F)", fix)
     _check_picture(picture, label)
     with _pillow(label):
-        return np.asarray(picture.convert("L"))
+        return np.asarray(_turned(picture, upright).convert("L"))

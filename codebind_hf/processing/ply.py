@@ -27,8 +27,8 @@ _AXES = ("x", "y", "z")
 _COLORS = ("red", "green", "blue")
 # Another name that programs give a colour.
 _PREFIX = "diffuse_"
-# A cloud this many times farther from the origin than it is wide would lose its shape in float32.
-_FAR = 1024
+# Share of the median distance from the middle by which a place may be moved, and of how many points that is taken.
+_LOST, _LOOKED_AT = 1e-6, 1 << 16
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Element:
 
 
 def read_ply(path: Path, colors: bool = False, allow_truncated: bool = False) -> np.ndarray:
-    """The vertices of a PLY file, float32 of shape `(points, 3)`; normals and faces are left out.
+    """The vertices of a PLY file, `(points, 3)`, see `places_of`; normals and faces are left out.
 
     With `colors`, also red, green and blue, if the file has them: `(points, 6)`, integers divided by their largest.
 
@@ -76,7 +76,7 @@ def read_ply(path: Path, colors: bool = False, allow_truncated: bool = False) ->
         source.check_width(vertex, elements[1:])
     if len(columns["x"]) < vertex.count and not (allow_truncated and len(columns["x"])):
         raise OSError(f"{len(columns['x'])} of {vertex.count} vertices are there: {TRUNCATED}")
-    points = near_origin(np.stack([columns[name] for name in _AXES], axis=1))
+    points = places_of(np.stack([columns[name] for name in _AXES], axis=1))
     if not colors or not set(_COLORS) <= set(columns):
         return points
     kinds = {name: np.dtype(kind) for name, kind, _ in vertex.properties}
@@ -85,14 +85,15 @@ def read_ply(path: Path, colors: bool = False, allow_truncated: bool = False) ->
     return np.concatenate([points, np.stack(shades, axis=1)], axis=1)
 
 
-def near_origin(points: np.ndarray) -> np.ndarray:
-    """Places as float32; of a cloud far from the origin, such as in UTM metres, the middle is moved there first."""
-    if points.dtype == np.float64:
-        low, high = points.min(axis=0), points.max(axis=0)
-        extent = float((high - low).max())
-        if extent > 0 and float(np.abs(points).max()) > _FAR * extent:
-            points = points - (low + high) / 2
-    return points.astype(np.float32)
+def places_of(points: np.ndarray) -> np.ndarray:
+    """Places as float32, or float64 where they would lose their shape before they are centred, as UTM metres would."""
+    points = points if points.dtype in (np.float32, np.float64) else points.astype(np.float64)
+    some = points[:: max(1, len(points) // _LOOKED_AT)]
+    # Numbers beyond float32 and those that are none are the processor's to refuse.
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = points.astype(np.float32)
+        spread = np.median(np.abs(some - np.median(some, axis=0)), axis=0).max()
+        return single if np.abs(single - points).max() <= _LOST * spread else points
 
 
 def _header(data: bytes) -> tuple[str, list[Element], int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .foreign_files import FILE_LIMITS, TRUNCATED, check_limit, load_array, optional
-from .ply import Bytes, Element, Words, near_origin, read_ply
+from .ply import Bytes, Element, Words, places_of, read_ply
 
 
 # As many as data sets of shapes draw from each.
@@ -45,7 +45,7 @@ _LEAST_SECONDS, _BYTES_PER_SECOND = 60.0, 1e6
 def read_points(
     file: Path, colors: bool = False, allow_truncated: bool = False, mesh_samples: int = MESH_SAMPLES
 ) -> np.ndarray:
-    """The points in a file, float32 `(points, 3)`; the array of an `.npy` file as it is.
+    """The points in a file, `(points, 3)`, see `places_of`; the array of an `.npy` file as it is.
 
     With `colors`, also red, green and blue in [0, 1], if the file has them: `(points, 6)`. Of a mesh (OFF, OBJ, STL)
     `mesh_samples` points are drawn from the surface, always the same ones; 0 gives its vertices.
@@ -70,7 +70,7 @@ def read_points(
         points, shades = _read_mesh(file, suffix, mesh_samples), None
     if not len(points):
         raise OSError("holds no point")
-    places = near_origin(points)
+    places = places_of(points)
     return np.concatenate([places, shades.astype(np.float32)], axis=1) if colors and shades is not None else places
 
 

@@ -103,7 +103,8 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         points, colours = cloud[:, :3], cloud[:, 3:]
         points = points[:, [0, 2, 1]] if self.swap_yz else points
         if self.center:
-            points = points - points.mean(axis=0)
+            # In float64 until they are near the origin: sums of large numbers lose more than a cloud is wide.
+            points = points - points.mean(axis=0, dtype=np.float64)
         if self.unit_sphere:
             radius = float(np.sqrt((points**2).sum(axis=1).max()))
             points = points / radius if radius > 0 else points

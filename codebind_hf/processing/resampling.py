@@ -11,8 +11,40 @@ import torch
 # torchaudio's defaults: zero crossings on each side, and the cut-off as a fraction of the lower Nyquist frequency.
 _ZERO_CROSSINGS = 6
 _ROLLOFF = 0.99
+# Share of half the new rate up to which nothing is weakened.
+_PASSED = 0.75
 # Outputs at a time, which bounds the memory for long recordings.
 _CHUNK = 1 << 14
+
+
+def band_limited(signal: np.ndarray, length: int) -> np.ndarray:
+    """`(channels, time)` at `length` equally spaced instants, fewer than now, from the first sample to the last.
+
+    What so few samples cannot tell is taken out first, without moving anything in time: frequencies up to three
+    quarters of half the new rate stay as they are, and fall as a cosine does to nothing at half of it. The signal goes
+    on mirrored beyond its ends, so that it keeps its level there.
+    """
+    time = signal.shape[1]
+    if length == 1:
+        return signal.mean(axis=1, keepdims=True)
+    beyond = (np.arange(length) / (length - 1) - _PASSED) / (1 - _PASSED)
+    gain = (0.5 + 0.5 * np.cos(np.pi * beyond.clip(0, 1))) * ((length - 1) / (time - 1))
+    # Mirrored, both lengths are one period, of which the first frequencies are kept.
+    kept = [np.fft.rfft(np.concatenate([row, row[-2:0:-1]]))[:length] * gain for row in signal]
+    return np.fft.irfft(kept, n=2 * (length - 1), axis=1)[:, :length]
+
+
+def resample_mirrored(signal: np.ndarray, rate: int, target: int) -> np.ndarray:
+    """As `resample`, of `(channels, time)` that goes on mirrored beyond its ends and keeps its means, in float64.
+
+    Beside zeros a level, such as of gravity or of an electrode, would fall at the ends, and in float32 hide the rest.
+    """
+    old, new = rate // math.gcd(rate, target), target // math.gcd(rate, target)
+    level = signal.mean(axis=1, keepdims=True, dtype=np.float64)
+    blocks = math.ceil((_ZERO_CROSSINGS + 2) / (min(old, new) * _ROLLOFF))
+    padded = np.pad(signal - level, ((0, 0), (blocks * old, blocks * old)), mode="symmetric")
+    length = math.ceil(signal.shape[1] * new / old)
+    return resample(padded, rate, target)[:, blocks * new : blocks * new + length] + level
 
 
 def resample(signal: np.ndarray, rate: int, target: int) -> np.ndarray:

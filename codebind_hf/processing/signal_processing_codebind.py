@@ -4,17 +4,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 from transformers import FeatureExtractionMixin
+from transformers.utils import logging
 
 from .arrays import as_float_array
 from .modality_processing import RatedProcessing
 from .recordings import ELECTRODE_FILES
-from .resampling import resample
+from .resampling import band_limited, resample_mirrored
 from .values import HIGHEST_RATE, check_choice, check_number, check_size, fits, is_path, refuse, shown, split_rated
 
+
+logger = logging.get_logger(__name__)
 
 IMU_AXES = ("ax", "ay", "az", "gx", "gy", "gz")
 # Whose rows may have a column for their rate.
 _WITH_RATE = ("eeg", "imu")
+# Deviations beyond which a robust scale cuts.
+_BEYOND = 20.0
+# A channel so many times as strong as the median one is loose, and a line with this share of the energy a drift.
+_LOOSE, _DRIFT = 10.0, 0.75
+_SAID: set[str] = set()
 
 
 class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
@@ -25,9 +33,15 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         num_samples: length of the result.
         time_crop: `[start, stop]` samples kept of the recording first (fewer where it is shorter); `None` keeps all.
         sampling_rate: Hz that recordings are resampled to first, which needs their rate; `None` ignores rates.
-        fit: "interpolate" (linearly, any length to `num_samples`) or "pad" (cut the end, or append zeros).
+        fit: "interpolate" (any length to `num_samples`) or "pad" (cut the end, or append zeros).
+        low_pass: of recordings with more samples, take out what `num_samples` cannot tell before "interpolate" and
+            before anything is measured (see `band_limited`). Without it two neighbours are interpolated, as ViT-Lens
+            does: mains hum and noise then come back as slow waves.
+        detrend: subtract its least squares line from each channel, of recordings that drift.
         remove_mean: "channel", "recording" or "none".
-        normalize: divide by the standard deviation of each "channel" or of the whole "recording", or "none".
+        normalize: divide by the standard deviation of each "channel" or of the whole "recording", or "none"; "robust":
+            by what a loose electrode does not change, 1.4826 times the median of all channels' median distances from
+            their medians, and cut what is beyond 20.
         scale: factor on the values, for units.
     """
 
@@ -39,6 +53,8 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         "time_crop": None,
         "sampling_rate": None,
         "fit": "interpolate",
+        "low_pass": True,
+        "detrend": False,
         "remove_mean": "none",
         "normalize": "none",
         "scale": 1.0,
@@ -48,6 +64,9 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
     time_crop: list[int] | None
     sampling_rate: int | None
     fit: str
+    later: ClassVar[tuple[str, ...]] = ("low_pass", "detrend")
+    low_pass: bool
+    detrend: bool
     remove_mean: str
     normalize: str
     scale: float
@@ -65,7 +84,7 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             check_number("time_crop", stop, start + 1, whole=True)
         check_choice("fit", self.fit, ("interpolate", "pad"))
         check_choice("remove_mean", self.remove_mean, ("channel", "recording", "none"))
-        check_choice("normalize", self.normalize, ("channel", "recording", "none"))
+        check_choice("normalize", self.normalize, ("channel", "recording", "none", "robust"))
         check_number("scale", self.scale, 1e-30)
 
     def sizes(self) -> dict[str, float]:
@@ -91,10 +110,13 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
                 fix = f"pass {{'array': values, 'sampling_rate': Hz}}{column if self.modality in _WITH_RATE else ''}."
                 refuse(label, "got a recording without a sampling rate", "recordings with their rate", fix)
             check_size(signal.size / rate * self.sampling_rate, label, "resampled values", fix="pass a part of it,")
-            signal = resample(signal, rate, self.sampling_rate)
+            signal = resample_mirrored(signal, rate, self.sampling_rate)
         if self.time_crop is not None:
             signal = self._cropped(signal, label)
-        signal = self._standardized(signal.astype(np.float64) * self.scale)
+        signal = signal.astype(np.float64) * self.scale
+        if self.fit == "interpolate" and self.low_pass and signal.shape[1] > self.num_samples:
+            signal = band_limited(signal, self.num_samples)
+        signal = self._standardized(signal, label)
         signal = interpolate_linearly(signal, self.num_samples) if self.fit == "interpolate" else self._padded(signal)
         result = np.zeros((self.num_channels, self.num_samples), dtype=np.float32)
         places, signs = self.places(len(signal), label)
@@ -125,16 +147,21 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             refuse(label, f"got {signal.shape[1]} samples", f"more than the {start} that time_crop leaves out", fix)
         return signal[:, start:stop]
 
-    def _standardized(self, signal: np.ndarray) -> np.ndarray:
+    def _standardized(self, signal: np.ndarray, label: str) -> np.ndarray:
         axes = {"channel": 1, "recording": None}
+        signal = without_drift(signal) if self.detrend else signal
         if self.remove_mean != "none":
             signal = signal - signal.mean(axis=axes[self.remove_mean], keepdims=True)
         if self.normalize == "none":
             return signal
-        deviation = signal.std(axis=axes[self.normalize], keepdims=True)
+        if self.normalize == "robust":
+            deviation = np.array(1.4826 * np.median(_distances(signal)))
+        else:
+            deviation = signal.std(axis=axes[self.normalize], keepdims=True)
         # A constant recording has nothing to scale; after rounding, its deviation may be tiny instead of zero.
         floor = 1e-9 * max(1e-12, float(np.abs(signal).max()))
-        return signal / np.where(deviation > floor, deviation, 1.0)
+        signal = signal / np.where(deviation > floor, deviation, 1.0)
+        return signal.clip(-_BEYOND, _BEYOND) if self.normalize == "robust" else signal
 
     def _padded(self, signal: np.ndarray) -> np.ndarray:
         signal = signal[:, : self.num_samples]
@@ -160,7 +187,7 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
         "channels": None,
         "montage": None,
     }
-    later = ("channels", "montage")
+    later = (*CodeBindSignalFeatureExtractor.later, "channels", "montage")
     channels: list[str] | None
     montage: list[str] | None
 
@@ -177,6 +204,21 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
     def reading_options(self) -> dict[str, Any]:
         """Which channels are read."""
         return {"channels": self.channels}
+
+    def _standardized(self, signal: np.ndarray, label: str) -> np.ndarray:
+        self._warn(signal, label)
+        return super()._standardized(signal, label)
+
+    def _warn(self, signal: np.ndarray, label: str) -> None:
+        """Say, of the first recording only, that what is no brain sets the scale of all."""
+        centred, steady = signal - signal.mean(axis=1, keepdims=True), without_drift(signal)
+        energy, strength = float((centred**2).sum()), centred.std(axis=1)
+        moves = energy > 1e-12 * (signal**2).sum()
+        if moves and not self.detrend and (steady**2).sum() < (1 - _DRIFT) * energy:
+            _warn_once("the recording drifts, which hides what else it holds", "detrend=True", label)
+        if self.normalize == "recording" and len(signal) > 2 and strength.max() > _LOOSE * np.median(strength) > 0:
+            what = f"channel {int(strength.argmax())} is more than {_LOOSE:g} times as strong as the median channel"
+            _warn_once(f"{what}, as of a loose electrode", "normalize='robust'", label)
 
     def load(self, value: Any, label: str) -> Any:
         """As for every signal; an array has no names of channels but those of `montage`."""
@@ -220,7 +262,7 @@ class CodeBindImuFeatureExtractor(CodeBindSignalFeatureExtractor):
     modality = "imu"
     argument = "imu"
     defaults: ClassVar[dict[str, Any]] = {**CodeBindSignalFeatureExtractor.defaults, "num_channels": 6, "axes": None}
-    later = ("axes",)
+    later = (*CodeBindSignalFeatureExtractor.later, "axes")
     axes: list[str] | None
 
     def check_parameters(self) -> None:
@@ -243,6 +285,24 @@ class CodeBindImuFeatureExtractor(CodeBindSignalFeatureExtractor):
             refuse(label, f"got {count} channels", f"the {len(self.axes)} of axes={self.axes!r}")
         names = [name.removeprefix("-") for name in self.axes]
         return [IMU_AXES.index(name) for name in names], np.where([name[0] == "-" for name in self.axes], -1.0, 1.0)
+
+
+def without_drift(signal: np.ndarray) -> np.ndarray:
+    """`(channels, time)` without the least squares line of each channel."""
+    instants = np.arange(signal.shape[1]) - (signal.shape[1] - 1) / 2
+    slope = signal @ instants / max(float(instants @ instants), 1.0)
+    return signal - signal.mean(axis=1, keepdims=True) - slope[:, None] * instants
+
+
+def _distances(signal: np.ndarray) -> np.ndarray:
+    """Of every channel the median distance from its median."""
+    return np.median(np.abs(signal - np.median(signal, axis=1, keepdims=True)), axis=1)
+
+
+def _warn_once(what: str, fix: str, label: str) -> None:
+    if fix not in _SAID:
+        _SAID.add(fix)
+        logger.warning(f"{label}: {what}. Fix: {fix}, of the processor or of the call. Others are not named.")
 
 
 def interpolate_linearly(signal: np.ndarray, length: int) -> np.ndarray:

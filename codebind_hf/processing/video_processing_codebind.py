@@ -31,6 +31,8 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         num_crops: 1 (the centre of every frame), or 3 along its longer side: left, centre and right, or top, centre
             and bottom. Every clip then counts three times, its crops one after another. With 3 the geometry is
             pytorchvideo's, whose centre and longer side may differ from torchvision's by a pixel.
+        time_stamps: of films whose rate varies, see what is shown when; without it frames count as if they came at
+            the mean rate, as in ImageBind's reader.
     """
 
     model_input_names = ["pixel_values_videos"]
@@ -43,7 +45,10 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         "frames_per_clip": 2,
         "clip_seconds": None,
         "num_crops": 1,
+        "time_stamps": True,
     }
+    later = ("upright", "time_stamps")
+    time_stamps: bool
     num_clips: int
     frames_per_clip: int
     clip_seconds: float | None
@@ -81,17 +86,24 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
         """The clips with these frames, `(clips * crops, frames, channels, height, width)`."""
         fitted = {
             index: self._crops(
-                picture_or_grid(frames[index], f"{label} frame {index}", self.num_channels), f"{label} frame {index}"
+                picture_or_grid(frames[index], f"{label} frame {index}", self.num_channels, self.upright),
+                f"{label} frame {index}",
             )
             for index in sorted({index for clip in picks for index in clip})
         }
         return np.concatenate([np.stack([fitted[index] for index in clip], axis=1) for clip in picks])
 
+    @property
+    def reading_options(self) -> dict[str, Any]:
+        """How films lie, and when their frames are seen."""
+        return {"upright": self.upright, "time_stamps": self.time_stamps}
+
     def load(self, value: Any, label: str) -> Any:
-        """As for every modality; also the file that frames with a rate are in."""
-        if isinstance(value, dict) and is_path(value.get("array")):
-            return {**value, "array": super().load(value["array"], label)}
-        return super().load(value, label)
+        """As for every modality; also the file of frames with a rate, which then is that of all of them."""
+        if not isinstance(value, dict) or not is_path(value.get("array")):
+            return super().load(value, label)
+        part = self if value.get("fps") is None else self.with_parameters(time_stamps=False)
+        return {**value, "array": super(CodeBindVideoImageProcessor, part).load(value["array"], label)}
 
     def windows(self, value: Any, label: str, clips: str | int, hop_seconds: float | None) -> Windows:
         """The clips of one video, however long; it needs its frame rate.

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from datasets import Dataset
 
+from codebind_hf.data import rows_from_dataset
 from codebind_hf.processing.foreign_files import FILE_LIMITS
 from codebind_hf.processing.media import COLORED_POINTS, read_media
 from codebind_hf.processing.point_files import unpack_lzf
@@ -85,11 +88,83 @@ def test_places_far_from_the_origin_keep_their_shape(tmp_path: Path) -> None:
     """Metres of UTM as float32 are whole half metres."""
     head = PLY.format(form="ascii", elements=VERTEX.replace("float", "double"))
     text = head + "500000.01 5400000.02 100\n500000.03 5400000.01 100.5\n500000.02 5400000.00 100\n"
-    expected = [[-0.01, 0.01, -0.25], [0.01, 0.0, 0.25], [0.0, -0.01, -0.25]]
-    np.testing.assert_allclose(points_of(tmp_path / "a.ply", text), expected, atol=1e-6)
+    expected = [[500000.01, 5400000.02, 100], [500000.03, 5400000.01, 100.5], [500000.02, 5400000.00, 100]]
+    (tmp_path / "a.ply").write_text(text)
+    np.testing.assert_array_equal(read_media("point_cloud", tmp_path / "a.ply"), expected)
     near = [[0.1, 0.2, 1000.3], [10.7, 0.4, 1000.1], [5.3, 7.1, 1000.9]]
     body = "".join("{} {} {}\n".format(*point) for point in near)
     assert points_of(tmp_path / "b.ply", head + body) == np.array(near, np.float32).tolist()
+
+
+SCAN = np.round(np.random.default_rng(0).normal(size=(300, 3)) * [40, 25, 3], 3)
+FAR = SCAN + [448_262.125, 5_411_932.5, 112.25]
+
+
+def write_far(file: Path, kind: str) -> Any:
+    """The scan in coordinates of UTM, as a file or a value of a kind."""
+    lines = "".join(f"{x:.3f} {y:.3f} {z:.3f}\n" for x, y, z in FAR)
+    elements = VERTEX.replace("float", "double").replace("vertex 3", "vertex 300")
+    if kind in ("array", "tensor", "list"):
+        return {"array": FAR, "tensor": torch.from_numpy(FAR), "list": FAR.tolist()}[kind]
+    if kind == "a.npy":
+        np.save(file, FAR)
+    elif kind.endswith(".ply"):
+        form = {"ascii.ply": "ascii", "little.ply": "binary_little_endian", "big.ply": "binary_big_endian"}[kind]
+        order = ">f8" if kind == "big.ply" else "<f8"
+        body = lines.encode() if form == "ascii" else FAR.astype(order).tobytes()
+        file.write_bytes(PLY.format(form=form, elements=elements).encode() + body)
+    elif kind == "a.pcd":
+        head = "FIELDS x y z\nSIZE 8 8 8\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 300\nHEIGHT 1\nPOINTS 300\nDATA binary\n"
+        file.write_bytes(head.encode() + FAR.tobytes())
+    elif kind.endswith(("las", "laz")):
+        laspy = pytest.importorskip("laspy")
+        header = laspy.LasHeader(point_format=0, version="1.2")
+        header.scales, header.offsets = [0.0005] * 3, [448_262.125, 5_411_932.5, 112.25]
+        written = laspy.LasData(header)
+        written.xyz = FAR
+        written.write(file)
+    else:
+        file.write_text(lines.replace(" ", ",") if kind == "a.csv" else lines)
+    return file
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "array",
+        "tensor",
+        "list",
+        "a.npy",
+        "ascii.ply",
+        "little.ply",
+        "big.ply",
+        "a.pcd",
+        "a.xyz",
+        "a.csv",
+        "a.las",
+        "a.laz",
+    ],
+)
+def test_a_scan_in_utm_is_the_scan_at_the_origin(tmp_path: Path, kind: str) -> None:
+    part = CodeBindPointFeatureExtractor(num_points=64, max_candidates=300)
+    right = part(SCAN, return_tensors="np")["point_values"][0]
+    cloud = write_far(tmp_path / kind, kind)
+    cloud = [cloud] if kind == "list" else cloud
+    np.testing.assert_allclose(part(cloud, return_tensors="np")["point_values"][0], right, atol=1e-6)
+    if kind == "list":
+        row = rows_from_dataset(Dataset.from_dict({"point_cloud": cloud}))[0]
+        assert row["point_cloud"].dtype == np.float64
+        np.testing.assert_allclose(part(row["point_cloud"], return_tensors="np")["point_values"][0], right, atol=1e-6)
+
+
+def test_a_point_that_strayed_does_not_take_the_digits_of_a_scan(tmp_path: Path) -> None:
+    """A place at 0 0 0 among metres of UTM, which whoever drops it should find the scan behind."""
+    np.savetxt(tmp_path / "a.xyz", np.vstack([[0.0, 0.0, 0.0], FAR]), fmt="%.3f")
+    points = read_media("point_cloud", tmp_path / "a.xyz")
+    assert points.dtype == np.float64
+    np.testing.assert_allclose(points[1:], FAR, atol=1e-9)
+    np.savetxt(tmp_path / "b.xyz", SCAN, fmt="%.3f")
+    assert read_media("point_cloud", tmp_path / "b.xyz").dtype == np.float32
 
 
 # PCD
@@ -235,7 +310,7 @@ def test_laser_scans_keep_centimetres_far_from_the_origin(tmp_path: Path, suffix
     written.xyz = np.array([[500_000.01, 5_400_000.0, 1.0], [500_000.03, 5_400_000.02, 1.5]])
     written.red, written.green, written.blue = np.array([[65535, 0], [0, 65535], [13107, 0]], np.uint16)
     written.write(tmp_path / f"a{suffix}")
-    expected = [[-0.01, -0.01, -0.25, 1, 0, 0.2], [0.01, 0.01, 0.25, 0, 1, 0]]
+    expected = np.c_[written.xyz, [[1, 0, 0.2], [0, 1, 0]]]
     np.testing.assert_allclose(read_media(COLORED_POINTS, tmp_path / f"a{suffix}"), expected, atol=1e-6)
     (tmp_path / f"b{suffix}").write_bytes((tmp_path / f"a{suffix}").read_bytes()[:-10])
     with pytest.raises(OSError, match="1 of 2 points are there: it is cut short" if suffix == ".las" else "damaged"):

@@ -41,6 +41,8 @@ answer is that of one thread. *Refused*: an error that names the file, the argum
 
 Counted {date} with Python {python}, torch {torch} and transformers {transformers} on {cpu_count} CPU cores.
 """
+# What stands from here on is written by hand, and stays.
+BY_HAND = "\n## Reported faults\n"
 
 
 def main() -> None:
@@ -70,7 +72,8 @@ def main() -> None:
         soak=markdown_table(["what was done", "tried", *outcomes], trials),
         **{**about, "date": str(about["date"])[:10]},
     )
-    print(f"Wrote {write_text(PAGE, text)}.")
+    _, heading, rest = PAGE.read_text().partition(BY_HAND)
+    print(f"Wrote {write_text(PAGE, text + heading + rest)}.")
 
 
 if __name__ == "__main__":
