@@ -110,12 +110,13 @@ class CodeBindModel(
                 module.training = False
         return self
 
-    def _is_trained(self, encoder: str) -> bool:
-        return self.encoders[encoder].learns()
+    def trained_modalities(self) -> frozenset[str]:
+        """The modalities whose encoders learn."""
+        return frozenset(name for name, each in self.config.modalities.items() if self.encoders[each.encoder].learns())
 
     def _is_reconstructed(self, encoder: str) -> bool:
         """Whether training decodes it: not where it is frozen, or where its shared head learns alone."""
-        return self._is_trained(encoder) and self.encoders[encoder].specific_learns()
+        return self.encoders[encoder].learns() and self.encoders[encoder].specific_learns()
 
     @property
     def _decodes_patches(self) -> bool:
@@ -287,10 +288,8 @@ class CodeBindModel(
         return output
 
     def _loss(self, states: dict[str, ModalityState], rows: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        trained = frozenset(
-            name for name, modality in self.config.modalities.items() if self._is_trained(modality.encoder)
-        )
         objective = ParityObjective if self.config.parity_losses else Objective
+        trained = self.trained_modalities()
         terms = objective(self.config, self.codebooks, self.logit_scale(), states, rows, trained).terms()
         if self.training:
             self.codebooks.update(chosen for state in states.values() for chosen in state.quantized())
