@@ -143,6 +143,7 @@ class CodeBindModel(
         return_loss: bool | None = None,
         output_reconstructions: bool = False,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         return_dict: bool | None = None,
         **added: Any,
     ) -> CodeBindOutput | tuple:
@@ -213,6 +214,11 @@ class CodeBindModel(
             output.reconstruction_targets = {name: target for name, (_, target) in made.items() if target is not None}
         if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
             output.hidden_states = hidden
+        if self.config.output_attentions if output_attentions is None else output_attentions:
+            output.attentions = {
+                name: self.encoders[x.modality.encoder].tower.attentions(x.values, x.attention_mask, hidden[name])
+                for name, x in inputs.items()
+            }
         wants_dict = self.config.return_dict if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()
 

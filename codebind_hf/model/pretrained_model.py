@@ -209,7 +209,7 @@ class CodeBindPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: the model carries an adapter, which is written as `save_adapter` does, and that refuses it.
         """
-        if getattr(self, "peft_config", None):
+        if any(".base_layer." in name for name, _ in self.named_parameters()):
             self._save_adapter(save_directory, **kwargs)
             return None
         place = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
