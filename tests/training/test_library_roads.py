@@ -200,7 +200,9 @@ def test_adapters_that_no_file_would_hold_are_refused_at_construction(
     refused(model, "model: got the adapters 'mine' of type LORA; allowed: one of type LORA, named 'default'")
     model = CodeBindModel.from_pretrained(base)
     refused(get_peft_model(model, IA3Config(target_modules=TARGETS, feedforward_modules=["fc1"])), "type IA3")
-    refused(get_peft_model(tiny.model(), LoraConfig(target_modules=TARGETS)), "shared was never started, .*add_adapter")
+    refused(
+        get_peft_model(tiny.model(), LoraConfig(target_modules=TARGETS)), "shared was never started, .*add_adapter"
+    )
     given = with_adapter(base, "get_peft_model")
     given.merge_adapter()
     refused(given, "model: its adapter is merged and still there. Fix: `unmerge_adapter")
@@ -217,7 +219,9 @@ def test_no_road_loads_an_adapter_onto_another_base(
     other = CodeBindModel.from_pretrained(base)
     with torch.no_grad():
         other.encoders["audio"].tower.layers[0].mlp.fc1.weight += 0.01
-    named = r"trained on other weights.* of the tower of audio \(SHA-256 audio \w{12}, here \w{12}\)\. Fix: load it onto"
+    named = (
+        r"trained on other weights.* of the tower of audio \(SHA-256 audio \w{12}, here \w{12}\)\. Fix: load it onto"
+    )
     for load in (load_adapter, lambda model, folder: model.load_adapter(str(folder))):
         with pytest.raises(ValueError, match=named):
             load(other, tmp_path)
