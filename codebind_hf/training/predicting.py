@@ -11,6 +11,7 @@ from transformers import Trainer
 from codebind_hf.data.collator import modality_names
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.outputs import CodeBindOutput
+from codebind_hf.training.processes import largest_of_all
 from codebind_hf.training.stages import can_be_aligned
 
 
@@ -48,23 +49,24 @@ def row_predictions(
         modalities: of all batches.
         ignored: outputs that are left out.
     """
-    count = 1 + max(int(places.max()) for places in rows.values())
+    count, device = 1 + max(int(places.max()) for places in rows.values()), next(iter(rows.values())).device
     found: dict[str, dict[str, Tensor]] = {}
     for key, part in PREDICTIONS.items():
         if key not in ignored:
             embeds = output.get(key, {})
             sizes = {name: config.dim_of(part, config.modality(name).encoder) for name in modalities}
             found[key] = {
-                name: _spread(embeds.get(name), rows.get(name), count, size) for name, size in sizes.items() if size
+                name: _spread(embeds.get(name), rows.get(name), (count, size), device)
+                for name, size in sizes.items()
+                if size
             }
     return {key: by_modality for key, by_modality in found.items() if by_modality}
 
 
-def _spread(values: Tensor | None, places: Tensor | None, count: int, size: int) -> Tensor:
-    if values is None or places is None:
-        return torch.full((count, size), torch.nan)
-    spread = values.new_full((count, size), torch.nan)
-    spread[places] = values.detach()
+def _spread(values: Tensor | None, places: Tensor | None, shape: tuple[int, int], device: torch.device) -> Tensor:
+    spread = torch.full(shape, torch.nan, device=device)
+    if values is not None and places is not None:
+        spread[places] = values.detach().float()
     return spread
 
 
@@ -88,8 +90,11 @@ class PredictingTrainer(Trainer):
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         inputs, config = self._prepare_inputs(inputs), self._plain_model.config
         names = [name for name in config.modality_names if name in inputs["rows"]]
+        can = inputs.get("return_loss") and can_be_aligned(self._plain_model, names, config.modality_names)
+        # Negatives come from all processes, which therefore compute the loss together, or none of them.
+        has_loss = largest_of_all(int(bool(can))) > 0
         with torch.no_grad(), self.compute_loss_context_manager():
-            if inputs.get("return_loss") and can_be_aligned(self._plain_model, names, config.modality_names):
+            if has_loss:
                 loss, output = self.compute_loss(model, inputs, return_outputs=True)
                 loss = loss.detach().mean()
             else:

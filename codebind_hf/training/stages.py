@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codebind_hf.data.items import Items, ItemView, as_items
+from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES, Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.objective import aligned_pairs
@@ -162,3 +163,10 @@ def check_useful(model: CodeBindModel, rows: Sequence[tuple[str, ...]]) -> None:
     logger.warning(
         "train_dataset: %d of %d rows are left out, %s%s: they have %s.", len(useless), len(rows), named, others, what
     )
+
+
+def useful_stream(model: CodeBindModel, stream: StreamedDataset) -> StreamedDataset:
+    """The rows of a stream that can teach what learns; a stream that was restricted already stays as it is."""
+    if stream.bridges or not model.config.loss_weight("align"):
+        return stream
+    return stream.restricted(stream.modalities, sorted(learning_modalities(model)), (*_BRIDGES, "video"))

@@ -37,7 +37,7 @@ from codebind_hf.training.gradient_cache import check_config, in_chunks
 from codebind_hf.training.health import codebook_log
 from codebind_hf.training.interruption import RunInterrupted, TimedCheckpoints
 from codebind_hf.training.predicting import PredictingTrainer
-from codebind_hf.training.stages import check_useful, useful_sets
+from codebind_hf.training.stages import check_useful, useful_sets, useful_stream
 from codebind_hf.training.stream_batches import stream_loader
 
 
@@ -77,7 +77,11 @@ class CodeBindTrainer(PredictingTrainer, CheckpointedTrainer):
         if data_collator is None:
             # Behind the first three, `Trainer` takes the rows for training and evaluation, and then the processor.
             data_collator = CodeBindCollator(others[2] if len(others) > 2 else kwargs.get("processing_class"))
-        super().__init__(model_in(model), CodeBindTrainingArguments.of(args), data_collator, *others, **kwargs)
+        inner = model_in(model)
+        super().__init__(inner, CodeBindTrainingArguments.of(args), data_collator, *others, **kwargs)
+        shared = self._plain_model.codebooks.shared
+        # Frozen by `model_in`, whatever the arguments say.
+        self._keeps_shared_codes = inner is not model and shared is not None and shared.frozen
         check_trainable(self._plain_model)
         self._known_rows: tuple[Any, Sequence[tuple[str, ...]]] = (None, ())
         self._check_rows()
@@ -127,9 +131,8 @@ class CodeBindTrainer(PredictingTrainer, CheckpointedTrainer):
         """Refuse rows, or loaders of them, that nothing can be trained with."""
         if isinstance(self.train_dataset, StreamedDataset):
             if self.args.dataloader_persistent_workers:
-                raise ValueError(
-                    "dataloader_persistent_workers: got True for a stream, which is read anew. Fix: False."
-                )
+                raise ValueError("dataloader_persistent_workers: a stream starts its readers anew. Fix: False.")
+            self.train_dataset = useful_stream(self._plain_model, self.train_dataset)
         elif self.train_dataset is not None:
             check_useful(self._plain_model, self._row_modalities())
 
@@ -198,7 +201,7 @@ class CodeBindTrainer(PredictingTrainer, CheckpointedTrainer):
             self.args.ignore_data_skip = True
         model = self._plain_model
         if model.codebooks.shared is not None:
-            model.codebooks.shared.frozen = self.args.freeze_shared_codes
+            model.codebooks.shared.frozen = self.args.freeze_shared_codes or self._keeps_shared_codes
         if self.args.init_codebooks and not resume_from_checkpoint:
             with named_workers("dataloader_num_workers"):
                 self._start_codebooks(model)
