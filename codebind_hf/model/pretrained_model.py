@@ -235,7 +235,8 @@ class CodeBindPreTrainedModel(PreTrainedModel):
     def load_adapter(self, peft_model_id: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The library's; a `ValueError` refuses an adapter that was trained on other towers than this model's."""
         if self.adapter_room is not None and isinstance(peft_model_id, (str, os.PathLike)):
-            self.adapter_room().check_base(self, peft_model_id)
+            with damage_named(peft_model_id):
+                self.adapter_room().check_base(self, peft_model_id)
         return super().load_adapter(peft_model_id, *args, **kwargs)
 
 

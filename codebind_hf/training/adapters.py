@@ -44,6 +44,7 @@ _DECODERS = "decoders."
 # Names of what an adapter puts into a model, and of what it took the place of.
 _ADAPTED = re.compile(r"\.(lora_\w+|modules_to_save|original_module)\.")
 
+
 logger = logging.getLogger(__name__)
 
 
