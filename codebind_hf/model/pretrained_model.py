@@ -120,10 +120,10 @@ class CodeBindPreTrainedModel(PreTrainedModel):
     def enable_input_require_grads(self) -> None:
         """Nothing: layers that learn see to it themselves, of every encoder, and no frozen one gets gradients."""
 
-    def _set_gradient_checkpointing(
+    def _set_gradient_checkpointing(  # type: ignore[override]
         self, enable: bool = True, gradient_checkpointing_func: Callable | None = None, **kwargs: Any
     ) -> None:
-        run = gradient_checkpointing_func
+        run: Any = gradient_checkpointing_func
         if getattr(run, "keywords", {}).get("use_reentrant"):
             run = partial(_with_gradient, run)
         super()._set_gradient_checkpointing(enable, *() if run is None else (run,), **kwargs)
@@ -226,17 +226,19 @@ class CodeBindPreTrainedModel(PreTrainedModel):
         self, folder: Any, state_dict: Any = None, is_main_process: bool = True, push_to_hub: bool = False, **_: Any
     ) -> None:
         """Whole, with what lies beside LoRA, without which the same inputs would embed differently."""
-        if self.adapter_room is None or push_to_hub:
-            fix = "`pip install codebind-hf`" if self.adapter_room is None else "`model.push_to_hub(name)`"
+        room = type(self).adapter_room
+        if room is None or push_to_hub:
+            fix = "`pip install codebind-hf`" if room is None else "`model.push_to_hub(name)`"
             raise ValueError(f"save_pretrained: this cannot write an adapter with what it needs. Fix: {fix}.")
         if is_main_process:
-            self.adapter_room().save_adapter(self, folder, state_dict)
+            room().save_adapter(self, folder, state_dict)
 
     def load_adapter(self, peft_model_id: Any = None, *args: Any, **kwargs: Any) -> Any:
         """The library's; a `ValueError` refuses an adapter that was trained on other towers than this model's."""
-        if self.adapter_room is not None and isinstance(peft_model_id, (str, os.PathLike)):
+        room = type(self).adapter_room
+        if room is not None and isinstance(peft_model_id, (str, os.PathLike)):
             with damage_named(peft_model_id):
-                self.adapter_room().check_base(self, peft_model_id)
+                room().check_base(self, peft_model_id)
         return super().load_adapter(peft_model_id, *args, **kwargs)
 
 

@@ -3,6 +3,8 @@
 Axes in this file: B batch, N tokens, H width.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -79,7 +81,8 @@ class Tower(nn.Module):
             before = torch.ones(states[0].shape[1], states[0].shape[1], dtype=torch.bool, device=values.device).tril()
             seen = before if seen is None else seen & before
         # The last state goes into no block.
-        pairs = zip(self.layers, states[:-1], strict=False)
+        layers: Any = self.layers
+        pairs = zip(layers, states[:-1], strict=False)
         return tuple(layer.self_attn.weights(layer.layer_norm1(x), seen) for layer, x in pairs)
 
     def seen(self, values: Tensor) -> Tensor | None:

@@ -187,7 +187,7 @@ def model_in(model: Any) -> Any:
     """
     if not isinstance(model, (PeftModel, PeftMixedModel)):
         return model
-    inner = model.get_base_model()
+    inner: Any = model.get_base_model()
     if isinstance(model, PeftMixedModel) or not has_lora(inner):
         raise ValueError(
             f"model: got a {type(model).__name__} without LoRA alone. Fix: `get_peft_model(LoraConfig())`."
