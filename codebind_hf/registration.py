@@ -72,7 +72,7 @@ _TABLES: dict[str, tuple[str, Callable[[Any, Any], None]]] = {
 }
 
 
-# What loads packs, by its module.
+# What loads packs and, of these, adapters, by its module.
 _WITH_PACKS = {
     "codebind_hf.model.pretrained_model": "CodeBindPreTrainedModel",
     "codebind_hf.processing.processing_codebind": "CodeBindProcessor",
@@ -105,8 +105,11 @@ def register_when_used() -> None:
 
 
 def _give_packs(module: Any, name: str) -> None:
-    """Let a class of a room that ships load packs, which it may not import."""
-    getattr(module, name).pack_room = staticmethod(lambda: importlib.import_module("codebind_hf.packs"))
+    """Let a class of a room that ships load packs and adapters, which it may not import."""
+    given = getattr(module, name)
+    given.pack_room = staticmethod(lambda: importlib.import_module("codebind_hf.packs"))
+    if hasattr(given, "adapter_room"):
+        given.adapter_room = staticmethod(lambda: importlib.import_module("codebind_hf.training.adapters"))
 
 
 def _register_once_both_are_loaded(theirs: str, ours: str, register: Callable[[Any, Any], None]) -> None:

@@ -9,7 +9,7 @@ from peft import LoraConfig, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
-from codebind_hf.conversion.lora import ADAPTER
+from codebind_hf.conversion.lora import ADAPTER, lora_state
 from codebind_hf.model.modeling_codebind import CodeBindModel
 
 
@@ -45,7 +45,7 @@ def join_adapter(
         ValueError: both adapt an encoder, the tensors are those of another architecture, or the adapters were not
             trained beside the same bridge; the model is then as it was.
     """
-    held = model.get_adapter_state_dict(ADAPTER)
+    held = lora_state(model)
     brought = {name: value for name, value in state.items() if ".lora_" in name}
     mine, new = lora_encoders(held), lora_encoders(brought)
     if twice := [name for name in new if name in mine]:

@@ -4,10 +4,12 @@ import re
 from collections.abc import Mapping
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.typed_modules import modules_of
 
 
 ADAPTER = "default"
@@ -20,8 +22,13 @@ _FUSED = ("q_proj", "k_proj", "v_proj")
 
 
 def has_lora(model: CodeBindModel) -> bool:
-    """Whether `model` carries a PEFT adapter that is not merged."""
-    return bool(model._hf_peft_config_loaded)
+    """Whether `model` carries an adapter, put there by `add_lora`, `model.add_adapter` or PEFT's `get_peft_model`."""
+    return any(isinstance(module, BaseTunerLayer) for module in modules_of(model))
+
+
+def lora_state(model: CodeBindModel, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The adapter of a model that has one, with the names of PEFT's files, of `state` or of the model's own."""
+    return get_peft_model_state_dict(model, None if state is None else dict(state), adapter_name=ADAPTER)
 
 
 def adapter_config(rank: int, targets: str | list[str]) -> LoraConfig:

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from codebind_hf.evaluation.figure_style import pretty
+from codebind_hf.evaluation.provenance import checkpoint_digest
 from codebind_hf.evaluation.report import (
     Report,
     codebook_table,
@@ -67,8 +68,16 @@ def write_model_card(
 
     Raises:
         OSError: the folder cannot be written.
+        ValueError: the report is of another checkpoint than `checkpoint` or than the weights in the folder.
     """
-    target = Path(folder)
+    target, measured = Path(folder), (report or {}).get("checkpoint_sha256")
+    if measured and checkpoint is None and any(target.glob("*.safetensors")):
+        checkpoint = checkpoint_digest(target)
+    if measured and measured != (checkpoint or measured):
+        raise ValueError(
+            f"report: is of the checkpoint {measured}, and the card of {checkpoint}. Fix: evaluate this checkpoint "
+            "(examples/evaluate.py), or give none."
+        )
     header = _header(report or {}, name, dataset, license, [*_TAGS, *tags])
     links = {key: os.path.relpath(path, target).replace(os.sep, "/") for key, path in (figures or {}).items()}
     pictures = [f"![{pretty(key)}]({links[key]})" for key in ("zero_shot", "shared_space") if key in links]
@@ -85,7 +94,7 @@ def write_model_card(
         *_titled("Limits", limits),
         *_titled("Training data", training),
         *(() if report is None else _results(report, dataset, pictures)),
-        *_titled("Checkpoint", _identity(checkpoint or (report or {}).get("checkpoint_sha256"))),
+        *_titled("Checkpoint", _identity(checkpoint or measured)),
     ]
     return write_text(target / "README.md", "\n\n".join(sections) + "\n")
 

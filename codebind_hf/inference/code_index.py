@@ -7,7 +7,7 @@ with `segments * log2(num_codes) / 8` bytes an item, and gives the embeddings ba
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -28,10 +28,9 @@ from codebind_hf.inference.code_scores import (
 from codebind_hf.inference.code_storage import CodeStorage, Columns, shown_keys, stored_keys
 from codebind_hf.inference.faiss_gallery import FaissGallery
 from codebind_hf.inference.index_files import StoredIndex, read_index, write_index
-from codebind_hf.inference.packed_codes import checked_ids, pack_codes, packed_size, unpack_codes
+from codebind_hf.inference.packed_codes import pack_codes, packed_size, unpack_codes
 from codebind_hf.inference.part_search import PartGallery, parts_of
-from codebind_hf.inference.specific_codes import SpecificCodes, checked_book, checked_books, specific_books
-from codebind_hf.processing.arrays import as_array
+from codebind_hf.inference.specific_codes import SpecificCodes, books_of, check_books, checked_book, checked_books
 from codebind_hf.processing.values import check_choice, check_number, check_types, fits, shown
 from codebind_hf.renamed import renamed_attribute, renamed_keywords, warn_of
 
@@ -141,7 +140,7 @@ class CodeIndex:
             )
         only = tuple(name for name, book in of.items() if book in books)
         codes = model.codebooks.book("shared", config.modality(only[0]).encoder).codes
-        index = cls(codes, config.shared_dim // codes.shape[1], backend, specific_books(model, only))
+        index = cls(codes, config.shared_dim // codes.shape[1], backend, books_of(model, only))
         index.only = None if config.shared_codebook == "one" else only
         return index
 
@@ -167,9 +166,9 @@ class CodeIndex:
                 `encode(..., output="codes", part="specific")` gives them; all items of a modality have them, or none.
 
         Raises:
-            ValueError: ids of a wrong shape or outside the book, no name, or keys of a wrong number or kind.
+            ValueError: ids of a wrong shape, outside the book or of another, no name, or wrong keys.
         """
-        ids_NS = checked_ids("ids", as_array(ids, "ids", may_be_empty=True), self.num_codes, self.segments)
+        ids_NS = self.book.checked("ids", ids)
         kept_keys = None if keys is None else stored_keys(keys, len(ids_NS))
         number = self._number(modality)
         own = self._specific.packed(modality, specific, len(ids_NS), modality in self.modalities)
@@ -291,23 +290,26 @@ class CodeIndex:
         write_index(stored, folder)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike, mmap: bool = True, backend: str = "auto") -> "CodeIndex":
+    def load(cls, folder: str | os.PathLike, mmap: bool = True, backend: str = "auto", model: Any = None) -> Self:
         """Read what `save` wrote.
 
         Args:
             folder: where.
             mmap: leave the items on disk; a search reads them from there.
             backend: see `CodeIndex`.
+            model: whose codes this index is to take and search; its codebooks must be those of the index.
 
         Raises:
             OSError: a file is missing.
-            ValueError: a file is no part of an index, or does not fit the others.
+            ValueError: a file is no part of an index, or does not fit the others; or a model with other codebooks.
         """
         check_types({"folder": folder}, {"folder": str | os.PathLike})
         stored = read_index(folder, mmap)
         index = cls(stored.codes, stored.segments, backend)
-        index.modalities, index._items, index.only = stored.modalities, stored.items, stored.only
-        index._specific = stored.specific
+        index.modalities, index._items = stored.modalities, stored.items
+        index.only, index._specific = stored.only, stored.specific
+        if model is not None:
+            check_books(model, index.book, stored.specific.books, index.only or index.modalities)
         return index
 
     def _wanted(self, modalities: Sequence[str] | None) -> list[int]:

@@ -19,8 +19,9 @@ def unit_queries(queries: Any, book: Book, name: str = "queries") -> Tensor:
         name: of the argument, for messages.
 
     Raises:
-        ValueError: a wrong shape, ids outside the book, or embeddings that are not finite or zero.
+        ValueError: a wrong shape, ids outside the book or of another, or embeddings that are not finite or zero.
     """
+    book.check_origin(name, queries)
     try:
         values = torch.from_numpy(np.array(as_array(queries, name), order="C"))
     except ValueError as error:

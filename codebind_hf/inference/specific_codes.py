@@ -14,6 +14,7 @@ from torch import Tensor
 
 from codebind_hf.inference.code_storage import CodeStorage
 from codebind_hf.inference.packed_codes import checked_ids, pack_codes, packed_size
+from codebind_hf.model.codebook_fitting import codes_digest
 from codebind_hf.processing.arrays import as_array
 from codebind_hf.processing.values import LIMITS, check_number, check_types, describe, shown
 
@@ -36,6 +37,30 @@ class Book(NamedTuple):
     def equals(self, other: "Book") -> bool:
         """Whether ids mean the same in both."""
         return self.segments == other.segments and torch.equal(self.codes, other.codes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the codes, as code ids of `model.encode` name it."""
+        return codes_digest(self.codes)
+
+    def checked(self, name: str, ids: Any) -> NDArray[Any]:
+        """Code ids `(items, segments)` of this book; there may be none.
+
+        Raises:
+            ValueError: a wrong shape, ids outside the book or of another book.
+        """
+        self.check_origin(name, ids)
+        return checked_ids(name, as_array(ids, name, may_be_empty=True), self.num_codes, self.segments)
+
+    def check_origin(self, name: str, ids: Any) -> None:
+        """Refuse code ids that say they are of another codebook; ids that say nothing are taken at their word."""
+        origin = getattr(ids, "codebook", None)
+        if origin not in (None, self.digest):
+            raise ValueError(
+                f"{name}: got ids of the codebook {origin[:12]}, and this index holds the codes of {self.digest[:12]} "
+                "(SHA-256), in which equal ids are other codes. Fix: encode with the model of this index, or "
+                "`CodeIndex.from_model(model)` for another index."
+            )
 
 
 def checked_book(codes: Any, segments: Any, name: str = "codes") -> Book:
@@ -125,7 +150,7 @@ class SpecificCodes:
                 "model with a specific codebook for it."
             )
         book = self.books[modality]
-        ids_NS = checked_ids("specific", as_array(ids, "specific", may_be_empty=True), book.num_codes, book.segments)
+        ids_NS = book.checked("specific", ids)
         if len(ids_NS) != count:
             raise ValueError(f"specific: got codes of {len(ids_NS)} items; `ids` has {count}.")
         return pack_codes(ids_NS, book.num_codes)
@@ -202,7 +227,7 @@ class SpecificCodes:
                     yield start + mine, columns.codes[mine], own
 
 
-def specific_books(model: Any, modalities: Sequence[str]) -> dict[str, tuple[Tensor, int]]:
+def books_of(model: Any, modalities: Sequence[str]) -> dict[str, tuple[Tensor, int]]:
     """Codes of the specific codebook of every modality of a model that has one, and how many of them an item has."""
     found = {}
     for name in modalities:
@@ -211,6 +236,34 @@ def specific_books(model: Any, modalities: Sequence[str]) -> dict[str, tuple[Ten
         if book is not None and size:
             found[name] = (book.codes, size // book.codes.shape[1])
     return found
+
+
+def check_books(model: Any, book: Book, specific: Mapping[str, Book], modalities: Sequence[str]) -> None:
+    """Refuse a model whose ids mean something else than those of an index.
+
+    Args:
+        book, specific: of the index.
+        modalities: whose shared ids it holds; none is those of any.
+
+    Raises:
+        ValueError: names the codebook that is another one, and both digests.
+    """
+    known = {name: each.encoder for name, each in model.config.modalities.items()}
+    pairs = [
+        ("shared", model.codebooks.book("shared", known[name]), book) for name in modalities or known if name in known
+    ]
+    pairs += [
+        (f"specific ({name})", model.codebooks.book("specific", known[name]), own)
+        for name, own in specific.items()
+        if name in known
+    ]
+    for part, theirs, ours in pairs:
+        digest = "none" if theirs is None else codes_digest(theirs.codes)[:12]
+        if digest != ours.digest[:12]:
+            raise ValueError(
+                f"model: its {part} codebook is {digest}, and this index holds the codes of {ours.digest[:12]} "
+                "(SHA-256). Fix: load the checkpoint that the index was made with, or encode the gallery anew."
+            )
 
 
 def _may_join(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:

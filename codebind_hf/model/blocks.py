@@ -63,16 +63,34 @@ class Attention(nn.Module):
         self.bias_k = nn.Parameter(torch.zeros(1, 1, width)) if config.add_bias_kv else None
         self.bias_v = nn.Parameter(torch.zeros(1, 1, width)) if config.add_bias_kv else None
 
+    def _projected(self, x_BNH: Tensor, seen_BMH: Tensor) -> tuple[Tensor, ...]:
+        """Query, key and value, `(B, heads, N, head_dim)` each; keys and values of M tokens and of the bias."""
+        query, key, value = self.q_proj(x_BNH), self.k_proj(seen_BMH), self.v_proj(seen_BMH)
+        if self.bias_k is not None and self.bias_v is not None:
+            key = torch.cat([key, self.bias_k.to(key.dtype).expand(key.shape[0], -1, -1)], dim=1)
+            value = torch.cat([value, self.bias_v.to(value.dtype).expand(value.shape[0], -1, -1)], dim=1)
+        return tuple(x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+
+    def weights(self, x_BNH: Tensor, seen: Tensor | None) -> Tensor:
+        """What `forward` takes of every token, `(B, heads, N, N)`, with a last column for the bias where it has one.
+
+        Computed apart, so that every attention implementation gives them; without dropout.
+
+        Args:
+            seen: which tokens each may attend to, bool, broadcast to `(B, heads, N, N)`; `None` is all.
+        """
+        query, key, _ = self._projected(x_BNH, x_BNH)
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        if seen is not None:
+            seen = nn.functional.pad(seen, (0, key.shape[2] - x_BNH.shape[1]), value=True)
+            scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+        return scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+
     def forward(
         self, x_BNH: Tensor, attention_mask: Tensor | None = None, context_BMH: Tensor | None = None
     ) -> Tensor:
         """Tokens attend to each other, or to `context_BMH` where it is given."""
-        seen = x_BNH if context_BMH is None else context_BMH
-        query, key, value = self.q_proj(x_BNH), self.k_proj(seen), self.v_proj(seen)
-        if self.bias_k is not None and self.bias_v is not None:
-            key = torch.cat([key, self.bias_k.to(key.dtype).expand(key.shape[0], -1, -1)], dim=1)
-            value = torch.cat([value, self.bias_v.to(value.dtype).expand(value.shape[0], -1, -1)], dim=1)
-        query, key, value = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+        query, key, value = self._projected(x_BNH, x_BNH if context_BMH is None else context_BMH)
         return self.out_proj(attend(self, query, key, value, attention_mask, self.config.attention_dropout))
 
 

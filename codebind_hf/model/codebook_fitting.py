@@ -1,5 +1,6 @@
 """What a model does with its codebooks: ids to embeddings, and fitting by k-means before or after training."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,6 +35,11 @@ def pooled_segments(model: Any, batches: Iterable[Mapping[str, Any]]) -> dict[tu
     if not segments:
         raise ValueError("batches: got none; give at least one batch of model inputs.")
     return segments
+
+
+def codes_digest(codes: Tensor) -> str:
+    """SHA-256 of the numbers of a codebook `(num_codes, code_dim)`, as float32, as hex."""
+    return hashlib.sha256(codes.detach().float().cpu().contiguous().numpy().data).hexdigest()
 
 
 class CodebookFitting:

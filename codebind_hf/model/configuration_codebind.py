@@ -116,6 +116,7 @@ class CodeBindConfig(CodeBindBaseConfig):
         "codes",
         "reconstructions",
         "hidden_states",
+        "attentions",
     ]
 
     text_config: dict | PreTrainedConfig | None = None

@@ -13,6 +13,7 @@ from torch.nn.functional import adaptive_avg_pool1d, interpolate, pad
 from .blocks import block_stack
 from .configuration_encoders import CodeBindEncoderConfig
 from .configuration_modalities import CodeBindDecoderConfig, decoder_config_for
+from .typed_modules import dtype_of
 
 
 class GridHead(nn.Module):
@@ -106,7 +107,7 @@ class Decoder(nn.Module):
             embedding_BNC: embeddings of CLS and patches, `(batch, tokens, dim)`, or of CLS alone.
             tokens_BNH, position_NH: the encoder's last tokens and its position table; read only with `takes_tokens`.
         """
-        x_BNH = self.input_projection(embedding_BNC.to(self.input_projection.weight.dtype))
+        x_BNH = self.input_projection(embedding_BNC.to(dtype_of(self.input_projection)))
         if self.token_norm is not None and tokens_BNH is not None:
             x_BNH = self.token_norm(x_BNH) + self.token_norm(tokens_BNH)
             if position_NH is not None:

@@ -32,6 +32,7 @@ class ModalityFeatures:
         attention_mask: Tensor | None = None,
         quantize: bool = True,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         return_dict: bool | None = None,
     ) -> BaseModelOutputWithPooling:
         """Shared embedding of one modality, built-in or added; nothing else is computed.
@@ -48,10 +49,14 @@ class ModalityFeatures:
         shared = ("shared", chosen.encoder, encoded.shared[:, 0])
         pooled = self.codebooks.quantize(*shared).embedding if quantize else self.codebooks.continuous(*shared)
         wants_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        wants_weights = self.config.output_attentions if output_attentions is None else output_attentions
+        tower = self.encoders[chosen.encoder].tower
+        read = (value.values, value.attention_mask, encoded.hidden_states)
         output = BaseModelOutputWithPooling(
             last_hidden_state=encoded.hidden_states[-1],
             pooler_output=pooled,
             hidden_states=encoded.hidden_states if wants_hidden else None,
+            attentions=tower.attentions(*read) if wants_weights else None,
         )
         wants_dict = self.config.return_dict if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()  # type: ignore[return-value]

@@ -110,12 +110,13 @@ class CodeBindModel(
                 module.training = False
         return self
 
-    def _is_trained(self, encoder: str) -> bool:
-        return self.encoders[encoder].learns()
+    def trained_modalities(self) -> frozenset[str]:
+        """The modalities whose encoders learn."""
+        return frozenset(name for name, each in self.config.modalities.items() if self.encoders[each.encoder].learns())
 
     def _is_reconstructed(self, encoder: str) -> bool:
         """Whether training decodes it: not where it is frozen, or where its shared head learns alone."""
-        return self._is_trained(encoder) and self.encoders[encoder].specific_learns()
+        return self.encoders[encoder].learns() and self.encoders[encoder].specific_learns()
 
     @property
     def _decodes_patches(self) -> bool:
@@ -142,6 +143,7 @@ class CodeBindModel(
         return_loss: bool | None = None,
         output_reconstructions: bool = False,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         return_dict: bool | None = None,
         **added: Any,
     ) -> CodeBindOutput | tuple:
@@ -212,6 +214,11 @@ class CodeBindModel(
             output.reconstruction_targets = {name: target for name, (_, target) in made.items() if target is not None}
         if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
             output.hidden_states = hidden
+        if self.config.output_attentions if output_attentions is None else output_attentions:
+            output.attentions = {
+                name: self.encoders[x.modality.encoder].tower.attentions(x.values, x.attention_mask, hidden[name])
+                for name, x in inputs.items()
+            }
         wants_dict = self.config.return_dict if return_dict is None else return_dict
         return output if wants_dict else output.to_tuple()
 
@@ -287,10 +294,8 @@ class CodeBindModel(
         return output
 
     def _loss(self, states: dict[str, ModalityState], rows: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        trained = frozenset(
-            name for name, modality in self.config.modalities.items() if self._is_trained(modality.encoder)
-        )
         objective = ParityObjective if self.config.parity_losses else Objective
+        trained = self.trained_modalities()
         terms = objective(self.config, self.codebooks, self.logit_scale(), states, rows, trained).terms()
         if self.training:
             self.codebooks.update(chosen for state in states.values() for chosen in state.quantized())

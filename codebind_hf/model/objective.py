@@ -79,6 +79,24 @@ class Pair:
     weight: float
 
 
+def aligned_pairs(config: CodeBindConfig) -> Iterator[tuple[str, str, float]]:
+    """(vision, target), (text, target) and (image, text) with their weights, in an order that every process shares.
+
+    Vision is the image of a row or, in rows without an image, its video.
+    """
+    names = list(config.modality_names)
+    targets = [name for name in names if name not in ("text", "image")]
+    for anchor, others, kind in (
+        ("image", targets, "image"),
+        ("video", [name for name in targets if name != "video"], "image"),
+        ("text", targets, "text"),
+        ("image", ["text"], "bridge"),
+    ):
+        weight = config.pair_weight(kind)
+        if weight and anchor in names:
+            yield from ((anchor, other, weight) for other in others)
+
+
 class Objective:
     """Loss terms of one batch.
 
@@ -153,24 +171,11 @@ class Objective:
         return sum(weight * value for weight, value in values) / sum(weight for weight, _ in values)  # type: ignore[return-value]
 
     def _pairs(self) -> Iterator[Pair]:
-        """(vision, target), (text, target) and (image, text), in an order that every process shares.
-
-        Vision is the image of a row or, in rows without an image, its video.
-        """
-        names = list(self.config.modality_names)
-        targets = [name for name in names if name not in ("text", "image")]
-        for anchor, others, kind in (
-            ("image", targets, "image"),
-            ("video", [name for name in targets if name != "video"], "image"),
-            ("text", targets, "text"),
-            ("image", ["text"], "bridge"),
-        ):
-            for other in others:
-                weight = self.config.pair_weight(kind)
-                if anchor in names and weight and self._learns(anchor, other):
-                    pair = self._pair(anchor, other, weight)
-                    if len(pair.anchor):
-                        yield pair
+        for anchor, other, weight in aligned_pairs(self.config):
+            if self._learns(anchor, other):
+                pair = self._pair(anchor, other, weight)
+                if len(pair.anchor):
+                    yield pair
 
     def _learns(self, anchor: str, other: str) -> bool:
         """Whether this pair may be in the batch of some process and teach something."""

@@ -50,6 +50,8 @@ class CodeBindOutput(ModelOutput):
         reconstructions, reconstruction_targets (`dict[str, torch.Tensor]`, with `output_reconstructions=True`):
             what the decoders gave, and the input at the same size.
         hidden_states (`dict[str, tuple[torch.Tensor]]`, with `output_hidden_states=True`): of every tower.
+        attentions (`dict[str, tuple[torch.Tensor]]`, with `output_attentions=True`): of every block of a tower
+            `(batch * clips, heads, tokens, tokens)`, with a last column where attention has a bias as a further key.
     """
 
     loss: Tensor | None = None
@@ -74,3 +76,4 @@ class CodeBindOutput(ModelOutput):
     reconstructions: dict[str, Tensor] | None = None
     reconstruction_targets: dict[str, Tensor] | None = None
     hidden_states: dict[str, tuple[Tensor, ...]] | None = None
+    attentions: dict[str, tuple[Tensor, ...]] | None = None

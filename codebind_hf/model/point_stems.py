@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_encoders import CodeBindEncoderConfig
+from .typed_modules import dtype_of
 
 
 # Centres whose distances to all points are held at once: bounds the memory of the search for neighbours.
@@ -161,7 +162,7 @@ class NearestPointStem(PointStem):
     def features(self, points_BPC: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of the groups without their place, `(B, G, width)`, and the places' own."""
         centres_BGC, local_BGKC, _ = self.groups(points_BPC)
-        dtype = self.projection.weight.dtype
+        dtype = dtype_of(self.projection)
         x_BGKC = _over_points(self.local, local_BGKC.to(dtype))
         overall_BGKC = x_BGKC.amax(2, keepdim=True).expand_as(x_BGKC)
         x_BGC = _over_points(self.merged, torch.cat([overall_BGKC, x_BGKC], dim=-1)).amax(2)
@@ -196,7 +197,7 @@ class BallPointStem(PointStem):
 
     def forward(self, points_BPC: Tensor) -> Tensor:
         centres_BGC, local_BGKC, ids_BGK = self.groups(points_BPC)
-        dtype = self.lift.weight.dtype
+        dtype = dtype_of(self.lift)
         x_BGKC = torch.cat([local_BGKC.to(dtype), gather_points(points_BPC.to(dtype), ids_BGK)], dim=-1)
         x_BGC = _over_points(self._abstraction, x_BGKC).amax(2)
         return self.norm(self.lift(torch.cat([centres_BGC.to(dtype), x_BGC], dim=-1)))

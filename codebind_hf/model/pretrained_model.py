@@ -1,8 +1,10 @@
 """How are the weights of a model set before any training and saved after it, and what does the library ask of it?"""
 
+import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +24,7 @@ from .lenses import Lens
 from .pretrained_towers import PretrainedTower
 from .stems import FeatureStem, PatchStem
 from .towers import Tower
-from .typed_modules import parameters_of
+from .typed_modules import any_learns, parameters_of
 
 
 class LogitScale(nn.Module):
@@ -99,8 +101,9 @@ class CodeBindPreTrainedModel(PreTrainedModel):
     # to `False` on a model for the last bit of speed, and for `torch.vmap`, in which no number can be looked at.
     check_inputs: bool = True
 
-    # Gives what reads and writes packs. They are no part of the network: the package sets this where it is there.
+    # Give what reads and writes packs and adapters, no parts of the network: the package sets them where it is there.
     pack_room: ClassVar[Callable[[], Any] | None] = None
+    adapter_room: ClassVar[Callable[[], Any] | None] = None
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """As of any module, in less time: a step of training looks through all of them several times."""
@@ -113,6 +116,17 @@ class CodeBindPreTrainedModel(PreTrainedModel):
     def input_checks(self) -> Checks:
         """How closely `forward` looks at its inputs now."""
         return Checks(self.check_inputs and not torch.compiler.is_compiling(), not self.training)
+
+    def enable_input_require_grads(self) -> None:
+        """Nothing: layers that learn see to it themselves, of every encoder, and no frozen one gets gradients."""
+
+    def _set_gradient_checkpointing(  # type: ignore[override]
+        self, enable: bool = True, gradient_checkpointing_func: Callable | None = None, **kwargs: Any
+    ) -> None:
+        run: Any = gradient_checkpointing_func
+        if getattr(run, "keywords", {}).get("use_reentrant"):
+            run = partial(_with_gradient, run)
+        super()._set_gradient_checkpointing(enable, *() if run is None else (run,), **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding of the text encoder.
@@ -191,14 +205,47 @@ class CodeBindPreTrainedModel(PreTrainedModel):
         Args:
             backbone_weights: "saved" also writes the weights of pretrained networks, which otherwise stay where they
                 are and are referred to; those that were trained are always written.
+
+        Raises:
+            ValueError: the model carries an adapter, which is written as `save_adapter` does, and that refuses it.
         """
+        if any(".base_layer." in name for name, _ in self.named_parameters()):
+            self._save_adapter(save_directory, **kwargs)
+            return None
         place = f"{type(self).__module__.split('.')[-1]}.{type(self).__name__}"
-        if not getattr(self, "_hf_peft_config_loaded", False):
-            kwargs["state_dict"] = self._state_to_save(kwargs.get("state_dict"), backbone_weights)
-            # Networks inside of ours keep the names that they have here.
-            kwargs.setdefault("save_original_format", False)
+        kwargs["state_dict"] = self._state_to_save(kwargs.get("state_dict"), backbone_weights)
+        # Networks inside of ours keep the names that they have here.
+        kwargs.setdefault("save_original_format", False)
         known = getattr(self.config, "auto_map", None) or {}
         self.config.auto_map = {**known, "AutoModelForZeroShotImageClassification": place}
         # Other processes write nothing, and what the main one writes and removes meanwhile is not theirs to look at.
         with ordinary_permissions(save_directory) if kwargs.get("is_main_process", True) else nullcontext():
             return super().save_pretrained(save_directory, **kwargs)
+
+    def _save_adapter(
+        self, folder: Any, state_dict: Any = None, is_main_process: bool = True, push_to_hub: bool = False, **_: Any
+    ) -> None:
+        """Whole, with what lies beside LoRA, without which the same inputs would embed differently."""
+        room = type(self).adapter_room
+        if room is None or push_to_hub:
+            fix = "`pip install codebind-hf`" if room is None else "`model.push_to_hub(name)`"
+            raise ValueError(f"save_pretrained: this cannot write an adapter with what it needs. Fix: {fix}.")
+        if is_main_process:
+            room().save_adapter(self, folder, state_dict)
+
+    def load_adapter(self, peft_model_id: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The library's; a `ValueError` refuses an adapter that was trained on other towers than this model's."""
+        room = type(self).adapter_room
+        if room is not None and isinstance(peft_model_id, (str, os.PathLike)):
+            with damage_named(peft_model_id):
+                room().check_base(self, peft_model_id)
+        return super().load_adapter(peft_model_id, *args, **kwargs)
+
+
+def _with_gradient(run: Callable, function: Any, *args: Any) -> Any:
+    """Run a layer with reentrant checkpointing, which gives its weights no gradient unless an input asks for one."""
+    layer = function.args[0] if function.args else function.func.__self__
+    tensors = [each for each in args if isinstance(each, Tensor)]
+    if tensors and torch.is_grad_enabled() and any_learns(layer) and not any(each.requires_grad for each in tensors):
+        args = (args[0].detach().requires_grad_(), *args[1:])
+    return run(function, *args)

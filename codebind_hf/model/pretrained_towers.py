@@ -99,12 +99,8 @@ class PretrainedTower(nn.Module):
         """
         inputs, mask = self._inputs(values, attention_mask)
         pooling = self.config.backbone_pooling
-        if pooling == "projection":
-            output = getattr(self.network, f"get_{self.config.backbone_part}_features")(**inputs)
-            tokens_BNH = _attribute(output, "pooler_output").flatten(1).unsqueeze(1)
-        elif pooling == "pooler":
-            output = part_of(self.network, self.config)(**inputs)
-            tokens_BNH = _attribute(output, "pooler_output").flatten(1).unsqueeze(1)
+        if pooling in ("projection", "pooler"):
+            tokens_BNH = _attribute(self._run(inputs), "pooler_output").flatten(1).unsqueeze(1)
         else:
             states_BNH = self._tokens(inputs)
             pooled_BH = _pooled(states_BNH, pooling, self._token_mask(values, states_BNH, mask))
@@ -116,6 +112,29 @@ class PretrainedTower(nn.Module):
                 "`CodeBindEncoderConfig.from_backbone` finds it out."
             )
         return (tokens_BNH,)
+
+    def attentions(
+        self, values: Tensor, attention_mask: Tensor | None, states: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Attention weights as the network gives them, which runs once more.
+
+        Raises:
+            ValueError: its attention implementation gives none.
+        """
+        if not states:
+            return ()
+        found = getattr(self._run(self._inputs(values, attention_mask)[0], output_attentions=True), "attentions", None)
+        if not found or found[0] is None:
+            raise ValueError(
+                f"output_attentions: {type(self.network).__name__} gives none with the attention implementation "
+                f"{self.network.config._attn_implementation!r}. Fix: `model.set_attn_implementation('eager')`."
+            )
+        return tuple(found)
+
+    def _run(self, inputs: dict[str, Any], **options: Any) -> Any:
+        if self.config.backbone_pooling == "projection":
+            return getattr(self.network, f"get_{self.config.backbone_part}_features")(**inputs, **options)
+        return part_of(self.network, self.config)(**inputs, **options)
 
     def _inputs(self, values: Tensor, attention_mask: Tensor | None) -> tuple[dict[str, Any], Tensor | None]:
         """Keywords of the network, and which of its inputs are more than padding."""
@@ -140,10 +159,10 @@ class PretrainedTower(nn.Module):
         return {name: values, **({"attention_mask": mask} if takes_mask else {})}, mask
 
     def _tokens(self, inputs: dict[str, Any]) -> Tensor:
-        layer, part = self.config.backbone_layer, part_of(self.network, self.config)
+        layer = self.config.backbone_layer
         if layer == -1:
-            return _attribute(part(**inputs), "last_hidden_state")
-        return _attribute(part(**inputs, output_hidden_states=True), "hidden_states")[layer]
+            return _attribute(self._run(inputs), "last_hidden_state")
+        return _attribute(self._run(inputs, output_hidden_states=True), "hidden_states")[layer]
 
     def _token_mask(self, values: Tensor, states_BNH: Tensor, mask: Tensor | None) -> Tensor | None:
         if mask is None or mask.shape[1] == states_BNH.shape[1]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers.utils import logging
 
+from .codebook_fitting import codes_digest
 from .evaluating import evaluating
 from .inputs import check_floats, check_storage, model_input
 from .modalities import shown
@@ -69,7 +70,7 @@ class RawDataEncoding:
             processor: the `CodeBindProcessor` of this checkpoint.
             batch_size: samples of one modality that are embedded at once.
             quantize: `False` gives continuous embeddings.
-            output: "numpy", "torch" or "codes" (code ids, as tensors).
+            output: "numpy", "torch" or "codes" (code ids, as tensors whose `codebook` is the digest of their book).
             clips: of sounds and videos: "uniform" (as the processor spreads them), a number of clips, or "sliding":
                 one after the other over the whole recording.
             pool: "mean" (one embedding an item), or "none": a list of `ClipEmbeds`, the embeddings of every clip and
@@ -232,7 +233,16 @@ class _Rows:
             raise ValueError(f"{where}: got nothing; expected one value or more that can be used.")
         if self._keeps_clips:
             return [self.converted(row) for row in found]
-        return self.converted(torch.stack(found))
+        return self._marked(self.converted(torch.stack(found)))
+
+    def _marked(self, rows: Any) -> Any:
+        """Code ids that say of which codebook they are, so that an index can tell; all are of one or say nothing."""
+        books = self._model.codebooks
+        encoders = {self._model.config.modality(self._named).encoder} if self._named else set(self._model.encoders)
+        digests = {codes_digest(books.book(self._part, each).codes) for each in encoders if self._output == "codes"}
+        if len(digests) == 1:
+            rows.codebook = digests.pop()
+        return rows
 
     def converted(self, row: Any) -> Any:
         """A row in the type asked for; `None` stays."""

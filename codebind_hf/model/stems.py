@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .configuration_encoders import CodeBindEncoderConfig
 from .point_stems import POINT_STEMS
+from .typed_modules import dtype_of
 
 
 class TokenStem(nn.Module):
@@ -85,7 +86,7 @@ class FeatureStem(nn.Module):
         self.position = nn.Parameter(torch.zeros(config.num_stem_tokens, width)) if config.stem_position else None
 
     def forward(self, values: Tensor) -> Tensor:
-        features_BNC = values.to(self.projection.weight.dtype)
+        features_BNC = values.to(dtype_of(self.projection))
         tokens = self.projection(self.norm(features_BNC.unsqueeze(1) if values.ndim == 2 else features_BNC))
         return tokens if self.position is None else tokens + self.position.to(tokens.dtype)
 

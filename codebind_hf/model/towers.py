@@ -3,6 +3,8 @@
 Axes in this file: B batch, N tokens, H width.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -68,6 +70,20 @@ class Tower(nn.Module):
         for layer in self.layers:
             states.append(layer(states[-1], mask))
         return tuple(states)
+
+    def attentions(
+        self, values: Tensor, attention_mask: Tensor | None, states: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Attention weights of every block, `(B, heads, N, N)` each, of what `forward` gave."""
+        keys = attention_mask if self.config.is_causal else self.seen(values)
+        seen = None if keys is None else keys.bool()[:, None, None]
+        if self.config.is_causal and states:
+            before = torch.ones(states[0].shape[1], states[0].shape[1], dtype=torch.bool, device=values.device).tril()
+            seen = before if seen is None else seen & before
+        # The last state goes into no block.
+        layers: Any = self.layers
+        pairs = zip(layers, states[:-1], strict=False)
+        return tuple(layer.self_attn.weights(layer.layer_norm1(x), seen) for layer, x in pairs)
 
     def seen(self, values: Tensor) -> Tensor | None:
         """Which tokens others attend to, `(B, N)`: of features all but vectors of zeros; `None` is all."""

@@ -7,7 +7,8 @@ name for whatever they come by, which takes longer than a small tower does.
 from collections.abc import Collection, ItemsView, Iterator, ValuesView
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -53,3 +54,9 @@ def any_learns(module: nn.Module) -> bool:
     """Whether any parameter of `module` requires a gradient."""
     held = (each for owner in modules_of(module) for each in owner._parameters.values())
     return any(each is not None and each.requires_grad for each in held)
+
+
+def dtype_of(layer: nn.Module) -> torch.dtype:
+    """The type of the numbers that a layer takes, that of its weight; `quantize_dynamic` packs it into no tensor."""
+    weight = layer.weight
+    return weight.dtype if isinstance(weight, Tensor) else torch.float32

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, set_peft_model_state_dict
+from peft import PeftConfig, PeftMixedModel, PeftModel, PeftType, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -26,7 +27,8 @@ from codebind_hf.conversion.joined_adapters import (
     lora_ranks,
     take_out,
 )
-from codebind_hf.conversion.lora import ADAPTER, LORA_PART, adapter_config, has_lora
+from codebind_hf.conversion.lora import ADAPTER, LORA_PART, adapter_config, has_lora, lora_state
+from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.model.pretrained_model import ordinary_permissions
 from codebind_hf.model.pretrained_towers import PretrainedTower
@@ -39,6 +41,8 @@ _TOWERS = "towers"
 _SAMPLES = 64
 _PREFIX = "base_model.model."
 _DECODERS = "decoders."
+# Names of what an adapter puts into a model, and of what it took the place of.
+_ADAPTED = re.compile(r"\.(lora_\w+|modules_to_save|original_module)\.")
 
 
 logger = logging.getLogger(__name__)
@@ -144,6 +148,62 @@ def remove_lora(model: CodeBindModel) -> CodeBindModel:
 def _check_lora(model: CodeBindModel) -> None:
     if not has_lora(model):
         raise ValueError("model: it has no adapter. Fix: `add_lora(...)` or `load_adapter(...)` first.")
+    configs = model.peft_config
+    if set(configs) != {ADAPTER} or configs[ADAPTER].peft_type != PeftType.LORA:
+        got = ", ".join(f"{name!r} of type {config.peft_type.value}" for name, config in configs.items())
+        raise ValueError(
+            f"model: got the adapters {got}; allowed: one of type LORA, named {ADAPTER!r}. Fix: "
+            "`model.add_adapter(LoraConfig(...))`, without a name."
+        )
+    if any(isinstance(module, BaseTunerLayer) and module.merged for module in model.modules()):
+        raise ValueError("model: its adapter is merged and still there. Fix: `unmerge_adapter()`, or `merge_lora`.")
+
+
+def check_trainable(model: CodeBindModel) -> None:
+    """Refuse a model with an adapter of which something learns that no file of an adapter holds.
+
+    Raises:
+        ValueError: several adapters, or one of another kind than LoRA or that is merged; or a weight of a tower that
+            learns beside it.
+    """
+    if not has_lora(model):
+        return
+    _check_lora(model)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and ".tower." in name and LORA_PART not in name and not name.endswith("cls_token"):
+            raise ValueError(
+                f"model: {name} learns beside an adapter, whose files hold nothing of a tower but LoRA and CLS token. "
+                "Fix: `train_only(model, ..., mode='lora')`, `bias='none'`, or no adapter."
+            )
+
+
+def model_in(model: Any) -> Any:
+    """What is trained of `model`: of PEFT's `get_peft_model` the model within, which carries the adapter.
+
+    Its codebooks then stay as they are, unless they are among `modules_to_save`: PEFT's own files hold no others.
+
+    Raises:
+        ValueError: an adapter that mixes kinds or is no LoRA, or codebooks that were never started.
+    """
+    if not isinstance(model, (PeftModel, PeftMixedModel)):
+        return model
+    inner: Any = model.get_base_model()
+    if isinstance(model, PeftMixedModel) or not has_lora(inner):
+        raise ValueError(
+            f"model: got a {type(model).__name__} without LoRA alone. Fix: `get_peft_model(LoraConfig())`."
+        )
+    _check_lora(inner)
+    saved = [module for module in inner.modules() if isinstance(module, ModulesToSaveWrapper)]
+    kept = {each for module in saved for each in module.modules()}
+    for name, book in inner.named_modules():
+        if isinstance(book, Codebook) and book not in kept:
+            if not book.num_updates:
+                raise ValueError(
+                    f"model: {name} was never started, and PEFT's files hold no codebooks. Fix: train the model "
+                    "first, or `model.add_adapter(LoraConfig(...))` in place of `get_peft_model`."
+                )
+            book.frozen = True
+    return inner
 
 
 def adapter_state(
@@ -161,10 +221,11 @@ def adapter_state(
     beside = {
         name: value
         for name, value in state.items()
+        if not _ADAPTED.search(name)
         if name in buffers or ".tower." not in name or name.endswith(".tower.cls_token")
         if decoders or not name.startswith(_DECODERS)
     }
-    return {**(model.get_adapter_state_dict(ADAPTER, state) if has_lora(model) else {}), **beside}
+    return {**(lora_state(model, state) if has_lora(model) else {}), **beside}
 
 
 def save_adapter(
@@ -183,7 +244,7 @@ def save_adapter(
         decoders: `False` leaves them out, nine tenths of the file. No embedding needs them; to go on training does.
 
     Raises:
-        ValueError: the model has no adapter.
+        ValueError: the model has no adapter, several, one of another kind, or one that is merged and still there.
     """
     _check_lora(model)
     folder = Path(folder)
@@ -223,9 +284,9 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     except (SafetensorError, TypeError, KeyError, UnicodeError, JSONDecodeError) as error:
         raise OSError(f"{folder}: a file of the adapter is damaged ({error}). Fix: copy it again.") from error
     state = {name: value for name, value in saved.items() if not ignored.match(name)}
-    held = model.get_adapter_state_dict(ADAPTER) if has_lora(model) else {}
+    held = lora_state(model) if has_lora(model) else {}
     if held and not lora_ranks(state).keys() <= lora_ranks(held).keys():
-        _check_base(model, file, lora_encoders(held))
+        check_base(model, folder, lora_encoders(held))
         join_adapter(model, state, _expected(model, saved, file), file)
         return
     # Of a model that was loaded without the adapted modalities, only what lies beside the adapter is left.
@@ -237,7 +298,7 @@ def load_adapter(model: CodeBindModel, folder: str | os.PathLike) -> None:
     own = _expected(model, saved, file)
     try:
         check_same(own, state, file)
-        _check_base(model, file)
+        check_base(model, folder)
     except ValueError:
         if is_new:
             take_out(model, merge=False)
@@ -276,17 +337,29 @@ def _fingerprints(state: Mapping[str, Tensor]) -> dict[str, str]:
     return {encoder: text.hexdigest() for encoder, text in texts.items()}
 
 
-def _check_base(model: CodeBindModel, file: Path, but: Collection[str] = ()) -> None:
+def check_base(model: CodeBindModel, folder: str | os.PathLike, but: Collection[str] = ()) -> None:
     """Refuse a base with other weights than the adapter was trained on, such as one that it is merged into.
 
+    Files that `save_adapter` did not write do not say what they were trained on, and are not refused.
+
     Args:
+        folder: of the adapter.
         but: encoders whose towers do not matter.
+
+    Raises:
+        ValueError: names the encoders, the digests of their towers here and there, and the base.
     """
+    file = Path(folder) / SAFETENSORS_WEIGHTS_NAME
+    if not file.is_file():
+        return
     with safe_open(file, "pt") as archive:
         saved = json.loads((archive.metadata() or {}).get(_TOWERS, "{}"))
     own = _fingerprints(model.state_dict())
-    if wrong := [name for name, text in own.items() if name not in but and saved.get(name, text) != text]:
+    wrong = [name for name, text in own.items() if name not in but and saved.get(name, text) != text]
+    if wrong:
+        digests = "; ".join(f"{name} {saved[name][:12]}, here {own[name][:12]}" for name in wrong)
         raise ValueError(
-            f"{file}: was trained on other weights, or weights of another type, of the tower of {', '.join(wrong)}. "
-            "Fix: load it onto the checkpoint that its training started from, not onto a merged one."
+            f"{file}: was trained on other weights, or weights of another type, of the tower of {', '.join(wrong)} "
+            f"(SHA-256 {digests}). Fix: load it onto the checkpoint that its training started from, not onto a merged "
+            "one."
         )

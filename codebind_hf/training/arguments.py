@@ -1,5 +1,6 @@
 """Training arguments: transformers' own, and what binding modalities adds."""
 
+import copy
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -13,11 +14,14 @@ BALANCES = ("fixed", "adaptive")
 BRIDGE_HEADS = (False, True, "shared")
 MODES = ("full", "heads", "lora", "lens")
 _LEAST = {"input_noise": 0, "view_noise": 0, "init_batches": 1, "lora_rank": 1, "max_skipped_steps": 0}
+_PLAIN_FOLDER = "tmp_trainer"
 
 
 @dataclass
 class CodeBindTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` plus the choices that CodeBind needs.
+
+    `remove_unused_columns` has no effect: the collator makes what `forward` takes of columns that have other names.
 
     Raises:
         ValueError: a value that is not allowed; the message names the field.
@@ -127,6 +131,21 @@ class CodeBindTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check()
+
+    @classmethod
+    def of(cls, args: TrainingArguments | None) -> "CodeBindTrainingArguments":
+        """`args` with the defaults of what they lack; `None` is what `Trainer` takes for it."""
+        if isinstance(args, cls):
+            return args
+        made = cls(_PLAIN_FOLDER) if args is None else copy.copy(args)
+        # Fields of ours with their defaults are attributes of the class; `args` stay as they are.
+        made.__class__ = cls
+        made._check()  # type: ignore[attr-defined]
+        return made  # type: ignore[return-value]
+
+    def _check(self) -> None:
+        self.remove_unused_columns = False
         for name, value, allowed in (
             ("train_mode", self.train_mode, MODES),
             ("balance", self.balance, BALANCES),
@@ -145,13 +164,7 @@ class CodeBindTrainingArguments(TrainingArguments):
                     f"loss_warmup[{name!r}]: got {span!r}; it must be the shares of the steps where the growth starts "
                     "and ends, such as [0.3, 0.9]."
                 )
-        for name, least in (
-            ("input_noise", 0),
-            ("view_noise", 0),
-            ("init_batches", 1),
-            ("lora_rank", 1),
-            ("max_skipped_steps", 0),
-        ):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}; it must be {least} or more.")
         if self.save_minutes is not None and not self.save_minutes >= 0:

@@ -6,12 +6,16 @@ recipes) nothing that one target learns can move another, so the order does not 
 through the bridge.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from codebind_hf.data.items import Items, ItemView, as_items
+from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.model.modalities import BRIDGE_ENCODERS, MODALITIES, Modality
+from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.objective import aligned_pairs
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 
 
@@ -19,6 +23,11 @@ ORDERS = ("joint", "sequential", "bind")
 # What rows that have nothing to be aligned to may lack.
 TEXT_FIX = """make text of labels: text_from_label (--text_from_label "a photo of a {}")"""
 _BRIDGES = ("text", "image")
+# Rows that a message names.
+_NAMED = 3
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,3 +116,57 @@ class ModalityView(ItemView):
             if len(present) > 1 and not needed.isdisjoint(present) and not bridges.isdisjoint(present)
         ]
         super().__init__(whole, positions, kept)
+
+
+def learning_modalities(model: CodeBindModel) -> frozenset[str]:
+    """The modalities that alignment teaches: those whose encoders learn, or all where none does or all are judged."""
+    trained = model.trained_modalities()
+    return trained if trained and not model.config.parity_losses else frozenset(model.config.modality_names)
+
+
+def can_be_aligned(model: CodeBindModel, names: Collection[str], learning: Collection[str]) -> bool:
+    """Whether rows with the modalities `names` have a pair with a weight, one of which is in `learning`."""
+    if not model.config.loss_weight("align"):
+        return True
+    pairs = ((anchor, other) for anchor, other, _ in aligned_pairs(model.config) if {anchor, other} <= set(names))
+    return any(not set(pair).isdisjoint(learning) for pair in pairs)
+
+
+def useful_sets(model: CodeBindModel, sets: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """Of sets of modalities those whose rows can teach what learns."""
+    learning = learning_modalities(model)
+    return {names for names in set(sets) if can_be_aligned(model, names, learning)}
+
+
+def check_useful(model: CodeBindModel, rows: Sequence[tuple[str, ...]]) -> None:
+    """Warn of rows that can teach nothing, which training leaves out.
+
+    Args:
+        rows: the modalities of every row.
+
+    Raises:
+        ValueError: no row can teach anything.
+    """
+    useful = useful_sets(model, rows)
+    useless = [position for position, names in enumerate(rows) if tuple(names) not in useful]
+    if not useless:
+        return
+    named = ", ".join(f"row {position} ({' + '.join(rows[position]) or 'nothing'})" for position in useless[:_NAMED])
+    others = f" and {len(useless) - _NAMED} more" if len(useless) > _NAMED else ""
+    learning = ", ".join(name for name in model.config.modality_names if name in learning_modalities(model))
+    what = f"no two modalities to align of which one learns ({learning})"
+    if len(useless) == len(rows):
+        raise ValueError(
+            f"train_dataset: {named}{others} have {what}, and no other row is there. Fix: rows with text or an image "
+            f"beside what learns, or {TEXT_FIX}."
+        )
+    logger.warning(
+        "train_dataset: %d of %d rows are left out, %s%s: they have %s.", len(useless), len(rows), named, others, what
+    )
+
+
+def useful_stream(model: CodeBindModel, stream: StreamedDataset) -> StreamedDataset:
+    """The rows of a stream that can teach what learns; a stream that was restricted already stays as it is."""
+    if stream.bridges or not model.config.loss_weight("align"):
+        return stream
+    return stream.restricted(stream.modalities, sorted(learning_modalities(model)), (*_BRIDGES, "video"))

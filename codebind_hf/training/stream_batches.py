@@ -29,6 +29,7 @@ class StreamBatches(IterableDataset):
         num_workers: of the loader that reads rows.
         first: batches that were trained on before; their rows are counted, not read.
         shares: whether processes share the rows; else this one reads all of them, once.
+        prefetch_factor: rows that each worker reads ahead; `None` is the library's.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class StreamBatches(IterableDataset):
         num_workers: int = 0,
         first: int = 0,
         shares: bool = True,
+        prefetch_factor: int | None = None,
     ) -> None:
+        self.prefetch_factor = prefetch_factor
         self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
         self.num_workers, self.first, self.shares = num_workers, first, shares
 
@@ -75,7 +78,7 @@ class StreamBatches(IterableDataset):
         state = joined_processes()
         process, processes = (state.process_index, state.num_processes) if self.shares else (0, 1)
         part = self.dataset.part(epoch, process, processes, past, counts_only)
-        return _Reader(part, self.batch_size, self.drop_last, self.num_workers)
+        return _Reader(part, self.batch_size, self.drop_last, self.num_workers, self.prefetch_factor)
 
 
 def stream_loader(trainer: Trainer, first: int = 0, shares: bool = True) -> DataLoader:
@@ -85,6 +88,7 @@ def stream_loader(trainer: Trainer, first: int = 0, shares: bool = True) -> Data
         *(trainer.train_dataset, args.train_batch_size, args.dataloader_drop_last, args.dataloader_num_workers),  # type: ignore[arg-type]
         first=first,
         shares=shares,
+        prefetch_factor=args.dataloader_prefetch_factor,
     )
     # A loader begins with a random number. Where a run goes on, the numbers that were saved come after it.
     generator = torch.Generator() if first else None
@@ -94,13 +98,16 @@ def stream_loader(trainer: Trainer, first: int = 0, shares: bool = True) -> Data
 class _Reader:
     """One epoch of one process."""
 
-    def __init__(self, part: StreamedDataset, batch_size: int, drop_last: bool, num_workers: int) -> None:
+    def __init__(
+        self, part: StreamedDataset, batch_size: int, drop_last: bool, num_workers: int, prefetch_factor: int | None
+    ) -> None:
         self.part, self.batch_size, self.drop_last = part, batch_size, drop_last
         # With a generator of its own: what workers are seeded with must not move the random numbers of the model.
         loader: Any = DataLoader(
             part,
             batch_size=None,
             num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
             collate_fn=_as_it_is,
             worker_init_fn=in_own_group,
             generator=torch.Generator(),

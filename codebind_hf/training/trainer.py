@@ -1,10 +1,9 @@
 """CodeBindTrainer: transformers' Trainer with balanced losses, two learning rates and codebook health in the log."""
 
-import json
 import os
 import pickle
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
@@ -14,44 +13,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import ProgressCallback, Trainer, TrainerState
+from transformers import ProgressCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, seed_worker
+from transformers.trainer_utils import seed_worker
 
-from codebind_hf.conversion.lora import has_lora
-from codebind_hf.data.items import Items
+from codebind_hf.data.collator import CodeBindCollator
+from codebind_hf.data.items import Items, row_modalities
 from codebind_hf.data.sampler import ModalityBatchSampler, UnevenBatches
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.data.workers import in_own_group, named_workers
 from codebind_hf.model.codebooks import Codebook
-from codebind_hf.training.adapters import load_adapter, save_adapter
+from codebind_hf.training.adapters import check_trainable, model_in
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.augmentation import augmented
 from codebind_hf.training.balancing import LossBalancer
 from codebind_hf.training.bridge_cache import CACHE_FOLDER, check_cache, with_cached_towers
 from codebind_hf.training.callbacks import ShortProgress, ShuffleAnew
-from codebind_hf.training.checkpoints import (
-    BALANCER_FILE,
-    STAGING_FOLDER,
-    check_sound,
-    clear_write_errors,
-    compare_processes,
-    complete_checkpoints,
-    discard,
-    first_sound,
-    publish,
-    settle,
-)
+from codebind_hf.training.checkpointed import CheckpointedTrainer
+from codebind_hf.training.checkpoints import settle
 from codebind_hf.training.divergence import DivergenceGuard
 from codebind_hf.training.freezing import NEW_MODULES
 from codebind_hf.training.gradient_cache import check_config, in_chunks
 from codebind_hf.training.health import codebook_log
 from codebind_hf.training.interruption import RunInterrupted, TimedCheckpoints
-from codebind_hf.training.processes import decided_by_main
+from codebind_hf.training.predicting import PredictingTrainer
+from codebind_hf.training.stages import check_useful, useful_sets, useful_stream
 from codebind_hf.training.stream_batches import stream_loader
 
 
-class CodeBindTrainer(Trainer):
+class CodeBindTrainer(PredictingTrainer, CheckpointedTrainer):
     """Trains a `CodeBindModel` on rows of any subset of modalities.
 
     Every logged step carries the mean of each loss term (`loss/align`, ...), its weight (`weight/align`, ...), the
@@ -59,23 +49,46 @@ class CodeBindTrainer(Trainer):
     modalities: negatives are then of the modality that is being bound.
 
     Args:
+        model: plain, with an adapter of `add_lora` or `model.add_adapter`, or of `get_peft_model` (see `model_in`).
+        args: `CodeBindTrainingArguments`, or plain `TrainingArguments`, which get the defaults of ours.
+        data_collator: by default `CodeBindCollator(processing_class)`.
         balancer: of adaptive loss weights.
         cache_folder: of what `cache_bridge` keeps, by default one in `output_dir`.
-        args, kwargs: as of `Trainer`.
+        others, kwargs: as of `Trainer`.
+
+    Raises:
+        ValueError: an argument that is not allowed, a model whose adapter no file would hold, or rows of which none
+            can teach what learns; single ones are left out with a warning.
     """
 
     loss_is_scaled_for_ga = False
+    _unwrapped: tuple[Any, Any] = (None, None)
 
     def __init__(
-        self, *args: Any, balancer: LossBalancer | None = None, cache_folder: Path | None = None, **kwargs: Any
+        self,
+        model: Any = None,
+        args: TrainingArguments | None = None,
+        data_collator: Any = None,
+        *others: Any,
+        balancer: LossBalancer | None = None,
+        cache_folder: Path | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        if data_collator is None:
+            # Behind the first three, `Trainer` takes the rows for training and evaluation, and then the processor.
+            data_collator = CodeBindCollator(others[2] if len(others) > 2 else kwargs.get("processing_class"))
+        inner = model_in(model)
+        super().__init__(inner, CodeBindTrainingArguments.of(args), data_collator, *others, **kwargs)
+        shared = self._plain_model.codebooks.shared
+        # Frozen by `model_in`, whatever the arguments say.
+        self._keeps_shared_codes = inner is not model and shared is not None and shared.frozen
+        check_trainable(self._plain_model)
+        self._known_rows: tuple[Any, Sequence[tuple[str, ...]]] = (None, ())
+        self._check_rows()
         self._cache_folder = cache_folder or Path(str(self.args.output_dir)) / CACHE_FOLDER
         self.balancer = balancer or LossBalancer(max_steps=self._num_batches())
         self._sums: dict[str, list[Tensor]] = defaultdict(list)
         self._factors: dict[str, float] = {}
-        self._is_staging = False
-        self._unwrapped: tuple[Any, Any] = (None, None)
         # Of a stream, which goes on with it.
         self._first_batch = 0
         self._guard = DivergenceGuard(self._plain_model, self.args.max_skipped_steps)
@@ -114,6 +127,21 @@ class CodeBindTrainer(Trainer):
         self.train_dataset = with_cached_towers(self, self._cache_folder)
         return self.accelerator.prepare(self._batches())
 
+    def _check_rows(self) -> None:
+        """Refuse rows, or loaders of them, that nothing can be trained with."""
+        if isinstance(self.train_dataset, StreamedDataset):
+            if self.args.dataloader_persistent_workers:
+                raise ValueError("dataloader_persistent_workers: a stream starts its readers anew. Fix: False.")
+            self.train_dataset = useful_stream(self._plain_model, self.train_dataset)
+        elif self.train_dataset is not None:
+            check_useful(self._plain_model, self._row_modalities())
+
+    def _row_modalities(self) -> Sequence[tuple[str, ...]]:
+        """The modalities of every row to train on; rows that do not tell are looked at once."""
+        if self._known_rows[0] is not self.train_dataset:
+            self._known_rows = (self.train_dataset, row_modalities(self.train_dataset))
+        return self._known_rows[1]
+
     def _num_batches(self) -> int:
         """About as many batches as the run has on every process."""
         if self.args.max_steps > 0:
@@ -131,9 +159,11 @@ class CodeBindTrainer(Trainer):
             batch_size=self._train_batch_size,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             drop_last=self.args.dataloader_drop_last,
-            modalities=getattr(self.train_dataset, "row_modalities", None),
+            modalities=self._row_modalities(),
             num_processes=self.args.world_size,
         )
+        useful = useful_sets(self._plain_model, sampler.groups)
+        sampler.groups = {names: group for names, group in sampler.groups.items() if names in useful}
         workers = {"num_workers": self.args.dataloader_num_workers, "rank": self.args.process_index}
         return DataLoader(
             self.train_dataset,
@@ -141,6 +171,8 @@ class CodeBindTrainer(Trainer):
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
             worker_init_fn=partial(in_own_group, begin=partial(seed_worker, **workers)),
         )
 
@@ -169,7 +201,7 @@ class CodeBindTrainer(Trainer):
             self.args.ignore_data_skip = True
         model = self._plain_model
         if model.codebooks.shared is not None:
-            model.codebooks.shared.frozen = self.args.freeze_shared_codes
+            model.codebooks.shared.frozen = self.args.freeze_shared_codes or self._keeps_shared_codes
         if self.args.init_codebooks and not resume_from_checkpoint:
             with named_workers("dataloader_num_workers"):
                 self._start_codebooks(model)
@@ -188,17 +220,6 @@ class CodeBindTrainer(Trainer):
             self._save_once()
             raise RunInterrupted(number, self.state.global_step, self.state.max_steps)
         return result
-
-    def _save_once(self) -> None:
-        """A checkpoint of this step, unless there is one."""
-        folder, name = Path(str(self.args.output_dir)), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if name not in decided_by_main(lambda: [each.name for each in complete_checkpoints(folder)]):
-            self._save_checkpoint(self._plain_model, None)
-
-    def load_finished(self, checkpoint: str) -> None:
-        """Weights and log of a checkpoint of the last step, which leaves nothing to train."""
-        self.state = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME))
-        self._load_from_checkpoint(checkpoint)
 
     def _start_codebooks(self, model: Any) -> None:
         """k-means for the codebooks that will learn; one that is frozen or has learned before keeps its codes.
@@ -308,86 +329,3 @@ class CodeBindTrainer(Trainer):
             for name, parameter in model.named_parameters()
             if parameter.ndim > 1 and not name.rsplit(".", 1)[-1].startswith(kept)
         ]
-
-    def _newest_checkpoint(self) -> str:
-        """The newest complete checkpoint that the first process sees, for all processes."""
-        folder = Path(str(self.args.output_dir))
-        found = decided_by_main(lambda: first_sound(complete_checkpoints(folder)))
-        if found is None:
-            raise ValueError(
-                f"resume_from_checkpoint: got True, and {self.args.output_dir} holds no complete checkpoint. Fix: "
-                "None, to start anew, or the folder of a checkpoint."
-            )
-        return str(found)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        folder = super()._get_output_dir(trial)
-        return os.path.join(folder, STAGING_FOLDER) if self._is_staging else folder
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint aside; when every process has, move it to its place and drop the oldest.
-
-        Raises:
-            FloatingPointError: weights are not finite.
-            OSError: it cannot be written; earlier ones are kept.
-        """
-        self._guard.check_weights(self.state.global_step)
-        run = Path(self._get_output_dir(trial))
-        final = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        staged = run / STAGING_FOLDER / final.name
-        if self.args.should_save:
-            discard(staged)
-        self.accelerator.wait_for_everyone()
-        self._is_staging = True
-        try:
-            with clear_write_errors(staged, final):
-                super()._save_checkpoint(model, trial)
-        finally:
-            self._is_staging = False
-        best = self.state.best_model_checkpoint
-        if best is not None and Path(best) == staged:
-            self.state.best_model_checkpoint = str(final)
-        if self.args.should_save:
-            self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
-            (staged / BALANCER_FILE).write_text(json.dumps(self.balancer.state_dict()))
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            with clear_write_errors(staged, final):
-                publish(staged, final)
-            best, limit = self.state.best_model_checkpoint, self.args.save_total_limit
-            rotate_checkpoints(str(run), limit, best_model_checkpoint=best, use_mtime=True)
-        self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(final))
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        # The upload goes on beside the training: it needs a folder that stays where it is.
-        if not self._is_staging:
-            super()._push_from_checkpoint(checkpoint_folder)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        model = self._plain_model
-        if self.args.should_save and has_lora(model):
-            # The library's adapter file holds LoRA alone.
-            save_adapter(model, output_dir or str(self.args.output_dir), state_dict)
-
-    def _load_adapter(self, folder: str, model: nn.Module | None = None) -> bool:
-        """Load the adapter of a checkpoint, if that is how this model is saved; FSDP has a format of its own."""
-        plain = self.accelerator.unwrap_model(self.model if model is None else model)
-        if not has_lora(plain) or self.is_fsdp_enabled:
-            return False
-        load_adapter(plain, folder)
-        return True
-
-    def _load_best_model(self) -> None:
-        if not self._load_adapter(str(self.state.best_model_checkpoint)):
-            super()._load_best_model()
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        check_sound(Path(resume_from_checkpoint))
-        compare_processes(Path(resume_from_checkpoint), self.args.world_size)
-        if not self._load_adapter(resume_from_checkpoint, model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        saved = Path(resume_from_checkpoint) / BALANCER_FILE
-        self.balancer.load_state_dict(json.loads(saved.read_text()))

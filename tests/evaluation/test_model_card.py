@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from codebind_hf import CodeBindConfig
-from codebind_hf.evaluation import write_model_card
+from codebind_hf.evaluation import checkpoint_digest, write_model_card
 
 
 REPORT = {
@@ -80,3 +83,18 @@ def test_licence_and_paragraphs_can_be_named(tmp_path: Path) -> None:
     assert header["license"] == "cc-by-nc-sa-4.0"
     assert "## Limits\n\nOnly toys." in body
     assert "## Training data\n\nRendered objects." in body
+
+
+def test_a_report_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
+    config = CodeBindConfig.from_preset("tiny")
+    report = {**REPORT, "checkpoint_sha256": "1" * 64}
+    named = r"report: is of the checkpoint 1{64}, and the card of \w{64}\. Fix: evaluate this checkpoint"
+    with pytest.raises(ValueError, match=named):
+        write_model_card(tmp_path, report, config, checkpoint="2" * 64)
+    # Without a digest, that of the weights which are there.
+    save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=named):
+        write_model_card(tmp_path, report, config)
+    assert not (tmp_path / "README.md").exists()
+    report["checkpoint_sha256"] = checkpoint_digest(tmp_path)
+    assert f"SHA-256 `{checkpoint_digest(tmp_path)}`" in write_model_card(tmp_path, report, config).read_text()

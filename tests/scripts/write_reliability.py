@@ -13,6 +13,8 @@ from codebind_hf.evaluation.writing import write_text
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+# What stands from here on is written by hand, and stays.
+KEPT = "\n## Reported faults\n"
 TEXT = """# Reliability
 
 What was done to this software on purpose, and what came of it. The tables are written by
@@ -41,8 +43,6 @@ answer is that of one thread. *Refused*: an error that names the file, the argum
 
 Counted {date} with Python {python}, torch {torch} and transformers {transformers} on {cpu_count} CPU cores.
 """
-# What stands from here on is written by hand, and stays.
-BY_HAND = "\n## Reported faults\n"
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def main() -> None:
         soak=markdown_table(["what was done", "tried", *outcomes], trials),
         **{**about, "date": str(about["date"])[:10]},
     )
-    _, heading, rest = PAGE.read_text().partition(BY_HAND)
+    _, heading, rest = PAGE.read_text().partition(KEPT)
     print(f"Wrote {write_text(PAGE, text + heading + rest)}.")
 
 

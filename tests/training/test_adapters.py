@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from codebind_hf.conversion.lora import has_lora
+from codebind_hf.conversion.lora import has_lora, lora_state
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.training.adapters import (
@@ -467,8 +467,11 @@ def test_an_adapter_that_is_not_finite_is_not_merged_in_part(saved: SimpleNamesp
 
 
 def test_lora_without_the_rest_is_refused(saved: SimpleNamespace, tmp_path: Path) -> None:
-    # What the library itself writes for a model with an adapter.
-    saved.model.save_pretrained(tmp_path / "lora-only")
+    # What PEFT itself writes of a model with an adapter.
+    (tmp_path / "lora-only").mkdir()
+    lora = {f"base_model.model.{name}": value for name, value in lora_state(saved.model).items()}
+    save_file(lora, tmp_path / "lora-only" / "adapter_model.safetensors")
+    saved.model.peft_config["default"].save_pretrained(tmp_path / "lora-only")
     with pytest.raises(ValueError, match="lacks encoders.text.shared_head"):
         load_adapter(CodeBindModel.from_pretrained(saved.base), tmp_path / "lora-only")
 

@@ -21,8 +21,7 @@ from torch import Tensor
 from transformers.trainer_utils import IntervalStrategy
 
 from codebind_hf.data import CodeBindCollator
-from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, LossBalancer
-from codebind_hf.training import trainer as trainer_module
+from codebind_hf.training import CodeBindTrainer, CodeBindTrainingArguments, LossBalancer, checkpointed
 from codebind_hf.training.checkpoints import (
     CONTENTS_FILE,
     STAGING_FOLDER,
@@ -176,8 +175,8 @@ def test_a_process_killed_while_it_saves_goes_on_from_the_checkpoint_before(
             id="optimizer-written",
             marks=pytest.mark.slow,
         ),
-        pytest.param(trainer_module, "publish", ["_saving", "checkpoint-2"], 2, id="all-written"),
-        pytest.param(trainer_module, "rotate_checkpoints", ["checkpoint-2", "checkpoint-4"], 4, id="in-its-place"),
+        pytest.param(checkpointed, "publish", ["_saving", "checkpoint-2"], 2, id="all-written"),
+        pytest.param(checkpointed, "rotate_checkpoints", ["checkpoint-2", "checkpoint-4"], 4, id="in-its-place"),
     ],
 )
 def test_wherever_a_save_stops_the_last_good_checkpoint_stays(
@@ -237,14 +236,14 @@ def test_old_checkpoints_go_only_when_the_new_one_is_in_its_place(
     trainer_for: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    publish, folder = trainer_module.publish, tmp_path / "run"
+    publish, folder = checkpointed.publish, tmp_path / "run"
 
     def watched(staged: Path, final: Path) -> None:
         seen.append(checkpoints(folder))
         publish(staged, final)
         seen.append(checkpoints(folder))
 
-    monkeypatch.setattr(trainer_module, "publish", watched)
+    monkeypatch.setattr(checkpointed, "publish", watched)
     trainer_for(folder, max_steps=4).train()
     both = ["checkpoint-2", "checkpoint-4"]
     assert seen == [["_saving"], ["checkpoint-2"], ["_saving", "checkpoint-2"], both]
