@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import FeatureExtractionMixin
 
-from .arrays import as_float_array
+from .arrays import INVALID, are_measured, as_array, as_float_array, measured, unmasked
 from .modality_processing import RatedProcessing
 from .recordings import ELECTRODE_FILES
 from .resampling import resample
-from .values import HIGHEST_RATE, check_choice, check_number, check_size, fits, is_path, refuse, shown, split_rated
+from .sources import is_source, kind_of
+from .values import HIGHEST_RATE, check_choice, check_number, check_size, fits, refuse, shown, split_rated
 
 
 IMU_AXES = ("ax", "ay", "az", "gx", "gy", "gz")
@@ -29,6 +30,9 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         remove_mean: "channel", "recording" or "none".
         normalize: divide by the standard deviation of each "channel" or of the whole "recording", or "none".
         scale: factor on the values, for units.
+        invalid: what becomes of samples that are no measurements: masked, NaN, infinite, or at an end of a type of 16
+            bits or more. "raise" refuses recordings that have any, "fill" draws lines between those beside them;
+            `None` refuses NaN and infinities, and takes everything else for measurements.
     """
 
     type_key = "feature_extractor_type"
@@ -51,6 +55,8 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
     remove_mean: str
     normalize: str
     scale: float
+    later: ClassVar[tuple[str, ...]] = ("invalid",)
+    invalid: str | None = None
 
     def check_parameters(self) -> None:
         """Refuse counts and choices that make no recording."""
@@ -67,20 +73,11 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         check_choice("remove_mean", self.remove_mean, ("channel", "recording", "none"))
         check_choice("normalize", self.normalize, ("channel", "recording", "none"))
         check_number("scale", self.scale, 1e-30)
+        check_choice("invalid", self.invalid, INVALID)
 
     def sizes(self) -> dict[str, float]:
         """Numbers in one recording."""
         return {"values in an item": self.num_channels * self.num_samples}
-
-    def load(self, value: Any, label: str) -> Any:
-        """As for every modality; also the file that samples with a rate are in, if it has no rate of its own."""
-        if not isinstance(value, dict) or not is_path(value.get("array")):
-            return super().load(value, label)
-        found = super().load(value["array"], label)
-        if isinstance(found, dict) and value.get("sampling_rate") not in (None, found["sampling_rate"]):
-            got = f"got sampling_rate={value['sampling_rate']} for a file at {found['sampling_rate']} Hz"
-            refuse(self.file_label(value, label), got, "the file's own rate", "leave the rate out.")
-        return found if isinstance(found, dict) else {**value, "array": found}
 
     def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:
         """One recording as `(num_channels, num_samples)`."""
@@ -106,7 +103,7 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         return list(range(count)), np.ones(count)
 
     def _checked(self, value: Any, label: str) -> np.ndarray:
-        array = as_float_array(value, label)
+        array = as_float_array(value, label) if self.invalid is None else as_array(unmasked(value), label)
         allowed = f"(channels, time) with 1 to {self.num_channels} channels"
         if array.ndim != 2:
             one = "a list is a batch: make one recording an array, with its channel axis (`array[None]` adds it)."
@@ -116,7 +113,9 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             transposed = array.shape[1] <= self.num_channels
             fix = "put the channels first with `array.T`." if transposed else "select rows, of files channels=[names]."
             refuse(label, f"got {array.shape[0]} channels, shape {array.shape}", allowed, fix)
-        return array
+        if self.invalid is not None:
+            array = measured(array, are_measured(array, value), self.invalid, label)
+        return as_float_array(array, label)
 
     def _cropped(self, signal: np.ndarray, label: str) -> np.ndarray:
         start, stop = self.time_crop  # type: ignore[misc]
@@ -160,7 +159,7 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
         "channels": None,
         "montage": None,
     }
-    later = ("channels", "montage")
+    later = (*CodeBindSignalFeatureExtractor.later, "channels", "montage")
     channels: list[str] | None
     montage: list[str] | None
 
@@ -180,13 +179,13 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
 
     def load(self, value: Any, label: str) -> Any:
         """As for every signal; an array has no names of channels but those of `montage`."""
-        source = value.get("array") if isinstance(value, dict) else value
+        source = value["array"] if isinstance(value, dict) and "array" in value else value
         if self.montage is not None:
-            if is_path(source) and str(source).lower().endswith(ELECTRODE_FILES):
+            if is_source(source) and kind_of(source, ELECTRODE_FILES) in ELECTRODE_FILES:
                 fix = "leave the montage out."
                 refuse(f"{label}: montage", f"got {shown(self.montage)} for a file with names", "None", fix)
             return self._picked(value, self.montage, label)
-        if self.channels is not None and not is_path(source):
+        if self.channels is not None and not is_source(source):
             fix = "say the names of its rows with `montage`, or select rows of the array, and leave the names out."
             refuse(f"{label}: channels", f"got {shown(self.channels)} for an array", "None", fix)
         return super().load(value, label)
@@ -199,7 +198,7 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
         if missing:
             refuse(f"{label}: channels", f"got {shown(missing[0])}", f"names in the montage: {shown(montage)}")
         array, rate = split_rated(self.with_parameters(channels=None, montage=None).load(value, label), label)
-        array = as_float_array(array, label)
+        array = as_array(array, label)
         if array.ndim != 2 or len(array) != len(montage):
             refuse(label, f"got shape {array.shape}", f"(channels, time) with the {len(montage)} channels of montage")
         array = array[[montage.index(name) for name in self.channels]]
@@ -220,7 +219,7 @@ class CodeBindImuFeatureExtractor(CodeBindSignalFeatureExtractor):
     modality = "imu"
     argument = "imu"
     defaults: ClassVar[dict[str, Any]] = {**CodeBindSignalFeatureExtractor.defaults, "num_channels": 6, "axes": None}
-    later = ("axes",)
+    later = (*CodeBindSignalFeatureExtractor.later, "axes")
     axes: list[str] | None
 
     def check_parameters(self) -> None:

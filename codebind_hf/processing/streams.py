@@ -19,6 +19,7 @@ from transformers.utils import logging
 from .arguments import argument_of, tensor_of
 from .downloads import LocalItems
 from .items import Item, item_named, item_of
+from .modality_processing import naming
 from .values import LIMITS, check_choice, check_number, check_types, refuse, shown
 
 
@@ -256,7 +257,7 @@ class Stream:
         one_at_a_time = Lock()
 
         def prepare(begin: int) -> dict[str, Tensor]:
-            with one_at_a_time:
+            with one_at_a_time, naming(label):
                 # Every clip is a sample of its own.
                 values = [windows.values(index) for index in range(begin, min(begin + size, count))]
             return {tensor_of(item.name): torch.from_numpy(np.stack(values))}

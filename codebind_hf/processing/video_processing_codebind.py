@@ -14,7 +14,8 @@ from .image_processing_codebind import GridImageProcessor, check_resized
 from .image_resizing import resized_shape
 from .modality_processing import Windows, sliding_starts
 from .pictures import picture_or_grid
-from .values import HIGHEST_RATE, LIMITS, check_choice, check_number, describe, fits, is_path, refuse, shown
+from .sources import is_source
+from .values import HIGHEST_RATE, LIMITS, check_choice, check_number, describe, fits, refuse, shown
 
 
 # Of a sliding window where the processor has no length of clips.
@@ -89,7 +90,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
 
     def load(self, value: Any, label: str) -> Any:
         """As for every modality; also the file that frames with a rate are in."""
-        if isinstance(value, dict) and is_path(value.get("array")):
+        if isinstance(value, dict) and is_source(value.get("array")):
             return {**value, "array": super().load(value["array"], label)}
         return super().load(value, label)
 

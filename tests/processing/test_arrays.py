@@ -68,7 +68,7 @@ CONVERTED: dict[str, Any] = {
 REFUSED: dict[str, tuple[Any, str]] = {
     "nothing": (None, "got NoneType"),
     "a number": (3.0, "got float.*make it a list of arrays"),
-    "bytes": (b"abc", r"got bytes \(b'abc'\)"),
+    "bytes": (b"abc", "got bytes of length 3"),
     "a set": ({1, 2}, "got set; allowed: a numpy array, a torch tensor"),
     "meta": (TENSOR.to("meta"), "without data.*device that has memory"),
     "lazy": (torch.nn.UninitializedParameter(), "without data"),

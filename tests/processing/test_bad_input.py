@@ -348,7 +348,7 @@ def test_a_picture_that_is_cut_short_is_named_when_it_is_read(processor: CodeBin
         processor(images=[PICTURE, picture])
 
 
-@pytest.mark.parametrize("argument", ["audio", "point_clouds", "tactile"])
+@pytest.mark.parametrize("argument", ["point_clouds", "tactile"])
 def test_the_name_of_a_file_that_is_refused_is_cut_where_it_is_endless(
     processor: CodeBindProcessor, argument: str
 ) -> None:
