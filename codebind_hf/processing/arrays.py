@@ -32,8 +32,9 @@ _KIND_FIXES = {
     "V": "take the fields apart: `np.stack([values[name] for name in values.dtype.names], -1)`.",
 }
 _MISSING_FIX = (
-    "say what becomes of it: `depth_kwargs={'invalid': 'fill'}` fills maps from beside, as it does signals, "
-    "`point_clouds_kwargs={'invalid': 'drop'}` leaves points out (docs/files.md); zeros would be read as measurements."
+    "fill what is missing from its neighbours, as `depth_kwargs={'invalid': 'fill'}` does of maps and signals alike, "
+    "leave points out (`point_clouds_kwargs={'invalid': 'drop'}`), or drop the item; zeros would be read as "
+    "measurements."
 )
 INVALID = (None, "raise", "fill")
 
@@ -66,7 +67,7 @@ def split_items(values: Any, argument: str, item_ndim: int | None) -> tuple[list
 
 def one_sound_or_list(values: Any, argument: str) -> Any:
     """`values`, unless they are one array of several rows: extractors of transformers take these for sounds."""
-    if isinstance(values, (np.ndarray, torch.Tensor)) and values.ndim == 2 and values.shape[0] > 1:
+    if isinstance(values, (np.ndarray, torch.Tensor)) and values.ndim == 2 and 1 < values.shape[0] <= values.shape[1]:
         fix = "`list(array)` for sounds, one a row; `[array]` for one sound, with a channel a row."
         refuse(argument, f"got an array of shape {tuple(values.shape)}", "(samples,), or a list of sounds", fix)
     return values

@@ -262,7 +262,9 @@ def _is_path(value: str, label: str) -> bool:
 def _item_of_path(path: Path, label: str, value: Any) -> Item:
     if is_path(value) and path.is_dir():
         return Video(value)
-    suffix = path.suffix.lower() if is_url(value) else kind_of(value, list(_BY_SUFFIX))
+    content = "" if is_url(value) else kind_of(value, list(_BY_SUFFIX))
+    # What is no file of its suffix is refused, with the reason, by whoever reads it.
+    suffix = content or path.suffix.lower()
     if suffix not in _BY_SUFFIX:
         guess = (
             f"{nearest(suffix, _BY_SUFFIX, '{}')} Else convert it," if nearest(suffix, _BY_SUFFIX) else "convert it,"

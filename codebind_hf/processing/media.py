@@ -133,13 +133,13 @@ def _checked_file(modality: str, path: str | os.PathLike) -> tuple[Path, str]:
     suffixes = SUFFIXES.get(modality, (".npy",))
     with reading(modality, file):
         kind = kind_of(file, suffixes)
-        if not kind and file.suffix:
+        if not kind and file.suffix.lower() in suffixes:
             empty = "is empty" if not file.stat().st_size else f"is no {file.suffix.lower()} file and no other kind"
             raise OSError(f"{empty} that is read; supported: {', '.join(suffixes)}")
     if kind not in suffixes:
         known = ", ".join(suffixes)
         fix = "convert the file, or pass what it holds as an array."
-        got = f"unsupported suffix {file.suffix!r}" if kind == file.suffix.lower() else f"holds a {kind} file"
+        got = f"unsupported suffix {file.suffix!r}" if kind in ("", file.suffix.lower()) else f"holds a {kind} file"
         raise ValueError(f"{modality} file {str(file)!r}: {got}; supported: {known}. Fix: {fix}")
     return file, kind
 
