@@ -227,7 +227,7 @@ def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = F
         return Image(value)
     if is_source(value):
         name = "video" if is_decoder(value, "video") else "audio" if is_decoder(value, "audio") else None
-        return _item_of_path(Path(parts_of(value)[0]), label, value) if name is None else item_named(name, value)
+        return item_named(name, value) if name else _item_of_path(Path(parts_of(value)[0]), label, value)
     if isinstance(value, Mapping):
         if "array" in value and "sampling_rate" in value:
             return Audio(dict(value))

@@ -79,33 +79,22 @@ def read_media(
         OSError: the file is missing, unreadable, damaged, cut short or larger than `FILE_LIMITS` allow; the message
             names it and the reason.
     """
-    if is_decoder(source):
-        return _decoded(modality, source)
-    return read_as_file(
-        source,
-        SUFFIXES.get(modality, (".npy",))[0],
-        lambda path: _read_file(modality, path, allow_truncated, channels, mesh_samples),
-    )
-
-
-def _decoded(modality: str, decoder: Any) -> Any:
-    if not is_decoder(decoder, modality):
-        refuse(modality, f"got a decoder, {type(decoder).__name__}", "one of its own modality")
-    return samples_of(decoder) if modality == "audio" else DecodedFrames(decoder)
-
-
-def _read_file(
-    modality: str, path: str, allow_truncated: bool | None, channels: Sequence[str] | None, mesh_samples: int
-) -> Any:
-    file, kind = _checked_file(modality, path)
+    if is_decoder(source, modality):
+        return samples_of(source) if modality == "audio" else DecodedFrames(source)
     truncated = FILE_LIMITS.allow_truncated if allow_truncated is None else allow_truncated
+    read = partial(_read_file, modality, truncated, channels, mesh_samples)
+    return read_as_file(source, SUFFIXES.get(modality, (".npy",))[0], read)
+
+
+def _read_file(modality: str, truncated: bool, channels: Sequence[str] | None, mesh_samples: int, path: str) -> Any:
+    file, kind = _checked_file(modality, path)
     if modality == "eeg" and kind in ELECTRODE_FILES:
         return _read_electrodes(file, kind, channels, truncated)
     if channels is not None:
         refuse(
             f"{modality} file {str(file)!r}: channels", f"got {channels!r}", "None for files without names of channels"
         )
-    reader = partial(_READERS.get(modality, _read_array), file, kind, truncated)
+    reader = partial(_READERS.get(modality, _read_features), file, kind, truncated)
     if modality in ("point_cloud", COLORED_POINTS):
         reader = partial(read_points, file, kind, modality == COLORED_POINTS, truncated, mesh_samples)
     with reading(modality, file):
@@ -239,10 +228,6 @@ def _read_electrodes(file: Path, kind: str, channels: Sequence[str] | None, allo
         if not array.size:
             raise OSError("holds no sample")
         return {"array": array, "sampling_rate": rate}
-
-
-def _read_array(file: Path, kind: str, allow_truncated: bool = False) -> np.ndarray:
-    return load_array(file, allow_truncated)
 
 
 def _read_features(file: Path, kind: str, allow_truncated: bool = False) -> np.ndarray:

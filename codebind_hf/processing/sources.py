@@ -101,12 +101,17 @@ def parts_of(source: Any) -> tuple[str, bytes | None]:
         return (os.fspath(name or ""), None if content is None else bytes(content))
     if isinstance(source, (bytes, bytearray)):
         return "", bytes(source)
-    if is_path(source) or is_decoder(source):
-        return (os.fspath(source) if is_path(source) else type(source).__name__), None
-    start = source.tell() if source.seekable() else None
-    content, name = source.read(), getattr(source, "name", "")
-    if start is not None:
+    if is_path(source):
+        return os.fspath(source), None
+    if is_decoder(source):
+        refuse("file", f"got a decoder, {type(source).__name__}", "files here")
+    try:
+        start = source.tell()
+        content, name = source.read(), getattr(source, "name", "")
         source.seek(start)
+    except (OSError, ValueError, AttributeError) as error:
+        text = f"file: got {type(source).__name__}, which cannot be read again and again ({error})"
+        raise ValueError(f"{text}. Fix: pass its bytes, `file.read()`.") from error
     if not isinstance(content, bytes) or not content:
         fix = "open it as open(path, 'rb'), and read nothing of it before."
         refuse("file", f"got an open file that gives {describe(content)}", "one that gives bytes", fix)

@@ -108,7 +108,11 @@ def test_pictures_and_sounds_of_bytes_are_those_that_were_written(
     np.testing.assert_allclose(heard["array"], TONE, atol=1 / 32768)
 
 
-@each_source
+# Of the other sources the first test sees the tensors; doors take them all alike.
+@pytest.mark.parametrize(
+    "source",
+    [name if name in ("memory", "stored") else pytest.param(name, marks=pytest.mark.slow) for name in SOURCES],
+)
 def test_every_door_takes_every_source(
     checkpoint: Path, processor: CodeBindProcessor, files: dict[str, str], source: str
 ) -> None:
@@ -194,7 +198,7 @@ def test_decoders_give_their_samples_and_frames(processor: CodeBindProcessor) ->
     assert windows[0].starts == [0.0]
     with pytest.raises(OSError, match=r"items\[0\]: video file 'VideoDecoder'.*Could not decode"):
         list(processor.stream([VideoDecoder(frames, broken_at=8)]))
-    with pytest.raises(ValueError, match="images: image: got a decoder, AudioDecoder"):
+    with pytest.raises(ValueError, match="images: file: got a decoder, AudioDecoder"):
         processor(images=AudioDecoder())
 
 
@@ -238,7 +242,7 @@ SOUNDS = {
 
 
 @pytest.mark.parametrize("kind", SOUNDS)
-@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.dat", "a"])
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a"])
 def test_sounds_are_known_by_their_content(tmp_path: Path, kind: str, name: str) -> None:
     soundfile = pytest.importorskip("soundfile")
     form, encoding = SOUNDS[kind]
@@ -252,7 +256,7 @@ def test_sounds_are_known_by_their_content(tmp_path: Path, kind: str, name: str)
 
 
 @pytest.mark.parametrize("form", ["png", "jpg", "webp", "tif", "gif", "jp2", "bmp"])
-@pytest.mark.parametrize("suffix", ["png", "jpg", "wav", "npy", "img", ""])
+@pytest.mark.parametrize("suffix", ["png", "wav", ""])
 def test_pictures_are_known_by_their_content(tmp_path: Path, form: str, suffix: str) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8))
     picture.save(tmp_path / f"right.{form}")
@@ -320,7 +324,7 @@ def test_what_is_only_unsupported_is_never_called_damaged(tmp_path: Path, name: 
     assert any(word in str(error.value) for word in ("supported", "does not decode"))
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize("suffix", ["mp4", pytest.param("mkv", marks=pytest.mark.slow), "avi"])
 def test_films_that_end_or_break_early_name_item_and_file(
     processor: CodeBindProcessor, tmp_path: Path, suffix: str
 ) -> None:

@@ -70,7 +70,9 @@ def main() -> None:
         soak=markdown_table(["what was done", "tried", *outcomes], trials),
         **{**about, "date": str(about["date"])[:10]},
     )
-    print(f"Wrote {write_text(PAGE, text)}.")
+    # Written by hand, and kept.
+    _, heading, faults = (PAGE.read_text() if PAGE.exists() else "").partition("\n## Reported faults\n")
+    print(f"Wrote {write_text(PAGE, text + heading + faults)}.")
 
 
 if __name__ == "__main__":
