@@ -241,7 +241,9 @@ class _Raw:
         self.value, self.rate = part.load(self.item.raw, label), None
         if modality in MAPS:
             # Integers keep their type: the processor asks for their unit, and knows their largest by it.
-            self.value = grey_grid(self.value, label, colour=modality == "thermal")[0]
+            is_ours = hasattr(part, "mended")
+            as_grid = part.mended if is_ours else partial(grey_grid, colour=modality == "thermal")
+            self.value = as_grid(self.value, label)[0]
         elif modality == "video":
             self.value, self.rate = frames_and_rate(self.value, label)
         elif modality == "audio":
@@ -250,7 +252,7 @@ class _Raw:
             self.rate = self.value.rate
         elif modality in ("eeg", "imu"):
             self.value, self.rate = split_rated(self.value, label)
-            self.value = as_float_array(self.value, label)
+            self.value = getattr(part, "mended", as_float_array)(self.value, label)
         else:
             self.value = picture_of(self.value, label)
         self.modality = modality

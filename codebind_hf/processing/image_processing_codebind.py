@@ -243,17 +243,19 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One depth map as `(channels, height, width)`."""
-        grid = grey_grid(value if self.invalid is None else unmasked(value), label)
-        if self.invalid is not None:
-            grid = measured(grid, self._are_measured(grid, value), self.invalid, label, is_map=True)
-        grid = self._encoded(grid, label)
+        grid = self._encoded(self.mended(value, label), label)
         low, high = self.value_range
         return self.fit((grid.clip(low, high) / np.float32(high)).astype(np.float32), label)
 
-    def _are_measured(self, grid: np.ndarray, value: Any) -> np.ndarray:
+    def mended(self, value: Any, label: str) -> np.ndarray:
+        """A map `(1, height, width)` as it comes, with measurements alone if there is a policy."""
+        if self.invalid is None:
+            return grey_grid(value, label)
+        grid = grey_grid(unmasked(value), label)
         low, high = (0.0, math.inf) if self.depth_unit == "disparity" else self.valid_range
         scale = _METRES.get(self.depth_unit, 1.0) if isinstance(self.depth_unit, str) else self.depth_unit or 1.0
-        return are_measured(grid, value) & (grid * scale > low) & (grid * scale < high)
+        valid = are_measured(grid, value) & (grid * scale > low) & (grid * scale < high)
+        return measured(grid, valid, self.invalid, label, is_map=True)
 
     def _encoded(self, grid: np.ndarray, label: str) -> np.ndarray:
         if self.depth_unit == "disparity":
@@ -345,14 +347,19 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One thermal map as `(channels, height, width)`."""
-        grid = grey_grid(value if self.invalid is None else unmasked(value), label, colour=True)
-        if self.invalid is not None:
-            valid = are_measured(grid, value) & (self._degrees(grid) > _ABSOLUTE_ZERO)
-            grid = measured(grid, valid, self.invalid, label, is_map=True)
+        grid = self.mended(value, label)
         unit = self._unit_interval(grid, label)
         if self.resize_on == "pil" and grid.dtype == np.uint8 and self.thermal_range is None:
             return self.fit(Image.fromarray(grid[0]), label)
         return self.fit(unit, label)
+
+    def mended(self, value: Any, label: str) -> np.ndarray:
+        """A map `(1, height, width)` as it comes, with measurements alone if there is a policy."""
+        if self.invalid is None:
+            return grey_grid(value, label, colour=True)
+        grid = grey_grid(unmasked(value), label, colour=True)
+        valid = are_measured(grid, value) & (self._degrees(grid) > _ABSOLUTE_ZERO)
+        return measured(grid, valid, self.invalid, label, is_map=True)
 
     def _unit_interval(self, grid: np.ndarray, label: str) -> np.ndarray:
         if self.thermal_range is not None:
@@ -381,5 +388,7 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
 
     def _degrees(self, values: np.ndarray) -> np.ndarray:
         unit = self.thermal_unit
-        scale, zero = (1.0, 0.0) if unit in (None, "levels") else _CELSIUS[unit] if isinstance(unit, str) else unit
+        if unit is None or unit == "levels":
+            return values
+        scale, zero = _CELSIUS[unit] if isinstance(unit, str) else unit
         return values.astype(np.float64) * scale + zero

@@ -81,7 +81,7 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
 
     def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:
         """One recording as `(num_channels, num_samples)`."""
-        signal = self._checked(array, label)
+        signal = self.mended(array, label)
         if self.sampling_rate is not None:
             if rate is None:
                 column = f"; of rows, a column `{self.modality}_sampling_rate` says it"
@@ -102,7 +102,8 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         """For each of the channels of a recording: which of the result it is, and 1, or -1 if it points backwards."""
         return list(range(count)), np.ones(count)
 
-    def _checked(self, value: Any, label: str) -> np.ndarray:
+    def mended(self, value: Any, label: str) -> np.ndarray:
+        """A recording `(channels, time)` as it comes, with measurements alone if there is a policy."""
         array = as_float_array(value, label) if self.invalid is None else as_array(unmasked(value), label)
         allowed = f"(channels, time) with 1 to {self.num_channels} channels"
         if array.ndim != 2:

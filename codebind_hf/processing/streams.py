@@ -219,7 +219,8 @@ class Stream:
         yield from map(self._item_task, pending.values())
 
     def _known_item(self, label: str, ask: Callable[[], Item]) -> Item:
-        item = ask()
+        with naming(label):
+            item = ask()
         if item.name not in self._known:
             raise ValueError(
                 f"{label}: {shown(item.name)} is not in this checkpoint; it has {', '.join(self._known)}."

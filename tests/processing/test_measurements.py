@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from codebind_hf import CodeBindProcessor
+from codebind_hf.data import augmented_row
 from codebind_hf.inference import Depth, Eeg, PointCloud, Thermal
 from codebind_hf.processing.array_processing_codebind import CodeBindArrayFeatureExtractor
 from codebind_hf.processing.arrays import are_measured, measured
@@ -255,6 +256,22 @@ def test_other_policies_are_refused(kind: str) -> None:
     wrong = "fill" if kind == "point_cloud" else "drop"
     with pytest.raises(ValueError, match=f"invalid: got '{wrong}'; allowed: None, 'raise', "):
         type(part)(invalid=wrong)
+
+
+@pytest.mark.parametrize("modality", ["depth", "eeg"])
+def test_what_is_augmented_is_mended_first(modality: str) -> None:
+    processor = CodeBindProcessor()
+    operation = {"depth": "horizontal_flip", "eeg": "time_shift"}[modality]
+    processor.augmentation = {modality: [{"name": operation}]}
+    processor.part(modality).invalid = "fill"
+    whole = {"depth": nearest_in_cross(MAP, ~HOLES), "eeg": SIGNAL.copy()}[modality]
+    spoiled = {"depth": np.where(HOLES, np.nan, MAP), "eeg": SIGNAL.copy()}[modality]
+    if modality == "eeg":
+        spoiled[1, 7] = np.nan
+        whole[1, 7] = SIGNAL[1, [6, 8]].mean()
+    for seed in range(4):
+        found, right = (augmented_row({modality: value}, processor, (seed,)) for value in (spoiled, whole))
+        torch.testing.assert_close(found["tensors"], right["tensors"])
 
 
 def test_without_a_policy_zeros_stay_measurements() -> None:

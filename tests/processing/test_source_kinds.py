@@ -21,6 +21,7 @@ from pipeline_items import save_checkpoint
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.data import CodeBindCollator, Manifest, rows_from_dataset
+from codebind_hf.data.fingerprints import fingerprint
 from codebind_hf.inference import Audio, Depth, Video
 from codebind_hf.inference.pipelines import MultimodalEmbeddingPipeline
 from codebind_hf.processing.arguments import argument_of, tensor_of
@@ -154,6 +155,15 @@ def test_manifests_and_data_sets_hold_files_as_parquet_of_the_hub_does(
         rows.validate()
 
 
+def test_rows_are_told_apart_by_the_content_of_their_sources(files: dict[str, str]) -> None:
+    content = Path(files["image"]).read_bytes()
+    own = {fingerprint([{"image": value}]) for value in (content, io.BytesIO(content), {"bytes": content})}
+    assert len(own) == 1
+    assert fingerprint([{"image": content[:-1]}]) not in own
+    linked = fingerprint([{"image": {"bytes": None, "path": files["image"]}}])
+    assert linked == fingerprint([{"image": files["image"]}]) != own.pop()
+
+
 def test_rows_of_json_may_name_files_in_dictionaries(tmp_path: Path, files: dict[str, str]) -> None:
     lines = [{"image": {"path": files["image"]}, "text": "a"}, {"image": files["image"], "text": "b"}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -220,11 +230,19 @@ def test_bytes_are_never_printed(processor: CodeBindProcessor, argument: str) ->
         assert len(str(error.value)) < 500
 
 
+class OnceReadable(io.BytesIO):
+    """As an answer of a server."""
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation("tell")
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         (io.StringIO("words"), "open it as open"),
         (io.BytesIO(b""), "length 0"),
+        (OnceReadable(b"GIF89a"), r"images: file: got OnceReadable, which cannot be read again .*`file.read\(\)`"),
         ({"bytes": None, "path": None}, "neither bytes nor a path"),
         ({"bytes": b"", "path": "a.png"}, r"images: image file 'a.png': is empty"),
         ({"bytes": b"\x89PNG\r\n\x1a\n...", "path": "folder/a.png"}, "images: image file 'folder/a.png'"),
