@@ -138,7 +138,7 @@ class Manifest(Sequence):
             if modality == "text" or modality not in self.table.column_names:
                 continue
             for position, value in enumerate(self._column(modality)):
-                found = self._resolved(value) if value else None
+                found: Any = self._resolved(value) if value else None
                 if is_path(found) and not os.path.exists(found):
                     missing.append((position, modality, found))
         if missing:

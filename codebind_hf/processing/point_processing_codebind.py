@@ -133,12 +133,12 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
             columns = "(points, 6) with columns x, y, z, red, green, blue, or x, y, z" if coloured else "(points, 3)"
             refuse(label, f"got shape {array.shape}", columns if coloured else f"{columns} with columns x, y, z", fix)
         if self.invalid is not None:
-            array = as_float_array(self._measured(array, are_measured(array, value).all(axis=1), label), label)
+            array = as_float_array(self._measured(array, are_measured(array, value), label), label)
         return self._coloured(array, label) if coloured else array
 
-    def _measured(self, array: np.ndarray, valid: np.ndarray, label: str) -> np.ndarray:
+    def _measured(self, array: np.ndarray, are_there: np.ndarray, label: str) -> np.ndarray:
         points = array[:, :3]
-        valid &= points.any(axis=1)
+        valid: np.ndarray = are_there.all(axis=1) & points.any(axis=1)
         if self.stray_distance is not None and valid.any():
             away = np.linalg.norm(points - np.median(points[valid], axis=0), axis=1)
             usual = float(np.median(away[valid]))
