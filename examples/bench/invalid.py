@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python examples/bench/invalid.py
 
 Depth maps and clouds of NineSenses, an untrained `tiny` of several seeds, continuous embeddings. Expected on a laptop
-core: five minutes, and the table of docs/files.md. `--checkpoint FOLDER` asks a trained model instead.
+core: half a minute, and the table of docs/files.md. `--checkpoint FOLDER` asks a trained model instead.
 """
 
 import argparse
