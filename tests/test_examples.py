@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,19 @@ def test_the_benchmark_of_points_prints_times_and_ratios() -> None:
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["farthest", "nearest", "balls", "Chamfer"]
     assert "times as fast as a loop over points" in done.stdout
+
+
+@pytest.mark.slow
+def test_holes_that_are_filled_and_points_that_are_dropped_leave_items_what_they_are() -> None:
+    done = run_example("bench/invalid", "--items", 24, "--seeds", 1)
+    assert done.returncode == 0, done.stderr
+    found = [re.fullmatch(r"(.+?) {2,}(.+?) +([\d.]+) % \(.*\)", line) for line in done.stdout.splitlines()]
+    shares = {(line[1], line[2]): float(line[3]) for line in found if line is not None}
+    assert len(shares) == len(found) == 14
+    assert all(share == 100 for (_, policy), share in shares.items() if policy == "invalid='fill'")
+    for case in {case for case, _ in shares}:
+        kept = shares.get((case, "invalid='fill'"), shares.get((case, "invalid='drop'")))
+        assert kept > shares[case, "as measured"]
 
 
 @pytest.fixture(scope="module")

@@ -242,7 +242,9 @@ class _Raw:
         self.upright = getattr(part, "upright", True)
         if modality in MAPS:
             # Integers keep their type: the processor asks for their unit, and knows their largest by it.
-            self.value = grey_grid(self.value, label, modality == "thermal", self.upright)[0]
+            is_ours = hasattr(part, "mended")
+            plain = partial(grey_grid, colour=modality == "thermal", upright=self.upright)
+            self.value = (part.mended if is_ours else plain)(self.value, label)[0]
         elif modality == "video":
             self.value, self.rate = frames_and_rate(self.value, label)
         elif modality == "audio":
@@ -251,7 +253,7 @@ class _Raw:
             self.rate = self.value.rate
         elif modality in ("eeg", "imu"):
             self.value, self.rate = split_rated(self.value, label)
-            self.value = as_float_array(self.value, label)
+            self.value = getattr(part, "mended", as_float_array)(self.value, label)
         else:
             self.value = picture_of(self.value, label, self.upright)
         self.modality = modality

@@ -2,10 +2,7 @@
 
 import json
 import os
-import tempfile
-import weakref
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +10,7 @@ from datasets import Audio, ClassLabel, Image, Video
 
 from codebind_hf.data.columns import ATTRIBUTE
 from codebind_hf.data.units import UNITS, with_units
-from codebind_hf.processing.frames import Frames
-from codebind_hf.processing.media import SUFFIXES, read_media
-from codebind_hf.processing.values import refuse
+from codebind_hf.processing.media import read_media
 
 
 class _Stored:
@@ -45,8 +40,6 @@ class StoredVideo(_Stored, Video):
 
 # Cells that hold a file: our readers open it, with their limits and their choice of formats.
 STORED: dict[type, type] = {Audio: StoredAudio, Image: StoredImage, Video: StoredVideo}
-# Of bytes that came without a name; readers look at what is in them.
-_USUAL_SUFFIX = {"audio": ".wav", "video": ".mp4", **dict.fromkeys(("image", "tactile", "depth", "thermal"), ".png")}
 
 
 def undecoded(dataset: Any) -> Any:
@@ -107,7 +100,7 @@ def in_memory(modality: str, value: Any) -> Any:
         return value
     if isinstance(value, dict):
         if "bytes" in value:
-            return value["path"] if value["bytes"] is None else decoded(modality, value["bytes"], value.get("path"))
+            return value["path"] if value["bytes"] is None else decoded(modality, value)
         return {key: in_memory(modality, part) for key, part in value.items() if part is not None}
     if value and not _is_number_or_list(value[0]):
         return value
@@ -137,34 +130,10 @@ def _smallest(modality: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def decoded(modality: str, content: bytes, name: str | None = None) -> Any:
-    """What a file of these bytes holds, as `read_media` gives it.
-
-    Args:
-        name: of the file, whose suffix says what it is.
-
-    Raises:
-        ValueError: a kind of file that is not read for this modality.
-        OSError: the bytes cannot be read.
-    """
-    suffix = Path(name or "").suffix or _USUAL_SUFFIX.get(modality, ".npy")
-    allowed = SUFFIXES.get(modality, (".npy",))
-    if suffix.lower() not in allowed:
-        refuse(modality, f"got bytes of a {suffix} file", f"files that end in {', '.join(allowed)}")
-    # Readers, and libraries behind them, take files: what lies in memory gets a place for as long as it is read.
-    place, path = tempfile.mkstemp(suffix=suffix)
+def decoded(modality: str, value: Mapping[str, Any]) -> Any:
+    """What the file in a cell holds, as `read_media` gives it; errors are its own, and name the modality."""
     try:
-        with open(place, "wb") as file:
-            file.write(content)
-        value = read_media(modality, path)
-    except BaseException as error:
-        os.unlink(path)
-        if isinstance(error, OSError):
-            told = str(error).replace(path, name or "without a name")
-            raise OSError(f"{modality}: bytes of a file: {told}") from error
-        raise
-    if isinstance(value, Frames):
-        weakref.finalize(value, os.unlink, path)
-    else:
-        os.unlink(path)
-    return value
+        return read_media(modality, value)
+    except (OSError, ValueError) as error:
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"{modality}: bytes of a file: {error}") from error

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from codebind_hf.data.columns import EXTRA_COLUMNS
 from codebind_hf.processing.items import Item
+from codebind_hf.processing.sources import is_decoder, is_source, parts_of
 
 
 def fingerprint(rows: Any) -> str:
@@ -53,9 +54,10 @@ def digest_of(value: Any) -> str:
 def _weighed(name: str, value: Any) -> Any:
     if isinstance(value, Item):
         return [type(value).__name__, {**vars(value), "value": _weighed(name, value.value)}]
-    if name in (*EXTRA_COLUMNS, "text") or not isinstance(value, (str, os.PathLike)):
+    if name in (*EXTRA_COLUMNS, "text") or not is_source(value) or is_decoder(value):
         return value
-    return [os.path.basename(value), *size_and_time(value)]
+    path, content = parts_of(value)
+    return [os.path.basename(path), *size_and_time(path)] if content is None else hashlib.sha256(content).hexdigest()
 
 
 def size_and_time(path: str | os.PathLike) -> list[int]:

@@ -17,7 +17,9 @@ from codebind_hf.data.manifest_columns import is_plain, row_of, rows_with_modali
 from codebind_hf.data.row_tensors import class_names_of, flattened
 from codebind_hf.data.tables import called, read_columns, read_rows
 from codebind_hf.data.units import UNITS, checked_unit, with_units
-from codebind_hf.processing.values import check_choice, check_types
+from codebind_hf.processing.sources import is_source
+from codebind_hf.processing.text_cleaning import HALF_CHARACTER
+from codebind_hf.processing.values import check_choice, check_types, is_path, shown
 from codebind_hf.renamed import renamed_attribute
 
 
@@ -31,7 +33,8 @@ class Manifest(Sequence):
 
     A row is `{"id", "label", "attributes", <modality>: text or path}`; relative paths are resolved against the folder
     of the manifest, empty cells are absent modalities, a missing `id` is the manifest's name and the row's number.
-    `label` and `text` may be lists: several classes, several captions. Values stay paths: the processor reads them.
+    `label` and `text` may be lists: several classes, several captions. Values stay paths: the processor reads them. A
+    file may also be in its cell, `{"bytes", "path"}` as Parquet of the Hub has it.
     Columns that say what the values of a sensor mean, such as `depth_unit` (all are in `codebind_hf.data.units`), make
     of its path an `Item` that knows it. In CSV and Parquet, `attributes` is a JSON object or columns named
     `attributes.<name>`. Other columns are ignored, with a note. Rows are held as Arrow columns, and made when they are
@@ -115,9 +118,8 @@ class Manifest(Sequence):
     def fingerprint(self) -> str:
         """Digest of the rows, and of sizes and times of change of their files; where they lie does not count."""
         names = [name for name in self.table.column_names if name in self.modalities and name != "text"]
-        sizes = {
-            name: [value and size_and_time(self._resolved(value)) for value in self._column(name)] for name in names
-        }
+        files = {name: [value and self._resolved(value) for value in self._column(name)] for name in names}
+        sizes = {name: [size_and_time(file) if is_path(file) else None for file in files[name]] for name in names}
         return digest_of([self.path.stem, self.table.to_pylist(), sizes])
 
     def validate(self, on_error: str = "raise") -> "Manifest":
@@ -136,8 +138,9 @@ class Manifest(Sequence):
             if modality == "text" or modality not in self.table.column_names:
                 continue
             for position, value in enumerate(self._column(modality)):
-                if value and not os.path.exists(self._resolved(value)):
-                    missing.append((position, modality, self._resolved(value)))
+                found: Any = self._resolved(value) if value else None
+                if is_path(found) and not os.path.exists(found):
+                    missing.append((position, modality, found))
         if missing:
             named = [
                 f"  {self[row]['id']}, {modality}: {path}" for row, modality, path in sorted(missing)[:_MAX_NAMED]
@@ -182,7 +185,12 @@ class Manifest(Sequence):
             raise ValueError(f"{where}: has no modality; allowed: at least one of {', '.join(self.modalities)}.")
         return {**row, "attributes": attributes} if attributes else row
 
-    def _resolved(self, value: str) -> str:
+    def _resolved(self, value: Any) -> Any:
+        """The path of a cell's file, or the cell where its bytes are there."""
+        if isinstance(value, dict):
+            if value.get("bytes") is not None:
+                return value
+            value = value["path"]
         return os.path.normpath(self.path.parent.absolute() / Path(value).expanduser())
 
     def _check_ids(self) -> None:
@@ -199,15 +207,21 @@ def _is_empty(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and value != value)
 
 
-def _cell(key: str, value: Any, where: str) -> str | list[str]:
+def _cell(key: str, value: Any, where: str) -> str | list[str] | dict[str, Any]:
     if key in ("id", "label") and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if key in ("label", "text") and isinstance(value, (list, np.ndarray)):
         if not len(value) or not all(isinstance(each, str) and each for each in value):
             raise ValueError(f"{where}: {key} is {value!r}; allowed: a string, or a list of one or more strings.")
-        return list(value)
+        return [str(_cell(key, each, where)) for each in value]
+    if isinstance(value, dict) and is_source(value) and key not in ("id", "label", "text"):
+        if value.get("bytes") is not None:
+            return dict(value)
+        value = value.get("path")
     if not isinstance(value, str):
-        raise ValueError(f"{where}: {key} is {value!r} ({type(value).__name__}); allowed: a string.")
+        raise ValueError(f"{where}: {key} is {shown(value)} ({type(value).__name__}); allowed: a string.")
+    if not value.isascii() and (half := HALF_CHARACTER.search(value)):
+        raise ValueError(f"{where}: {key} has half a character, {half.group()!a}, at place {half.start()}.")
     if key not in ("id", "label", "text") and "://" in value:
         fix = "download it first, and write its path"
         raise ValueError(f"{where}: {key} is the URL {value!r}; allowed: a local file. Fix: {fix}.")

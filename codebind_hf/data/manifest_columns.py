@@ -78,7 +78,10 @@ def to_table(rows: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> py
         cells = [row.get(name) for row in rows]
         if any(cell is not None for cell in cells):
             is_listed = any(isinstance(cell, list) for cell in cells)
+            has_files = any(isinstance(cell, dict) for cell in cells)
             columns[name] = [_listed(cell) for cell in cells] if is_listed else cells
+            if has_files:
+                columns[name] = [{"bytes": None, "path": cell} if isinstance(cell, str) else cell for cell in cells]
     for name in UNITS:
         if any(name in row for row in rows):
             columns[name] = [json.dumps(row[name]) if name in row else None for row in rows]

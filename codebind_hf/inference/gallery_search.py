@@ -4,7 +4,7 @@ Messages name the flags of `examples/search.py`.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import MODALITIES
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.arguments import argument_of
-from codebind_hf.processing.media import modalities_of_file
+from codebind_hf.processing.media import SUFFIXES
+from codebind_hf.processing.sources import kind_of
 
 
 def check_query(path: str) -> None:
@@ -26,6 +27,13 @@ def check_query(path: str) -> None:
         raise OSError(
             f"--query: {path!r}: no such file. Fix: check the path and the working directory; words go to --text."
         )
+
+
+def modalities_of_file(path: str | os.PathLike, known: Sequence[str]) -> list[str]:
+    """The modalities among `known` of whose files `path` is one, by its content or suffix; video for a folder."""
+    if os.path.isdir(path):
+        return [modality for modality in known if modality == "video"]
+    return [name for name in known if kind_of(path, ()) in SUFFIXES.get(name, ())]
 
 
 def modality_of_query(path: str, known: tuple[str, ...]) -> str:

@@ -60,7 +60,7 @@ class RawDataEncoding:
     ) -> Any:
         """Embed raw data: `{"image": pictures, "text": texts}`, or one list or iterator of mixed items.
 
-        A mixed item is a text, a picture, `{"array", "sampling_rate"}` (a sound), the path of a file whose suffix
+        A mixed item is a text, a picture, `{"array", "sampling_rate"}` (a sound), a file (path, bytes, ...) that
         tells its modality, `{"depth": value}`, or a wrapper of `codebind_hf.inference` such as
         `Depth(map, unit="mm")`. A string is a text unless a file of this name exists. Never more than some batches of
         raw values are in memory, and of recordings never more than some clips.

@@ -1,13 +1,13 @@
 """How do arrays of a modality that a user added become tower input?"""
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from .arguments import tensor_of
-from .arrays import as_float_array
+from .arrays import INVALID, are_measured, as_array, as_float_array, measured, unmasked
 from .image_resizing import resize_grid
 from .modality_processing import ModalityProcessing
 from .resampling import band_limited
@@ -25,23 +25,18 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
             any length is accepted.
         normalize: subtract the mean and divide by the standard deviation of each "channel", the whole "item", "none".
         mean, std: subtracted from and dividing every value, before `normalize`.
+        invalid: as for recordings of electrodes; gaps of maps are filled from the nearest value of the row or column.
     """
 
     type_key = "feature_extractor_type"
-    defaults: ClassVar[dict[str, Any]] = {
-        "name": "array",
-        "num_channels": 1,
-        "input_size": [128],
-        "normalize": "none",
-        "mean": 0.0,
-        "std": 1.0,
-    }
-    name: str
-    num_channels: int
-    input_size: list[int]
-    normalize: str
-    mean: float
-    std: float
+    name: str = "array"
+    num_channels: int = 1
+    input_size: list[int] = [128]
+    normalize: str = "none"
+    mean: float = 0.0
+    std: float = 1.0
+    later = ("invalid",)
+    invalid: str | None = None
 
     def check_parameters(self) -> None:
         """Refuse sizes and choices that make no array."""
@@ -52,6 +47,7 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
             check_number("input_size", length, 1, whole=True)
         check_choice("normalize", self.normalize, ("channel", "item", "none"))
         check_number("std", self.std, 1e-12)
+        check_choice("invalid", self.invalid, INVALID)
         self.modality = self.argument = self.name
         self.model_input_names = [tensor_of(self.name)]
         self.item_ndim = len(self.input_size) + 1
@@ -67,13 +63,15 @@ class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One array as `(num_channels, *input_size)`."""
-        array = as_float_array(value, label)
+        array = as_float_array(value, label) if self.invalid is None else as_array(unmasked(value), label)
         if array.ndim == len(self.input_size) and self.num_channels == 1:
             array = array[None]
         if array.ndim != self.item_ndim or array.shape[0] != self.num_channels:
             axes = "time" if len(self.input_size) == 1 else "height, width"
             refuse(label, f"got shape {array.shape}", f"({self.num_channels}, {axes}), channels first")
-        array = (array.astype(np.float64) - self.mean) / self.std
+        if self.invalid is not None:
+            array = measured(array, are_measured(array, value), self.invalid, label, len(self.input_size) == 2)
+        array = (as_float_array(array, label).astype(np.float64) - self.mean) / self.std
         array = self._standardized(array)
         if len(self.input_size) == 1:
             fitted = band_limited if array.shape[1] > self.input_size[0] else interpolate_linearly

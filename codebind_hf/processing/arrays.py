@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -29,12 +29,14 @@ _KIND_FIXES = {
     "m": "count in a unit: `values / np.timedelta64(1, 's')`.",
     "U": "spelled-out numbers become such with `.astype(np.float32)`.",
     "S": "spelled-out numbers become such with `.astype(np.float32)`.",
-    "V": "take the fields apart: `np.lib.recfunctions.structured_to_unstructured(values)`.",
+    "V": "take the fields apart: `np.stack([values[name] for name in values.dtype.names], -1)`.",
 }
 _MISSING_FIX = (
-    "fill what is missing from its neighbours, such as by `np.interp` along time, drop the points or rows that have "
-    "it, or drop the item; zeros would be read as measurements."
+    "fill what is missing from its neighbours, as `depth_kwargs={'invalid': 'fill'}` does of maps and signals alike, "
+    "leave points out (`point_clouds_kwargs={'invalid': 'drop'}`), or drop the item; zeros would be read as "
+    "measurements."
 )
+INVALID = (None, "raise", "fill")
 
 
 def split_items(values: Any, argument: str, item_ndim: int | None) -> tuple[list[Any], list[str]]:
@@ -61,6 +63,14 @@ def split_items(values: Any, argument: str, item_ndim: int | None) -> tuple[list
             fix = "drop the row, or process the rows that have this modality on their own: lengths may differ."
             refuse(label, "got None", "an item of this modality", fix)
     return list(values), labels
+
+
+def one_sound_or_list(values: Any, argument: str) -> Any:
+    """`values`, unless they are one array of several rows: extractors of transformers take these for sounds."""
+    if isinstance(values, (np.ndarray, torch.Tensor)) and values.ndim == 2 and 1 < values.shape[0] <= values.shape[1]:
+        fix = "`list(array)` for sounds, one a row; `[array]` for one sound, with a channel a row."
+        refuse(argument, f"got an array of shape {tuple(values.shape)}", "(samples,), or a list of sounds", fix)
+    return values
 
 
 def as_array(value: Any, label: str, may_be_empty: bool = False) -> np.ndarray:
@@ -229,6 +239,81 @@ def _plain(number: Any) -> Any:
         return math.inf
 
 
+def unmasked(value: Any) -> Any:
+    """`value`; of a masked array the numbers, also of what is masked."""
+    return value.data if isinstance(value, np.ma.MaskedArray) else value
+
+
+def are_measured(array: np.ndarray, value: Any) -> np.ndarray:
+    """Which numbers of an array are measurements, as far as they tell: no NaN, no infinity, nothing that is masked.
+
+    Integers of 16 bits and more at the ends of their type are none, either: sensors write them for too much.
+
+    Args:
+        value: what the array was made of.
+    """
+    is_there = np.isfinite(array)
+    if array.dtype.kind in "iu" and array.itemsize > 1:
+        ends = np.iinfo(array.dtype)
+        is_there = (array < ends.max) & (array > ends.min if array.dtype.kind == "i" else True)
+    masked = isinstance(value, np.ma.MaskedArray)
+    return is_there & ~np.ma.getmaskarray(value).reshape(array.shape) if masked else is_there
+
+
+def measured(array: np.ndarray, valid: np.ndarray, policy: str, label: str, is_map: bool = False) -> np.ndarray:
+    """An array `(channels, ...)` whose numbers are measurements, all of them.
+
+    Args:
+        valid: which are; the others are refused ("raise") or taken ("fill") from lines between the nearest ones in
+            time, of maps from the nearest one in the same row or column.
+
+    Raises:
+        ValueError: with "raise", some are not; with "fill", a channel without any that are.
+    """
+    if valid.all():
+        return array
+    if policy == "raise":
+        refuse_unmeasured(valid, label, "values")
+    if not (has_any := valid.reshape(len(valid), -1).any(axis=1)).all():
+        got = f"got no measurement in channel {int(has_any.argmin())}"
+        refuse(label, got, "one or more in every channel", "leave the channel out, or the item.")
+    fill = _filled_map if is_map else _filled_line
+    return np.stack([fill(*channel) for channel in zip(array, valid, strict=True)])
+
+
+def refuse_unmeasured(valid: np.ndarray, label: str, what: str) -> NoReturn:
+    """Refuse what holds something else than measurements, saying how much and where first."""
+    place = tuple(int(index) for index in np.argwhere(~valid)[0])
+    got = f"got {int((~valid).sum())} of {valid.size} {what} that are no measurements, the first at index {place}"
+    refuse(label, got, "measurements", _MISSING_FIX)
+
+
+def _filled_line(line: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    places = np.arange(len(line))
+    return np.where(valid, line, np.interp(places, places[valid], line[valid]))
+
+
+def _filled_map(grid: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    # What no row and no column reaches is reached from what they filled.
+    while not valid.all():
+        (rows, far), (columns, away) = (_nearest_along(grid, valid, axis) for axis in (1, 0))
+        distance = np.minimum(far, away)
+        grid = np.where(~valid & np.isfinite(distance), np.where(far <= away, rows, columns), grid)
+        valid = np.isfinite(distance)
+    return grid
+
+
+def _nearest_along(grid: np.ndarray, valid: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest valid number along an axis, and how far it is; infinitely where there is none."""
+    place = np.indices(grid.shape)[axis].astype(np.float64)
+    before = np.maximum.accumulate(np.where(valid, place, -np.inf), axis)
+    after = np.flip(np.minimum.accumulate(np.flip(np.where(valid, place, np.inf), axis), axis), axis)
+    distance = np.minimum(place - before, after - place)
+    nearest = np.where(place - before <= after - place, before, after)
+    index = np.where(np.isfinite(distance), nearest, 0).astype(np.int64)
+    return np.take_along_axis(grid, index, axis), distance
+
+
 def check_finite(array: np.ndarray, label: str) -> None:
     """Refuse NaN and infinities, saying how many and where the first one is, and numbers too large to square."""
     check_size(array.size, label, "values", fix="pass a part of them,")
@@ -237,7 +322,8 @@ def check_finite(array: np.ndarray, label: str) -> None:
     finite = np.isfinite(array)
     if finite.all():
         if max(float(array.max()), -float(array.min())) > _LARGEST:
-            refuse(label, f"got values beyond {_LARGEST:g}", "float32 with room to square", "scale to another unit.")
+            fix = f"scale to another unit; or, if they stand for no measurement, {_MISSING_FIX}"
+            refuse(label, f"got values beyond {_LARGEST:g}", "float32 with room to square", fix)
         return
     first = tuple(int(index) for index in np.argwhere(~finite)[0])
     count = int(array.size - finite.sum())

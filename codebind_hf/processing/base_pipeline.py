@@ -12,14 +12,8 @@ from transformers import Pipeline
 
 from .arguments import argument_of
 from .modality_processing import naming
-from .pipeline_inputs import (
-    ONE_ITEM,
-    Numbered,
-    batches,
-    named_item,
-    numbered,
-    unit,
-)
+from .pipeline_inputs import ONE_ITEM, Numbered, batches, named_item, numbered, unit
+from .sources import is_source
 from .values import check_choice, describe, refuse
 
 
@@ -64,7 +58,7 @@ class ModalityPipeline(Pipeline):
             ValueError: no item, an item that cannot be used, or a wrong option.
         """
         is_many = hasattr(inputs, "__iter__") or hasattr(inputs, "__getitem__")
-        if isinstance(inputs, (Dataset, *ONE_ITEM)) or not is_many:
+        if isinstance(inputs, (Dataset, *ONE_ITEM)) or is_source(inputs) or not is_many:
             return super().__call__(inputs, **kwargs)
         if not isinstance(inputs, (list, tuple)):
             return super().__call__(numbered(inputs), **kwargs)

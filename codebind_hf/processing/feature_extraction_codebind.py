@@ -1,27 +1,18 @@
 """How does sound become tower input? Resampling, clips, and a log-mel spectrogram of every clip."""
 
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from transformers import FeatureExtractionMixin
 
-from .arrays import as_array, as_float_array
+from .arrays import INVALID, as_array, as_float_array, measured, one_sound_or_list
 from .media import open_recording
 from .modality_processing import RatedProcessing, Windows, naming, sliding_starts
-from .recordings import ArrayRecording, Recording
+from .recordings import ArrayRecording, FilledRecording, Recording
+from .sources import is_decoder, is_source
 from .spectrogram import log_mel
-from .values import (
-    HIGHEST_RATE,
-    LIMITS,
-    check_choice,
-    check_number,
-    check_rate,
-    check_size,
-    is_path,
-    refuse,
-    split_rated,
-)
+from .values import HIGHEST_RATE, LIMITS, check_choice, check_number, check_rate, check_size, refuse, split_rated
 
 
 # A float waveform louder than this was not scaled to [-1, 1].
@@ -46,54 +37,36 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         window, preemphasis, remove_dc_offset, min_frequency, max_frequency: as in `log_mel`.
         pad_value: log-mel value of padding frames, before normalization.
         mean, std: subtracted from and dividing the log-mel values.
+        invalid: what becomes of samples that are NaN or infinite: refused ("raise" and `None`), or "fill", with lines
+            between those beside them. What a microphone cut off at its loudest stays.
     """
 
     type_key = "feature_extractor_type"
     model_input_names = ["input_features"]
     modality = "audio"
     argument = "audio"
-    defaults: ClassVar[dict[str, Any]] = {
-        "sampling_rate": 16000,
-        "num_clips": 1,
-        "clip_seconds": 1.0,
-        "clip_spacing": "ends",
-        "short_audio": "silence",
-        "channels": "mean",
-        "remove_mean": True,
-        "num_mel_bins": 64,
-        "num_frames": 64,
-        "window_length": 400,
-        "hop_length": None,
-        "fft_length": 1024,
-        "window": "hann",
-        "preemphasis": 0.97,
-        "remove_dc_offset": True,
-        "min_frequency": 20.0,
-        "max_frequency": None,
-        "pad_value": 0.0,
-        "mean": -4.268,
-        "std": 4.569,
-    }
-    sampling_rate: int
-    num_clips: int
-    clip_seconds: float
-    clip_spacing: str
-    short_audio: str
-    channels: str
-    remove_mean: bool
-    num_mel_bins: int
-    num_frames: int
-    window_length: int
-    hop_length: int | None
-    fft_length: int
-    window: str
-    preemphasis: float
-    remove_dc_offset: bool
-    min_frequency: float
-    max_frequency: float | None
-    pad_value: float
-    mean: float
-    std: float
+    sampling_rate: int = 16000
+    num_clips: int = 1
+    clip_seconds: float = 1.0
+    clip_spacing: str = "ends"
+    short_audio: str = "silence"
+    channels: str = "mean"
+    remove_mean: bool = True
+    num_mel_bins: int = 64
+    num_frames: int = 64
+    window_length: int = 400
+    hop_length: int | None = None
+    fft_length: int = 1024
+    window: str = "hann"
+    preemphasis: float = 0.97
+    remove_dc_offset: bool = True
+    min_frequency: float = 20.0
+    max_frequency: float | None = None
+    pad_value: float = 0.0
+    mean: float = -4.268
+    std: float = 4.569
+    later = ("invalid",)
+    invalid: str | None = None
 
     def check_parameters(self) -> None:
         """Refuse counts, lengths and choices that do not fit together."""
@@ -109,6 +82,7 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         check_choice("clip_spacing", self.clip_spacing, ("ends", "open"))
         check_choice("short_audio", self.short_audio, ("silence", "repeat", "frames"))
         check_choice("channels", self.channels, ("mean", "first"))
+        check_choice("invalid", self.invalid, INVALID)
         check_choice("window", self.window, ("hann", "hamming", "povey", "boxcar"))
 
     def sizes(self) -> dict[str, float]:
@@ -120,10 +94,14 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             "values in the mel filters": self.num_mel_bins * self.fft_length,
         }
 
+    def items(self, values: Any) -> tuple[list[Any], list[str]]:
+        """As for every modality; one array does not tell whether its rows are sounds or channels."""
+        return super().items(one_sound_or_list(values, self.argument))
+
     def load(self, value: Any, label: str) -> Any:
-        """`value`, or the file it names, of which only the clips will be read."""
-        if not is_path(value):
-            return value
+        """`value`, or the file that it stands for, of which only the clips will be read."""
+        if not is_source(value) or is_decoder(value):
+            return super().load(value, label)
         with naming(label):
             recording = open_recording(value)
         return {"array": recording, "sampling_rate": recording.rate}
@@ -137,9 +115,10 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
 
     def recording(self, array: Any, rate: int | None, label: str) -> Recording:
         """A checked waveform, or a file's."""
+        fills = self.invalid == "fill"
         if isinstance(array, Recording):
-            return array
-        waveform = _waveform(array, label)
+            return FilledRecording(array, label) if fills else array
+        waveform = _waveform(array, label, fills)
         if rate is None:
             fix = "pass {'array': samples, 'sampling_rate': Hz}, a file path, or sampling_rate=Hz."
             refuse(label, "got samples without a sampling rate", "samples with their rate", fix)
@@ -217,30 +196,35 @@ class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         return np.pad(mono, (0, missing)) if missing and self.short_audio == "silence" else mono
 
 
-def _scaling(dtype: np.dtype) -> str:
-    """How samples of an integer type become numbers in [-1, 1]; those without a sign have silence in the middle."""
-    half = 2 ** (8 * dtype.itemsize - 1)
-    if dtype.kind == "b":
+def _scaling(array: np.ndarray) -> str:
+    """How levels become numbers in [-1, 1]: by the bits they were sampled with, which their type may exceed."""
+    if array.dtype.kind == "b":
         return "booleans are no sound; were samples compared with something?"
-    return f"`samples / {half}`." if dtype.kind == "i" else f"`(samples.astype(np.float32) - {half}) / {half}`."
+    half = 2 ** (8 * array.itemsize - 1)
+    if array.dtype.kind == "u":
+        return f"`(samples.astype(np.float32) - {half}) / {half}`."
+    peak = max(-float(array.min()), float(array.max()))
+    half = min(half, next((2**bits for bits in (15, 23, 31) if peak <= 2**bits), half))
+    return f"`samples / {half}`, the largest level of the bits they were sampled with."
 
 
-def _waveform(value: Any, label: str) -> np.ndarray:
+def _waveform(value: Any, label: str, fills: bool = False) -> np.ndarray:
     """Float32 `(channels, samples)` of a checked waveform."""
     array = as_array(value, label)
     if array.ndim == 1:
         array = array[None]
     if array.ndim != 2 or array.shape[0] > _MOST_CHANNELS:
-        fix = "put the channels first with `array.T`." if array.ndim == 2 else ""
+        fix = "put the channels first with `array.T`." if array.shape[-1] <= _MOST_CHANNELS else ""
         refuse(label, f"got shape {array.shape}", "(samples,) or (channels, samples) with few channels", fix)
     check_size(array.size, label, "samples", fix="pass a part of the sound,")
     if array.dtype == np.int16:
         return array.astype(np.float32) / np.float32(32768)
     if array.dtype.kind != "f":
-        fix = "scale to [-1, 1]: " + _scaling(array.dtype)
+        fix = "scale to [-1, 1]: " + _scaling(array)
         refuse(label, f"got samples of dtype {array.dtype}", "float32 in [-1, 1] or int16", fix)
+    array = measured(array, np.isfinite(array), "fill", label) if fills else array
     array = as_float_array(array, label).astype(np.float32)
     peak = float(np.abs(array).max())
     if peak > _LOUDEST:
-        refuse(label, f"got float samples up to {peak:g}", "samples in [-1, 1]", "divide 16-bit levels by 32768.")
+        refuse(label, f"got float samples up to {peak:g}", "samples in [-1, 1]", "scale: " + _scaling(array))
     return array

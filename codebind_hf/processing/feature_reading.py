@@ -1,7 +1,7 @@
 """How does what another network made of an item become tower input? Checked vectors, or sequences of them."""
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from transformers import BatchFeature
@@ -29,16 +29,10 @@ class FeatureReader(ModalityProcessing):
             them; or "rows", for those of the rows of a training, which finds them and puts them here.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {
-        "name": "features",
-        "num_channels": 1,
-        "input_size": [1],
-        "normalize": "none",
-    }
-    name: str
-    num_channels: int
-    input_size: list[int]
-    normalize: str | dict[str, Any]
+    name: str = "features"
+    num_channels: int = 1
+    input_size: list[int] = [1]
+    normalize: str | dict[str, Any] = "none"
     later = ("normalize",)
 
     def check_parameters(self) -> None:

@@ -140,9 +140,8 @@ def optional(module: str, extra: str | None, purpose: str) -> ModuleType:
         raise OSError(f"reading {purpose} needs `{module}`. Fix: {command}.") from error
 
 
-def open_picture(file: Path, allow_truncated: bool = False, upright: bool = True) -> Image.Image:
+def open_picture(file: Path, suffix: str, allow_truncated: bool = False, upright: bool = True) -> Image.Image:
     """The picture in a file, turned as its EXIF orientation says if it is to be `upright`; it needs no file then."""
-    suffix = file.suffix.lower()
     if suffix in _HEIF:
         with file.open("rb") as stream:
             found = optional("pi_heif", "image", f"{suffix} files").open_heif(stream)

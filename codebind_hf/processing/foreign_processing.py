@@ -24,7 +24,7 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from .arguments import argument_of, tensor_of
-from .arrays import as_float_array
+from .arrays import as_float_array, one_sound_or_list
 from .modality_processing import ModalityProcessing
 from .pictures import picture_or_grid
 from .resampling import resample
@@ -259,13 +259,13 @@ class ForeignReader(ModalityProcessing):
     def items(self, values: Any) -> tuple[list[Any], list[str]]:
         """As for every modality; a batch of pictures may be one array."""
         self.item_ndim = 3 if self.takes_pictures else None
-        return super().items(values)
+        return super().items(values if self.takes_pictures else one_sound_or_list(values, self.argument))
 
 
 class ForeignVideoReader(CodeBindVideoImageProcessor):
     """Videos whose frames go through the image processor of a network."""
 
-    foreign: Any = None
+    foreign: Any
 
     def with_parameters(self, **overrides: Any) -> Any:
         """A copy with other clips and frames."""

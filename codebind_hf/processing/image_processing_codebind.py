@@ -9,7 +9,7 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
-from .arrays import as_float_array
+from .arrays import INVALID, are_measured, as_float_array, measured, unmasked
 from .image_resizing import PIL_FILTERS, TENSOR_FILTERS, crop_grid, resize_grid, resize_picture, resized_shape
 from .modality_processing import ModalityProcessing
 from .pictures import grey_grid, picture_or_grid
@@ -34,6 +34,7 @@ _CELSIUS = {
     "centikelvin": (0.01, -273.15),
     "fahrenheit": (5 / 9, -160 / 9),
 }
+_ABSOLUTE_ZERO = -273.15
 THERMAL_UNITS = (*_CELSIUS, "levels")
 
 
@@ -54,31 +55,18 @@ class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
     """
 
     type_key = "image_processor_type"
-    defaults: ClassVar[dict[str, Any]] = {
-        "size": [32, 32],
-        "num_channels": 3,
-        "resize_mode": "shortest_edge",
-        "resize_edge": None,
-        "resize_on": "pil",
-        "interpolation": "bicubic",
-        "antialias": True,
-        "clip": False,
-        "mean": _CLIP_MEAN,
-        "std": _CLIP_STD,
-        "upright": True,
-    }
     later: ClassVar[tuple[str, ...]] = ("upright",)
-    upright: bool
-    size: list[int]
-    num_channels: int
-    resize_mode: str
-    resize_edge: int | None
-    resize_on: str
-    interpolation: str
-    antialias: bool
-    clip: bool
-    mean: list[float]
-    std: list[float]
+    upright: bool = True
+    size: list[int] = [32, 32]
+    num_channels: int = 3
+    resize_mode: str = "shortest_edge"
+    resize_edge: int | None = None
+    resize_on: str = "pil"
+    interpolation: str = "bicubic"
+    antialias: bool = True
+    clip: bool = False
+    mean: list[float] = _CLIP_MEAN
+    std: list[float] = _CLIP_STD
 
     def check_parameters(self) -> None:
         """Refuse sizes, choices and statistics that do not fit together."""
@@ -206,6 +194,10 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         depth_range: metres below and above are cut off; `None` cuts nothing.
         encoding: "metres", "inverse" = 1 / metres (bounded for rooms and streets alike), or "disparity" = `baseline`
             (metres) * `focal_length` (pixels) / metres.
+        invalid: what becomes of pixels that are no measurements: masked, NaN, infinite, at an end of a 16-bit type,
+            or not between `valid_range`. "raise" refuses maps that have any, "fill" takes the nearest measurement of
+            the row or column; `None` refuses NaN and infinities, and takes everything else for distances.
+        valid_range: metres between which measurements lie; ends are none. Disparities are above 0.
         value_range: encoded values are cut to it and divided by its upper end, which gives the [0, 1] that mean and
             std apply to.
     """
@@ -214,26 +206,20 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
     modality = "depth"
     argument = "depth"
     item_ndim = 3
-    defaults: ClassVar[dict[str, Any]] = {
-        **GridImageProcessor.defaults,
-        "num_channels": 1,
-        "resize_on": "tensor",
-        "interpolation": "bilinear",
-        "mean": [0.5],
-        "std": [0.25],
-        "depth_unit": None,
-        "depth_range": None,
-        "encoding": "metres",
-        "baseline": None,
-        "focal_length": None,
-        "value_range": [0.0, 10.0],
-    }
-    depth_unit: str | float | None
-    depth_range: list[float] | None
-    encoding: str
-    baseline: float | None
-    focal_length: float | None
-    value_range: list[float]
+    num_channels = 1
+    resize_on = "tensor"
+    interpolation = "bilinear"
+    mean = [0.5]
+    std = [0.25]
+    depth_unit: str | float | None = None
+    depth_range: list[float] | None = None
+    encoding: str = "metres"
+    baseline: float | None = None
+    focal_length: float | None = None
+    value_range: list[float] = [0.0, 10.0]
+    later = ("upright", "invalid", "valid_range")
+    invalid: str | None = None
+    valid_range: list[float] = [0.0, 1000.0]
 
     def check_parameters(self) -> None:
         """As for pictures; also the unit, the ranges and what a disparity is computed from."""
@@ -243,8 +229,9 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
         else:
             check_number("depth_unit", self.depth_unit, 1e-12)
         check_choice("encoding", self.encoding, ("metres", "inverse", "disparity"))
-        for name in ("depth_range", "value_range"):
-            if name == "value_range" or self.depth_range is not None:
+        check_choice("invalid", self.invalid, INVALID)
+        for name in ("depth_range", "value_range", "valid_range"):
+            if name != "depth_range" or self.depth_range is not None:
                 check_pair(name, getattr(self, name))
         if self.encoding == "disparity" and self.depth_unit != "disparity":
             for name in ("baseline", "focal_length"):
@@ -252,9 +239,19 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One depth map as `(channels, height, width)`."""
-        grid = self._encoded(grey_grid(value, label, upright=self.upright), label)
+        grid = self._encoded(self.mended(value, label), label)
         low, high = self.value_range
         return self.fit((grid.clip(low, high) / np.float32(high)).astype(np.float32), label)
+
+    def mended(self, value: Any, label: str) -> np.ndarray:
+        """A map `(1, height, width)` as it comes, with measurements alone if there is a policy."""
+        if self.invalid is None:
+            return grey_grid(value, label, upright=self.upright)
+        grid = grey_grid(unmasked(value), label, upright=self.upright)
+        low, high = (0.0, math.inf) if self.depth_unit == "disparity" else self.valid_range
+        scale = _METRES.get(self.depth_unit, 1.0) if isinstance(self.depth_unit, str) else self.depth_unit or 1.0
+        valid = are_measured(grid, value) & (grid * scale > low) & (grid * scale < high)
+        return measured(grid, valid, self.invalid, label, is_map=True)
 
     def _encoded(self, grid: np.ndarray, label: str) -> np.ndarray:
         if self.depth_unit == "disparity":
@@ -302,29 +299,27 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
             `None`: uint8 are levels, floats lie in [0, 1], other integers are refused; with `thermal_range`, anything.
         thermal_range: `[low, high]` of what the scene shows, mapped to [0, 1] and cut there: degrees Celsius with a
             unit of temperature, which needs it; without a unit in that of the values.
+        invalid: as for depth maps; temperatures at absolute zero and below are no measurements.
     """
 
     model_input_names = ["thermal_values"]
     modality = "thermal"
     argument = "thermal"
     item_ndim = 3
-    defaults: ClassVar[dict[str, Any]] = {
-        **GridImageProcessor.defaults,
-        "num_channels": 1,
-        "resize_on": "tensor",
-        "interpolation": "bilinear",
-        "mean": [0.44531357],
-        "std": [0.26924619],
-        "thermal_range": None,
-        "thermal_unit": None,
-    }
-    later = ("thermal_unit", "upright")
-    thermal_range: list[float] | None
-    thermal_unit: str | list[float] | None
+    num_channels = 1
+    resize_on = "tensor"
+    interpolation = "bilinear"
+    mean = [0.44531357]
+    std = [0.26924619]
+    later = ("upright", "thermal_unit", "invalid")
+    invalid: str | None = None
+    thermal_range: list[float] | None = None
+    thermal_unit: str | list[float] | None = None
 
     def check_parameters(self) -> None:
         """As for pictures; also the unit and the range."""
         super().check_parameters()
+        check_choice("invalid", self.invalid, INVALID)
         if self.thermal_range is not None:
             check_pair("thermal_range", self.thermal_range)
         if isinstance(self.thermal_unit, list):
@@ -348,11 +343,19 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
 
     def process_item(self, value: Any, label: str) -> np.ndarray:
         """One thermal map as `(channels, height, width)`."""
-        grid = grey_grid(value, label, True, self.upright)
+        grid = self.mended(value, label)
         unit = self._unit_interval(grid, label)
         if self.resize_on == "pil" and grid.dtype == np.uint8 and self.thermal_range is None:
             return self.fit(Image.fromarray(grid[0]), label)
         return self.fit(unit, label)
+
+    def mended(self, value: Any, label: str) -> np.ndarray:
+        """A map `(1, height, width)` as it comes, with measurements alone if there is a policy."""
+        if self.invalid is None:
+            return grey_grid(value, label, True, self.upright)
+        grid = grey_grid(unmasked(value), label, True, self.upright)
+        valid = are_measured(grid, value) & (self._degrees(grid) > _ABSOLUTE_ZERO)
+        return measured(grid, valid, self.invalid, label, is_map=True)
 
     def _unit_interval(self, grid: np.ndarray, label: str) -> np.ndarray:
         if self.thermal_range is not None:
@@ -377,8 +380,11 @@ class CodeBindThermalImageProcessor(GridImageProcessor):
     def _celsius(self, grid: np.ndarray, label: str) -> np.ndarray:
         """Degrees of values with a unit; others as they are."""
         values = as_float_array(grid, label)
-        if self.thermal_unit is None:
-            return values
+        return values if self.thermal_unit is None else self._degrees(values)
+
+    def _degrees(self, values: np.ndarray) -> np.ndarray:
         unit = self.thermal_unit
+        if unit is None or unit == "levels":
+            return values
         scale, zero = _CELSIUS[unit] if isinstance(unit, str) else unit
         return values.astype(np.float64) * scale + zero

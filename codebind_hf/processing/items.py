@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from PIL import Image as Pillow
 
 from .media import SUFFIXES, frame_files
-from .values import describe, fits, nearest, refuse, shown
+from .sources import called, is_decoder, is_source, kind_of, parts_of
+from .values import describe, fits, is_path, nearest, refuse, shown
 
 
 _WRAPPERS = "Text, Image, Video, Audio, Depth, Thermal, Tactile, PointCloud, Eeg, Imu, Sensor"
@@ -23,6 +24,8 @@ _BY_SUFFIX: dict[str, str | None] = {
     **{suffix: modality for modality in _OWN_FILES for suffix in SUFFIXES[modality]},
     **dict.fromkeys(_SEVERAL, None),
 }
+# Fields that go with the value, or say which modality it is of.
+_WITH_VALUE = ("value", "sampling_rate", "fps", "modality")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Item:
     @property
     def options(self) -> dict[str, Any]:
         """Options of the sub-processor for this item."""
-        own = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "value"}
+        own = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in _WITH_VALUE}
         # A unit and a range are those of the modality where a processor has all options side by side.
         names = {name: f"{self.kind}_{name}" if name in ("unit", "range") else name for name in own}
         return {names[name]: option for name, option in own.items() if option is not None}
@@ -83,13 +86,15 @@ class Depth(Item):
     unit: str | float | None = None
     intrinsics: Sequence[Any] | None = None
     baseline: float | None = None
+    invalid: str | None = None
     kind = "depth"
 
     @property
     def options(self) -> dict[str, Any]:
         """The unit, and what makes disparities of metres."""
         focal_length = None if self.intrinsics is None else focal_length_of(self.intrinsics, "intrinsics")
-        options = {"depth_unit": self.unit, "focal_length": focal_length, "baseline": self.baseline}
+        camera = {"focal_length": focal_length, "baseline": self.baseline}
+        options = {"depth_unit": self.unit, "invalid": self.invalid, **camera}
         return {name: option for name, option in options.items() if option is not None}
 
 
@@ -103,6 +108,7 @@ class Thermal(Item):
 
     range: tuple[float, float] | None = None
     unit: str | tuple[float, float] | None = None
+    invalid: str | None = None
     kind = "thermal"
 
 
@@ -112,6 +118,7 @@ class PointCloud(Item):
 
     color_scale: float | None = None
     mesh_samples: int | None = None
+    invalid: str | None = None
     kind = "point_cloud"
 
 
@@ -120,11 +127,6 @@ class _Rated(Item):
     """Samples at a rate; a file has its own."""
 
     sampling_rate: int | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """None: the rate goes with the samples."""
-        return {}
 
     @property
     def raw(self) -> Any:
@@ -138,6 +140,7 @@ class _Rated(Item):
 class Audio(_Rated):
     """A sound."""
 
+    invalid: str | None = None
     kind = "audio"
 
 
@@ -150,13 +153,8 @@ class Eeg(_Rated):
 
     channels: Sequence[str] | None = None
     montage: Sequence[str] | None = None
+    invalid: str | None = None
     kind = "eeg"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The names; the rate goes with the samples."""
-        options = {"channels": self.channels, "montage": self.montage}
-        return {name: option for name, option in options.items() if option is not None}
 
 
 @dataclass(frozen=True)
@@ -164,12 +162,8 @@ class Imu(_Rated):
     """A recording of a motion sensor, `(6, time)`; `axes` names its channels where they come in another order."""
 
     axes: Sequence[str] | None = None
+    invalid: str | None = None
     kind = "imu"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The axes; the rate goes with the samples."""
-        return {} if self.axes is None else {"axes": self.axes}
 
 
 @dataclass(frozen=True)
@@ -178,11 +172,6 @@ class Video(Item):
 
     fps: float | None = None
     kind = "video"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """None: the rate goes with the frames."""
-        return {}
 
     @property
     def raw(self) -> Any:
@@ -204,18 +193,13 @@ class Sensor(Item):
             object.__setattr__(self, "modality", sense)
 
     @property
-    def options(self) -> dict[str, Any]:
-        """None."""
-        return {}
-
-    @property
     def name(self) -> str:
         """The modality's name."""
         return self.modality
 
 
 def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = False) -> Item:
-    """A value of a mixed list as an item: wrapped, `{"depth": map}`, a text, a path, a picture, a sound with its rate.
+    """A value of a mixed list as an item: wrapped, `{"depth": map}`, a text, a file, a picture, a sound with its rate.
 
     A string is a text, unless it is the path of a file or, with a separator in it, of a folder of frames. What may be
     either is refused: the path of a file of an unknown kind or of several modalities, a string that ends like a file
@@ -241,6 +225,9 @@ def item_of(value: Any, label: str, known: tuple[str, ...], allow_urls: bool = F
         return _item_of_path(Path(value), label, value)
     if isinstance(value, Pillow.Image):
         return Image(value)
+    if is_source(value):
+        name = "video" if is_decoder(value, "video") else "audio" if is_decoder(value, "audio") else None
+        return item_named(name, value) if name else _item_of_path(Path(parts_of(value)[0]), label, value)
     if isinstance(value, Mapping):
         if "array" in value and "sampling_rate" in value:
             return Audio(dict(value))
@@ -273,19 +260,21 @@ def _is_path(value: str, label: str) -> bool:
 
 
 def _item_of_path(path: Path, label: str, value: Any) -> Item:
-    suffix = path.suffix.lower()
-    if path.is_dir():
+    if is_path(value) and path.is_dir():
         return Video(value)
+    content = "" if is_url(value) else kind_of(value, list(_BY_SUFFIX))
+    # What is no file of its suffix is refused, with the reason, by whoever reads it.
+    suffix = content or path.suffix.lower()
     if suffix not in _BY_SUFFIX:
         guess = (
             f"{nearest(suffix, _BY_SUFFIX, '{}')} Else convert it," if nearest(suffix, _BY_SUFFIX) else "convert it,"
         )
         fix = f"{guess} pass what it holds as an array in a wrapper, or wrap words as Text(...)."
-        refuse(label, f"got {str(value)!r}, a file with the suffix {suffix!r}", "those in docs/files.md", fix)
+        refuse(label, f"got {called(value)!r}, a file with the suffix {suffix!r}", "those in docs/files.md", fix)
     modality = _BY_SUFFIX[suffix]
     if modality is None:
         fix = "wrap it, such as Depth(path), Eeg(path), PointCloud(path), Thermal(path), or words as Text(...)."
-        refuse(label, f"got {str(value)!r}, which may be of several modalities", "a suffix that tells", fix)
+        refuse(label, f"got {called(value)!r}, which may be of several modalities", "a suffix that tells", fix)
     return item_named(modality, value)
 
 

@@ -15,6 +15,7 @@ from .foreign_files import FILE_LIMITS, check_limit, load_archived, load_array, 
 from .frames import FilmFrames, FolderFrames, Frames
 from .point_files import MESH_SAMPLES, POINT_FILES, read_points
 from .recordings import ELECTRODE_FILES, Recording, SoundFileRecording, film_sound, open_electrodes
+from .sources import DecodedFrames, is_decoder, kind_of, read_as_file, samples_of
 from .values import refuse
 
 
@@ -51,14 +52,14 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 
 def read_media(
     modality: str,
-    path: str | os.PathLike,
+    source: Any,
     allow_truncated: bool | None = None,
     channels: Sequence[str] | None = None,
     mesh_samples: int = MESH_SAMPLES,
     upright: bool = True,
     time_stamps: bool = True,
 ) -> Any:
-    """The value in the file (or folder of video frames) `path`, in the form that `CodeBindProcessor` accepts.
+    """The value in the file that `source` stands for, in the form that `CodeBindProcessor` accepts.
 
     Image and tactile: RGB `PIL.Image`. Video: uint8 `(frames, height, width, 3)`,
     or `Frames` that are read when asked for (folders and films). Audio: `{"array", "sampling_rate"}`.
@@ -68,6 +69,8 @@ def read_media(
     `FEATURES`: that of an `.npy` or a safetensors file.
 
     Args:
+        source: the path of a file (of video also of a folder of frames), its bytes, an open file, `{"bytes", "path"}`
+            as `datasets` store it, or a decoder of torchcodec. Content decides what is read, a suffix where it cannot.
         allow_truncated: read what is there of a file that ends early instead of refusing it; `None` is
             `FILE_LIMITS.allow_truncated`.
         channels: names of the channels of a recording of electrodes, in the order wanted; `None` is all of them.
@@ -81,17 +84,32 @@ def read_media(
         OSError: the file is missing, unreadable, damaged, cut short or larger than `FILE_LIMITS` allow; the message
             names it and the reason.
     """
-    file = _checked_file(modality, path)
+    if is_decoder(source, modality):
+        return samples_of(source) if modality == "audio" else DecodedFrames(source)
     truncated = FILE_LIMITS.allow_truncated if allow_truncated is None else allow_truncated
-    if modality == "eeg" and file.suffix.lower() in ELECTRODE_FILES:
-        return _read_electrodes(file, channels, truncated)
+    read = partial(_read_file, modality, truncated, channels, mesh_samples, upright, time_stamps)
+    return read_as_file(source, SUFFIXES.get(modality, (".npy",))[0], read)
+
+
+def _read_file(
+    modality: str,
+    truncated: bool,
+    channels: Sequence[str] | None,
+    mesh_samples: int,
+    upright: bool,
+    time_stamps: bool,
+    path: str,
+) -> Any:
+    file, kind = _checked_file(modality, path)
+    if modality == "eeg" and kind in ELECTRODE_FILES:
+        return _read_electrodes(file, kind, channels, truncated)
     if channels is not None:
         refuse(
             f"{modality} file {str(file)!r}: channels", f"got {channels!r}", "None for files without names of channels"
         )
-    reader = partial(_READERS.get(modality, load_array), file, truncated)
+    reader = partial(_READERS.get(modality, _read_features), file, kind, truncated)
     if modality in ("point_cloud", COLORED_POINTS):
-        reader = partial(read_points, file, modality == COLORED_POINTS, truncated, mesh_samples)
+        reader = partial(read_points, file, kind, modality == COLORED_POINTS, truncated, mesh_samples)
     elif modality in _TURNED:
         reader = partial(reader, upright=upright)
     with reading(modality, file):
@@ -104,16 +122,8 @@ def read_media(
         return reader()
 
 
-def modalities_of_file(path: str | os.PathLike, known: Sequence[str]) -> list[str]:
-    """The modalities among `known` whose files end like `path`; video for a folder."""
-    if os.path.isdir(path):
-        return [modality for modality in known if modality == "video"]
-    suffix = Path(path).suffix.lower()
-    return [modality for modality in known if suffix in SUFFIXES.get(modality, ())]
-
-
-def _checked_file(modality: str, path: str | os.PathLike) -> Path:
-    """`path` as a file that may hold this modality."""
+def _checked_file(modality: str, path: str | os.PathLike) -> tuple[Path, str]:
+    """`path` as a file that may hold this modality, and the suffix of its kind."""
     if modality == "text":
         raise ValueError("text: text is passed as a string, not read from a file. Fix: pass open(path).read().")
     if "://" in str(path):
@@ -122,21 +132,25 @@ def _checked_file(modality: str, path: str | os.PathLike) -> Path:
     if not os.path.exists(file):
         raise OSError(f"{modality} file {str(file)!r}: no such file. Fix: check the path and the working directory.")
     if modality == "video" and file.is_dir():
-        return file
+        return file, ""
     if not file.is_file():
         raise OSError(f"{modality} file {str(file)!r}: not a regular file (only video may be a folder of frames).")
     suffixes = SUFFIXES.get(modality, (".npy",))
-    if file.suffix.lower() not in suffixes:
+    with reading(modality, file):
+        kind = kind_of(file, suffixes)
+        if not kind and file.suffix.lower() in suffixes:
+            empty = "is empty" if not file.stat().st_size else f"is no {file.suffix.lower()} file and no other kind"
+            raise OSError(f"{empty} that is read; supported: {', '.join(suffixes)}")
+    if kind not in suffixes:
         known = ", ".join(suffixes)
         fix = "convert the file, or pass what it holds as an array."
-        raise ValueError(
-            f"{modality} file {str(file)!r}: unsupported suffix {file.suffix!r}; supported: {known}. Fix: {fix}"
-        )
-    return file
+        got = f"unsupported suffix {file.suffix!r}" if kind in ("", file.suffix.lower()) else f"holds a {kind} file"
+        raise ValueError(f"{modality} file {str(file)!r}: {got}; supported: {known}. Fix: {fix}")
+    return file, kind
 
 
-def _read_rgb(file: Path, allow_truncated: bool, upright: bool) -> Image.Image:
-    picture = open_picture(file, allow_truncated, upright)
+def _read_rgb(file: Path, kind: str, allow_truncated: bool, upright: bool) -> Image.Image:
+    picture = open_picture(file, kind, allow_truncated, upright)
     if picture.mode[0] in "IF":
         raise OSError(f"mode {picture.mode} holds more than 8 bits: is it a depth or a thermal map?")
     if picture.mode == "P":
@@ -144,23 +158,23 @@ def _read_rgb(file: Path, allow_truncated: bool, upright: bool) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _read_grid(file: Path, allow_truncated: bool, upright: bool) -> np.ndarray:
+def _read_grid(file: Path, kind: str, allow_truncated: bool, upright: bool) -> np.ndarray:
     """One number per pixel: an `.npy` file, or a picture with one channel and its integers as stored."""
-    if file.suffix.lower() == ".npy":
+    if kind == ".npy":
         return load_array(file, allow_truncated)
-    picture = open_picture(file, allow_truncated, upright)
+    picture = open_picture(file, kind, allow_truncated, upright)
     if picture.mode not in ("L", "I", "F") and not picture.mode.startswith("I;16"):
         raise OSError(f"mode {picture.mode}; a map needs one channel of 8 or 16 bits")
     return np.asarray(picture)
 
 
-def _read_thermal(file: Path, allow_truncated: bool, upright: bool) -> np.ndarray:
+def _read_thermal(file: Path, kind: str, allow_truncated: bool, upright: bool) -> np.ndarray:
     """As a grid; a coloured picture is read as grey levels, as CodeBind's loaders do."""
-    if file.suffix.lower() != ".npy":
-        picture = open_picture(file, allow_truncated, upright)
+    if kind != ".npy":
+        picture = open_picture(file, kind, allow_truncated, upright)
         if picture.mode in ("RGB", "RGBA", "P", "LA", "1", "CMYK", "YCbCr"):
             return np.asarray(picture.convert("L"))
-    return _read_grid(file, allow_truncated, upright)
+    return _read_grid(file, kind, allow_truncated, upright)
 
 
 def _natural_order(file: Path) -> list[tuple[int, int, str]]:
@@ -182,48 +196,50 @@ def _read_frames(folder: Path, allow_truncated: bool, upright: bool) -> Frames:
 
     def read(file: Path) -> Image.Image:
         with reading("video", file):
-            return _read_rgb(file, allow_truncated, upright)
+            return _read_rgb(*_checked_file("image", file), allow_truncated, upright)
 
     return FolderFrames(files, read)
 
 
-def _read_video(file: Path, allow_truncated: bool, upright: bool, time_stamps: bool) -> np.ndarray | Frames:
-    suffix = file.suffix.lower()
-    if suffix == ".npy":
+def _read_video(file: Path, kind: str, allow_truncated: bool, upright: bool, time_stamps: bool) -> np.ndarray | Frames:
+    if kind == ".npy":
         return load_array(file, allow_truncated, memory_map=True)
-    if suffix == ".npz":
+    if kind == ".npz":
         return load_archived(file, "frames")
     return FilmFrames(file, allow_truncated, upright, time_stamps)
 
 
-def open_recording(path: str | os.PathLike, allow_truncated: bool | None = None) -> Recording:
+def open_recording(source: Any, allow_truncated: bool | None = None) -> Recording:
     """The sound in a file, of which pieces can be read: an hour needs no more memory than a second.
 
-    Arguments and errors are those of `read_media`.
+    Arguments and errors are those of `read_media`, but for decoders.
     """
-    file = _checked_file("audio", path)
-    with reading("audio", file):
-        return _recording(file, FILE_LIMITS.allow_truncated if allow_truncated is None else allow_truncated)
+
+    def read(path: str) -> Recording:
+        file, kind = _checked_file("audio", path)
+        with reading("audio", file):
+            return _recording(file, kind, FILE_LIMITS.allow_truncated if allow_truncated is None else allow_truncated)
+
+    return read_as_file(source, ".wav", read)
 
 
-def _recording(file: Path, allow_truncated: bool) -> Recording:
-    in_film = file.suffix.lower() in _FILM_SOUNDS
-    recording = (film_sound if in_film else SoundFileRecording)(file, allow_truncated)
+def _recording(file: Path, kind: str, allow_truncated: bool) -> Recording:
+    recording = (film_sound if kind in _FILM_SOUNDS else SoundFileRecording)(file, allow_truncated)
     if not recording.num_samples:
         raise OSError("holds no sample")
     return recording
 
 
-def _read_audio(file: Path, allow_truncated: bool = False) -> dict[str, Any]:
-    recording = _recording(file, allow_truncated)
+def _read_audio(file: Path, kind: str, allow_truncated: bool = False) -> dict[str, Any]:
+    recording = _recording(file, kind, allow_truncated)
     check_limit("bytes", recording.num_samples * recording.num_channels * 4, "bytes of samples")
     samples = recording.read(0, recording.num_samples)
     return {"array": samples[0] if recording.num_channels == 1 else samples, "sampling_rate": recording.rate}
 
 
-def _read_electrodes(file: Path, channels: Sequence[str] | None, allow_truncated: bool) -> dict[str, Any]:
+def _read_electrodes(file: Path, kind: str, channels: Sequence[str] | None, allow_truncated: bool) -> dict[str, Any]:
     with reading("eeg", file):
-        recording = open_electrodes(file, allow_truncated)
+        recording = open_electrodes(file, kind, allow_truncated)
     picked, rate = recording.picked(channels, f"eeg file {str(file)!r}")
     with reading("eeg", file):
         array = recording.read(picked)
@@ -232,9 +248,9 @@ def _read_electrodes(file: Path, channels: Sequence[str] | None, allow_truncated
         return {"array": array, "sampling_rate": rate}
 
 
-def _read_features(file: Path, allow_truncated: bool = False) -> np.ndarray:
+def _read_features(file: Path, kind: str, allow_truncated: bool = False) -> np.ndarray:
     """The array of an `.npy` file, or of a safetensors file its only tensor or the one called "features"."""
-    if file.suffix.lower() == ".npy":
+    if kind == ".npy":
         return load_array(file, allow_truncated)
     with safe_open(file, "pt") as archive:
         names = list(archive.keys())

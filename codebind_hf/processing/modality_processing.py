@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import get_annotations
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, get_origin
 
 import numpy as np
 from transformers import BatchFeature
@@ -12,7 +12,8 @@ from transformers import BatchFeature
 from .arrays import split_items
 from .foreign_files import FILE_LIMITS, FileLimits
 from .media import read_media
-from .values import check_rate, check_size, check_types, is_path, refuse, refuse_unknown, shortened, shown, split_rated
+from .sources import called, is_source
+from .values import check_rate, check_size, check_types, refuse, refuse_unknown, shortened, shown, split_rated
 
 
 class Windows(NamedTuple):
@@ -53,20 +54,21 @@ def check_tensor_type(return_tensors: Any) -> None:
 
 @contextmanager
 def naming(label: str) -> Iterator[None]:
-    """Put the item's name before what reading its file has to complain about."""
+    """Put the item's name before what reading its file, at once or later, has to complain about."""
     try:
         yield
-    except OSError as error:
-        raise OSError(f"{label}: {shortened(str(error))}") from error
-    except ValueError as error:
-        raise ValueError(f"{label}: {shortened(str(error))}") from error
+    except (OSError, ValueError) as error:
+        if str(error).startswith((f"{label}:", f"{label} frame ")):
+            raise
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"{label}: {shortened(str(error))}") from error
 
 
 class ModalityProcessing:
     """Base of all sub-processors; mixed in before the transformers class that saves and loads them.
 
-    A subclass names its `defaults` (every parameter with its default, all of them JSON values), checks them in
-    `check_parameters` and turns one item into one array in `process_item`.
+    A subclass names its parameters with their defaults, all of them JSON values, as annotated fields or in `defaults`,
+    checks them in `check_parameters` and turns one item into one array in `process_item`.
     """
 
     defaults: ClassVar[dict[str, Any]] = {}
@@ -79,6 +81,12 @@ class ModalityProcessing:
     later: ClassVar[tuple[str, ...]] = ()
     # Of all files that are read, whichever processor reads them.
     file_limits: ClassVar[FileLimits] = FILE_LIMITS
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = [name for name, hint in get_annotations(cls).items() if get_origin(hint) is not ClassVar]
+        named = {name: vars(cls)[name] for name in (*cls.defaults, *own) if name in vars(cls)}
+        cls.defaults = {**cls.defaults, **named}
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__()
@@ -142,16 +150,16 @@ class ModalityProcessing:
         return {}
 
     def load(self, value: Any, label: str) -> Any:
-        """`value`, or what the file it names holds."""
-        if not is_path(value):
+        """`value`, or what the file that it stands for holds."""
+        if not is_source(value):
             return value
         with naming(label):
             return read_media(self.media, value, **self.reading_options)
 
     def file_label(self, value: Any, label: str) -> str:
-        """`label` and, if `value` names a file, that file: for what is refused once it has been read."""
-        path = value.get("array") if isinstance(value, dict) else value
-        return f"{label}: {self.modality} file {shortened(str(path))!r}" if is_path(path) else label
+        """`label` and, if `value` stands for a file, that file: for what is refused once it has been read."""
+        source = value["array"] if isinstance(value, dict) and "array" in value else value
+        return f"{label}: {self.modality} file {shortened(called(source))!r}" if is_source(source) else label
 
     def items(self, values: Any) -> tuple[list[Any], list[str]]:
         """Items and labels of what the user passed."""
@@ -161,10 +169,10 @@ class ModalityProcessing:
         """Apply `process(item, label)` to every item and stack the results under this modality's tensor name."""
         check_tensor_type(return_tensors)
         items, labels = self.items(values)
-        arrays: Any = [
-            process(self.load(item, label), self.file_label(item, label))
-            for item, label in zip(items, labels, strict=True)
-        ]
+        arrays: Any = []
+        for item, label in zip(items, labels, strict=True):
+            with naming(label):
+                arrays.append(process(self.load(item, label), self.file_label(item, label)))
         if return_tensors is not None:
             arrays = np.stack(arrays)
         return BatchFeature({self.model_input_names[0]: arrays}, tensor_type=return_tensors)
@@ -172,6 +180,16 @@ class ModalityProcessing:
 
 class RatedProcessing(ModalityProcessing):
     """Base of the modalities that are sampled in time and need, or may have, a sampling rate."""
+
+    def load(self, value: Any, label: str) -> Any:
+        """As for every modality; the file that samples with a rate are in has no other rate of its own."""
+        if not isinstance(value, dict) or not is_source(value.get("array")):
+            return super().load(value, label)
+        found = self.load(value["array"], label)
+        if isinstance(found, dict) and value.get("sampling_rate") not in (None, found["sampling_rate"]):
+            got = f"got sampling_rate={shown(value['sampling_rate'])} for a file at {found['sampling_rate']} Hz"
+            refuse(self.file_label(value, label), got, "the file's own rate", "leave the rate out.")
+        return found if isinstance(found, dict) else {**value, "array": found}
 
     def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:
         """One signal with its sampling rate in Hz, if known, as one float32 array."""

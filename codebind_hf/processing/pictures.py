@@ -85,9 +85,10 @@ def _level_fix(array: np.ndarray) -> str:
 
 def _checked_picture(picture: Image.Image, label: str, upright: bool) -> Image.Image:
     if _is_deep(picture):
+        levels = "np.asarray(picture)" + ("" if picture.mode == "F" else " / 65535")
         fix = (
-            "`np.asarray(picture) / 65535`, or by the largest level that the camera can give; a depth or thermal map "
-            "belongs to `depth=` or `thermal=`."
+            f"`{levels}`, in which the largest level of the camera is 1; a depth or thermal map belongs to "
+            "`depth=` or `thermal=`."
         )
         refuse(label, f"got a picture of mode {picture.mode}", "8-bit pictures, or arrays of floats in [0, 1]", fix)
     _check_picture(picture, label)

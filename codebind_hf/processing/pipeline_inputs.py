@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from .arrays import as_float_array
 from .items import Item, item_named, item_of
+from .sources import is_source
 from .values import check_choice, check_types, describe, refuse, shown
 
 
@@ -89,7 +90,7 @@ def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> Item:
         return item
     if modality is not None:
         return item_named(modality, item[modality] if isinstance(item, Mapping) and modality in item else item)
-    if isinstance(item, Mapping):
+    if isinstance(item, Mapping) and not is_source(item):
         modalities = [name for name in item if name in known and item[name] is not None]
         strange = [name for name in item if name not in known and name not in _ROW_KEYS]
         if strange or not modalities:
@@ -103,7 +104,7 @@ def named_item(item: Any, modality: str | None, known: tuple[str, ...]) -> Item:
                 f'pass modality="{modalities[0]}".',
             )
         return item_named(modalities[0], item[modalities[0]])
-    if not isinstance(item, (str, os.PathLike, Image.Image)):
+    if not is_source(item) and not isinstance(item, Image.Image):
         refuse(
             "item", f"got {describe(item)}, which may be of any modality", f"a modality among {', '.join(known)}", fix
         )

@@ -20,13 +20,7 @@ from transformers import AutoModel
 from transformers.dynamic_module_utils import custom_object_save
 
 from .base_pipeline import DEFAULT_BATCH_SIZE, ModalityPipeline, Options
-from .pipeline_inputs import (
-    ONE_ITEM,
-    Gallery,
-    checked_embeds,
-    checked_labels,
-    checked_templates,
-)
+from .pipeline_inputs import ONE_ITEM, Gallery, checked_embeds, checked_labels, checked_templates
 from .values import check_choice, check_number, describe, refuse
 
 
@@ -233,11 +227,7 @@ class CrossModalRetrievalPipeline(_Shareable):
             ValueError: an empty gallery, embeddings of another width, or an item that cannot be used.
         """
         size = batch_size or self._batch_size or DEFAULT_BATCH_SIZE
-        options: dict[str, Any] = {
-            "quantize": quantize,
-            "processor_kwargs": processor_kwargs,
-            "batch_size": size,
-        }
+        options: dict[str, Any] = {"quantize": quantize, "processor_kwargs": processor_kwargs, "batch_size": size}
         parts = gallery if isinstance(gallery, Mapping) else {None: gallery}
         embeds: list[Tensor] = []
         modalities: list[str | None] = []

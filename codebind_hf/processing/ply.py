@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .foreign_files import TRUNCATED, check_limit
+from .values import shown
 
 
 _NUMPY_TYPES = {
@@ -126,12 +127,18 @@ def _elements(lines: list[list[str]], byte_order: str) -> list[Element]:
             if elements[-1].count < 0:
                 raise ValueError(f"{words[2]} times element `{words[1]}`")
         elif words[:1] == ["property"] and words[1] == "list":
-            kinds = [byte_order + _NUMPY_TYPES[word] for word in words[2:4]]
+            kinds = [byte_order + _numpy_type(word) for word in words[2:4]]
             elements[-1].properties.append((words[4].removeprefix(_PREFIX), kinds[1], kinds[0]))
         elif words[:1] == ["property"]:
-            kind = byte_order + _NUMPY_TYPES[words[1]]
+            kind = byte_order + _numpy_type(words[1])
             elements[-1].properties.append((words[2].removeprefix(_PREFIX), kind, None))
     return elements
+
+
+def _numpy_type(word: str) -> str:
+    if word not in _NUMPY_TYPES:
+        raise OSError(f"properties of type {shown(word)} are not supported; supported: {', '.join(_NUMPY_TYPES)}")
+    return _NUMPY_TYPES[word]
 
 
 class Words:

@@ -43,7 +43,7 @@ _LEAST_SECONDS, _BYTES_PER_SECOND = 60.0, 1e6
 
 
 def read_points(
-    file: Path, colors: bool = False, allow_truncated: bool = False, mesh_samples: int = MESH_SAMPLES
+    file: Path, suffix: str, colors: bool = False, allow_truncated: bool = False, mesh_samples: int = MESH_SAMPLES
 ) -> np.ndarray:
     """The points in a file, `(points, 3)`, see `places_of`; the array of an `.npy` file as it is.
 
@@ -53,7 +53,6 @@ def read_points(
     Raises:
         OSError, ValueError: a missing library, no points, a file beyond a limit, cut short or damaged.
     """
-    suffix = file.suffix.lower()
     if suffix == ".npy":
         return load_array(file, allow_truncated)
     if suffix == ".ply":
@@ -82,6 +81,8 @@ def _read_pcd(data: bytes, allow_truncated: bool) -> tuple[np.ndarray, np.ndarra
     check_limit("points", declared, "points")
     points = Element("points", declared)
     for name, kind, size, count in fields:
+        if kind not in _PCD_KINDS:
+            raise OSError(f"fields of type {kind[:20]} are not supported; supported: {', '.join(_PCD_KINDS)}")
         number = f"<{_PCD_KINDS[kind]}{size}"
         repeats = range(int(count) if "COUNT" in header else 1)
         points.properties += [(name if not index else f"{name}/{index}", number, None) for index in repeats]
@@ -254,8 +255,6 @@ def _read_las(file: Path, allow_truncated: bool) -> tuple[np.ndarray, np.ndarray
         header = reader.header
         check_limit("points", header.point_count, "points")
         there = max(0, file.stat().st_size - header.offset_to_point_data) // header.point_format.size
-        if header.are_points_compressed:
-            raise OSError("holds compressed points, as a file with the suffix .laz has them; rename it")
         if there < header.point_count and not allow_truncated:
             raise OSError(f"{there} of {header.point_count} points are there: {TRUNCATED}")
         count = min(header.point_count, there)
@@ -272,6 +271,8 @@ def _check_las(file: Path) -> None:
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = stream.read(247)
+    if len(head) > 25 and head[24:26] not in (b"\1\0", b"\1\1", b"\1\2", b"\1\3", b"\1\4"):
+        raise OSError(f"LAS version {head[24]}.{head[25]} is not supported; supported: 1.0 to 1.4")
     length, offset, records = struct.unpack_from("<HII", head, 94)
     # Version 1.4 has further records behind the points.
     start, more = struct.unpack_from("<QI", head, 235) if head[25] >= 4 else (size, 0)

@@ -1,15 +1,16 @@
 """How does a point cloud of any size and scale become a fixed number of points?"""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
-from .arrays import as_float_array
+from .arrays import are_measured, as_array, as_float_array, refuse_unmeasured, unmasked
 from .media import COLORED_POINTS
 from .modality_processing import ModalityProcessing
-from .point_files import MESH_SAMPLES
-from .values import check_choice, check_number, is_path, refuse
+from .point_files import MESH_SAMPLES, POINT_FILES
+from .sources import is_source, kind_of
+from .values import check_choice, check_number, refuse
 
 
 class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
@@ -27,6 +28,11 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         unit_sphere: divide by the distance of the farthest point.
         color_scale: value of a full colour, 1 or 255, in arrays and `.npy` files. Other files tell it themselves.
         missing_color: in [0, 1], of clouds without colours; `None` refuses them.
+        invalid: what becomes of points that are no measurements: with NaN or infinities, at 0 0 0 exactly (no return),
+            or stray. "raise" refuses clouds that have any, "drop" leaves them out; `None` refuses NaN and infinities,
+            and takes everything else for points.
+        stray_distance: points this many times farther from the middle of a cloud than its median point are stray;
+            `None`: none is.
         mesh_samples: points drawn from the surface of a mesh file (always the same ones); 0 takes its vertices.
     """
 
@@ -35,29 +41,19 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
     modality = "point_cloud"
     argument = "point_clouds"
     item_ndim = 2
-    defaults: ClassVar[dict[str, Any]] = {
-        "num_points": 256,
-        "num_channels": 3,
-        "selection": "farthest",
-        "max_candidates": 32768,
-        "swap_yz": False,
-        "center": True,
-        "unit_sphere": True,
-        "color_scale": 1.0,
-        "missing_color": 0.4,
-        "mesh_samples": MESH_SAMPLES,
-    }
-    num_points: int
-    num_channels: int
-    selection: str
-    max_candidates: int
-    swap_yz: bool
-    center: bool
-    unit_sphere: bool
-    color_scale: float
-    missing_color: float | None
-    later = ("mesh_samples",)
-    mesh_samples: int
+    num_points: int = 256
+    num_channels: int = 3
+    selection: str = "farthest"
+    max_candidates: int = 32768
+    swap_yz: bool = False
+    center: bool = True
+    unit_sphere: bool = True
+    color_scale: float = 1.0
+    missing_color: float | None = 0.4
+    later = ("mesh_samples", "invalid", "stray_distance")
+    invalid: str | None = None
+    stray_distance: float | None = 20.0
+    mesh_samples: int = MESH_SAMPLES
 
     def check_parameters(self) -> None:
         """Refuse counts and choices that select nothing."""
@@ -67,6 +63,9 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
         check_choice("selection", self.selection, ("farthest", "stride", "random"))
         check_number("color_scale", self.color_scale, 1e-12)
         check_number("mesh_samples", self.mesh_samples, 0, whole=True)
+        check_choice("invalid", self.invalid, (None, "raise", "drop"))
+        if self.stray_distance is not None:
+            check_number("stray_distance", self.stray_distance, 1)
         if self.missing_color is not None:
             check_number("missing_color", self.missing_color, 0, most=1)
 
@@ -87,7 +86,7 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
     def load(self, value: Any, label: str) -> Any:
         """As for every modality; colours of files, which are in [0, 1], at the scale of all others."""
         cloud = super().load(value, label)
-        if is_path(value) and not str(value).lower().endswith(".npy") and cloud.shape[1] == 6:
+        if is_source(value) and cloud.shape[1] == 6 and kind_of(value, POINT_FILES) != ".npy":
             cloud[:, 3:] *= self.color_scale
         return cloud
 
@@ -124,7 +123,7 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
 
     def _checked(self, value: Any, label: str) -> np.ndarray:
         """A cloud with as many columns as `num_channels`."""
-        array = as_float_array(value, label)
+        array = as_float_array(value, label) if self.invalid is None else as_array(unmasked(value), label)
         coloured = self.num_channels == 6
         if array.ndim != 2 or array.shape[1] not in ((3, 6) if coloured else (3,)):
             fix = ""
@@ -134,7 +133,21 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
                 fix = "keep x, y, z and colours only." if coloured else "keep xyz only: `array[:, :3]`."
             columns = "(points, 6) with columns x, y, z, red, green, blue, or x, y, z" if coloured else "(points, 3)"
             refuse(label, f"got shape {array.shape}", columns if coloured else f"{columns} with columns x, y, z", fix)
+        if self.invalid is not None:
+            array = as_float_array(self._measured(array, are_measured(array, value), label), label)
         return self._coloured(array, label) if coloured else array
+
+    def _measured(self, array: np.ndarray, are_there: np.ndarray, label: str) -> np.ndarray:
+        points = array[:, :3]
+        valid: Any = are_there.all(axis=1) & points.any(axis=1)
+        if self.stray_distance is not None and valid.any():
+            away = np.linalg.norm(points - np.median(points[valid], axis=0), axis=1)
+            usual = float(np.median(away[valid]))
+            if usual > 0:
+                valid = valid & (away <= self.stray_distance * usual)
+        if self.invalid == "raise" and not valid.all() or not valid.any():
+            refuse_unmeasured(valid, label, "points")
+        return array[valid]
 
     def _coloured(self, array: np.ndarray, label: str) -> np.ndarray:
         if array.shape[1] == 3:

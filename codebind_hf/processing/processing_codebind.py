@@ -241,19 +241,9 @@ class CodeBindProcessor(ProcessorMixin):
             OSError: a file that cannot be read.
         """
         check_tensor_type(return_tensors)
-        values = {
-            "text": text,
-            "images": images,
-            "videos": videos,
-            "audio": audio,
-            "depth": depth,
-            "thermal": thermal,
-            "tactile": tactile,
-            "point_clouds": point_clouds,
-            "eeg": eeg,
-            "imu": imu,
-            **{name: kwargs.pop(name, None) for name in self.added_modalities},
-        }
+        built_in = (text, images, videos, audio, depth, thermal, tactile, point_clouds, eeg, imu)
+        added = {name: kwargs.pop(name, None) for name in self.added_modalities}
+        values = {**dict(zip(ARGUMENTS.values(), built_in, strict=True)), **added}
         options = call_options(kwargs, list(values))
         present = {argument: value for argument, value in values.items() if value is not None}
         if not present:
@@ -290,11 +280,7 @@ class CodeBindProcessor(ProcessorMixin):
         return part if hasattr(part, "process_item") else ForeignReader(name, part)
 
     def stream(
-        self,
-        items: Any,
-        known: tuple[str, ...] | None = None,
-        modality: str | None = None,
-        **options: Any,
+        self, items: Any, known: tuple[str, ...] | None = None, modality: str | None = None, **options: Any
     ) -> Generator[Batch, None, None]:
         """Batches of model inputs from items of any number: what `CodeBindModel.encode` reads.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import measured
 from .foreign_files import TRUNCATED, check_limit, optional, reading
 from .frames import opened_film
 from .resampling import resampled_piece
@@ -18,6 +19,8 @@ from .values import refuse
 _SOUND_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF")
 # libsndfile's number for a file whose kind of samples it cannot decode.
 _UNSUPPORTED_ENCODING = 4
+# Numbers of encodings in the header of a WAV file that it decodes; of others it says that the header is malformed.
+_WAV_KINDS = (0x1, 0x2, 0x3, 0x6, 0x7, 0x11, 0x31, 0x40, 0xFFFE)
 # Packets of a sound track that only fill the decoder.
 _SILENT_FRAMES = 4
 _BLOCK = 4096
@@ -71,6 +74,19 @@ class ArrayRecording(Recording):
         return self.samples[:, start:stop]
 
 
+class FilledRecording(Recording):
+    """A recording with lines in place of samples that are NaN or infinite."""
+
+    def __init__(self, recording: Recording, label: str) -> None:
+        self.recording, self.label = recording, label
+        self.rate, self.num_channels, self.num_samples = recording.rate, recording.num_channels, recording.num_samples
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """As read, and filled."""
+        samples = self.recording.read(start, stop)
+        return measured(samples, np.isfinite(samples), "fill", self.label).astype(np.float32)
+
+
 class SoundFileRecording(Recording):
     """A file that the library `soundfile` reads, whatever its suffix: integers are divided by their largest.
 
@@ -112,7 +128,10 @@ class SoundFileRecording(Recording):
         try:
             return self._soundfile.SoundFile(str(self.file))
         except self._soundfile.LibsndfileError as error:
-            if error.code == _UNSUPPORTED_ENCODING:
+            with self.file.open("rb") as file:
+                head = file.read(22)
+            is_foreign = head[8:16] == b"WAVEfmt " and int.from_bytes(head[20:22], "little") not in _WAV_KINDS
+            if error.code == _UNSUPPORTED_ENCODING or is_foreign:
                 raise OSError(f"samples of a kind that libsndfile does not decode ({error.error_string})") from error
             raise
 
@@ -204,9 +223,8 @@ class ElectrodeFile:
         return found, round(rates[0])
 
 
-def open_electrodes(file: Path, allow_truncated: bool = False) -> ElectrodeFile:
+def open_electrodes(file: Path, suffix: str, allow_truncated: bool = False) -> ElectrodeFile:
     """The channels of an EDF, BDF, FIFF, EEGLAB or BrainVision file; OSError if it has gaps or is not whole."""
-    suffix = file.suffix.lower()
     if suffix in _MNE_READERS:
         return _open_with_mne(file, suffix, allow_truncated)
     edfio = optional("edfio", "eeg", f"{suffix} files")

@@ -6,11 +6,12 @@ import numpy as np
 from transformers import FeatureExtractionMixin
 from transformers.utils import logging
 
-from .arrays import as_float_array
+from .arrays import INVALID, are_measured, as_array, as_float_array, measured, unmasked
 from .modality_processing import RatedProcessing
 from .recordings import ELECTRODE_FILES
 from .resampling import band_limited, resample_mirrored
-from .values import HIGHEST_RATE, check_choice, check_number, check_size, fits, is_path, refuse, shown, split_rated
+from .sources import is_source, kind_of
+from .values import HIGHEST_RATE, check_choice, check_number, check_size, fits, refuse, shown, split_rated
 
 
 logger = logging.get_logger(__name__)
@@ -43,33 +44,25 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             by what a loose electrode does not change, 1.4826 times the median of all channels' median distances from
             their medians, and cut what is beyond 20.
         scale: factor on the values, for units.
+        invalid: what becomes of samples that are no measurements: masked, NaN, infinite, or at an end of a type of 16
+            bits or more. "raise" refuses recordings that have any, "fill" draws lines between those beside them;
+            `None` refuses NaN and infinities, and takes everything else for measurements.
     """
 
     type_key = "feature_extractor_type"
     item_ndim = 2
-    defaults: ClassVar[dict[str, Any]] = {
-        "num_channels": 16,
-        "num_samples": 128,
-        "time_crop": None,
-        "sampling_rate": None,
-        "fit": "interpolate",
-        "low_pass": True,
-        "detrend": False,
-        "remove_mean": "none",
-        "normalize": "none",
-        "scale": 1.0,
-    }
-    num_channels: int
-    num_samples: int
-    time_crop: list[int] | None
-    sampling_rate: int | None
-    fit: str
-    later: ClassVar[tuple[str, ...]] = ("low_pass", "detrend")
-    low_pass: bool
-    detrend: bool
-    remove_mean: str
-    normalize: str
-    scale: float
+    num_channels: int = 16
+    num_samples: int = 128
+    time_crop: list[int] | None = None
+    sampling_rate: int | None = None
+    fit: str = "interpolate"
+    low_pass: bool = True
+    detrend: bool = False
+    remove_mean: str = "none"
+    normalize: str = "none"
+    scale: float = 1.0
+    later: ClassVar[tuple[str, ...]] = ("low_pass", "detrend", "invalid")
+    invalid: str | None = None
 
     def check_parameters(self) -> None:
         """Refuse counts and choices that make no recording."""
@@ -86,24 +79,15 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         check_choice("remove_mean", self.remove_mean, ("channel", "recording", "none"))
         check_choice("normalize", self.normalize, ("channel", "recording", "none", "robust"))
         check_number("scale", self.scale, 1e-30)
+        check_choice("invalid", self.invalid, INVALID)
 
     def sizes(self) -> dict[str, float]:
         """Numbers in one recording."""
         return {"values in an item": self.num_channels * self.num_samples}
 
-    def load(self, value: Any, label: str) -> Any:
-        """As for every modality; also the file that samples with a rate are in, if it has no rate of its own."""
-        if not isinstance(value, dict) or not is_path(value.get("array")):
-            return super().load(value, label)
-        found = super().load(value["array"], label)
-        if isinstance(found, dict) and value.get("sampling_rate") not in (None, found["sampling_rate"]):
-            got = f"got sampling_rate={value['sampling_rate']} for a file at {found['sampling_rate']} Hz"
-            refuse(self.file_label(value, label), got, "the file's own rate", "leave the rate out.")
-        return found if isinstance(found, dict) else {**value, "array": found}
-
     def process_signal(self, array: Any, rate: int | None, label: str) -> np.ndarray:
         """One recording as `(num_channels, num_samples)`."""
-        signal = self._checked(array, label)
+        signal = self.mended(array, label)
         if self.sampling_rate is not None:
             if rate is None:
                 column = f"; of rows, a column `{self.modality}_sampling_rate` says it"
@@ -127,8 +111,9 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         """For each of the channels of a recording: which of the result it is, and 1, or -1 if it points backwards."""
         return list(range(count)), np.ones(count)
 
-    def _checked(self, value: Any, label: str) -> np.ndarray:
-        array = as_float_array(value, label)
+    def mended(self, value: Any, label: str) -> np.ndarray:
+        """A recording `(channels, time)` as it comes, with measurements alone if there is a policy."""
+        array = as_float_array(value, label) if self.invalid is None else as_array(unmasked(value), label)
         allowed = f"(channels, time) with 1 to {self.num_channels} channels"
         if array.ndim != 2:
             one = "a list is a batch: make one recording an array, with its channel axis (`array[None]` adds it)."
@@ -138,7 +123,9 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
             transposed = array.shape[1] <= self.num_channels
             fix = "put the channels first with `array.T`." if transposed else "select rows, of files channels=[names]."
             refuse(label, f"got {array.shape[0]} channels, shape {array.shape}", allowed, fix)
-        return array
+        if self.invalid is not None:
+            array = measured(array, are_measured(array, value), self.invalid, label)
+        return as_float_array(array, label)
 
     def _cropped(self, signal: np.ndarray, label: str) -> np.ndarray:
         start, stop = self.time_crop  # type: ignore[misc]
@@ -222,13 +209,13 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
 
     def load(self, value: Any, label: str) -> Any:
         """As for every signal; an array has no names of channels but those of `montage`."""
-        source = value.get("array") if isinstance(value, dict) else value
+        source = value["array"] if isinstance(value, dict) and "array" in value else value
         if self.montage is not None:
-            if is_path(source) and str(source).lower().endswith(ELECTRODE_FILES):
+            if is_source(source) and kind_of(source, ELECTRODE_FILES) in ELECTRODE_FILES:
                 fix = "leave the montage out."
                 refuse(f"{label}: montage", f"got {shown(self.montage)} for a file with names", "None", fix)
             return self._picked(value, self.montage, label)
-        if self.channels is not None and not is_path(source):
+        if self.channels is not None and not is_source(source):
             fix = "say the names of its rows with `montage`, or select rows of the array, and leave the names out."
             refuse(f"{label}: channels", f"got {shown(self.channels)} for an array", "None", fix)
         return super().load(value, label)
@@ -241,7 +228,7 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
         if missing:
             refuse(f"{label}: channels", f"got {shown(missing[0])}", f"names in the montage: {shown(montage)}")
         array, rate = split_rated(self.with_parameters(channels=None, montage=None).load(value, label), label)
-        array = as_float_array(array, label)
+        array = as_array(array, label)
         if array.ndim != 2 or len(array) != len(montage):
             refuse(label, f"got shape {array.shape}", f"(channels, time) with the {len(montage)} channels of montage")
         array = array[[montage.index(name) for name in self.channels]]

@@ -19,6 +19,7 @@ from transformers.utils import logging
 from .arguments import argument_of, tensor_of
 from .downloads import LocalItems
 from .items import Item, item_named, item_of
+from .modality_processing import naming
 from .values import LIMITS, check_choice, check_number, check_types, refuse, shown
 
 
@@ -218,7 +219,8 @@ class Stream:
         yield from map(self._item_task, pending.values())
 
     def _known_item(self, label: str, ask: Callable[[], Item]) -> Item:
-        item = ask()
+        with naming(label):
+            item = ask()
         if item.name not in self._known:
             raise ValueError(
                 f"{label}: {shown(item.name)} is not in this checkpoint; it has {', '.join(self._known)}."
@@ -256,7 +258,7 @@ class Stream:
         one_at_a_time = Lock()
 
         def prepare(begin: int) -> dict[str, Tensor]:
-            with one_at_a_time:
+            with one_at_a_time, naming(label):
                 # Every clip is a sample of its own.
                 values = [windows.values(index) for index in range(begin, min(begin + size, count))]
             return {tensor_of(item.name): torch.from_numpy(np.stack(values))}

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from .arrays import split_items
 from .values import describe, refuse
 
+
+logger = logging.get_logger(__name__)
 
 CLEANINGS = (None, "clip", "open_clip", "vitlens")
 # Text in which ftfy finds nothing to repair: printable ASCII and line breaks, without an HTML entity.
@@ -22,7 +25,7 @@ _OPEN_CLIP_TOKENS = ("<start_of_text>", "<end_of_text>")
 _CAPTION_SIGNS = re.compile(r"[.!\"()*#:;~]")
 _CAPTION_WORDS = 70
 # Surrogates, which only in pairs and only in UTF-16 are a character; tokenizers refuse them in words of their own.
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def split_texts(texts: Any) -> tuple[list[str], list[str]]:
@@ -35,7 +38,7 @@ def split_texts(texts: Any) -> tuple[list[str], list[str]]:
     for item, label in zip(items, labels, strict=True):
         if not isinstance(item, str):
             refuse(label, f"got {describe(item)}", "str", "convert with `str(...)`; token ids go to the model.")
-        if not item.isascii() and (half := _HALF_CHARACTER.search(item)):
+        if not item.isascii() and (half := HALF_CHARACTER.search(item)):
             fix = '`text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")` joins what belongs together.'
             got = f"got half a character, {half.group()!a}, at place {half.start()}"
             refuse(label, got, "text of whole Unicode characters", fix)
@@ -67,14 +70,14 @@ def encode_texts(
     if cleaning is None:
         # Some networks were trained on padding and ask for no mask; ours expects one.
         options["return_attention_mask"] = True
-        return tokenizer(list(texts), padding=padding, return_tensors=return_tensors, **options)
+        return _noted(tokenizer(list(texts), padding=padding, return_tensors=return_tensors, **options), max_length)
     if cleaning == "vitlens":
         texts = [clean_caption(text) for text in texts]
     cleaned = [clean_clip_text(text, label, cleaning) for text, label in zip(texts, labels, strict=True)]
     names = (str(tokenizer.bos_token), str(tokenizer.eos_token)) if cleaning == "clip" else _OPEN_CLIP_TOKENS
     spelled = _spelled_pattern(*names)
     if not any(spelled.search(text) for text in cleaned):
-        return tokenizer(cleaned, padding=padding, return_tensors=return_tensors, **options)
+        return _noted(tokenizer(cleaned, padding=padding, return_tensors=return_tensors, **options), max_length)
     rows = [_ids_with_spelled_tokens(tokenizer, text, names, max_length) for text in cleaned]
     length = max_length if padding == "max_length" else max(map(len, rows))
     padded = {
@@ -82,6 +85,15 @@ def encode_texts(
         "attention_mask": [[1] * len(row) + [0] * (length - len(row)) for row in rows],
     }
     return BatchEncoding(padded, tensor_type=return_tensors)
+
+
+def _noted(encoded: BatchEncoding, max_length: int) -> BatchEncoding:
+    """What a tokenizer gave; the first time that it cut a text, with a word about it in the log."""
+    if any(each.overflowing for each in encoded.encodings or ()):
+        logger.warning_once(
+            f"text: longer than the {max_length} tokens that are read; what follows them is left out (said once)."
+        )
+    return encoded
 
 
 def clean_clip_text(text: str, label: str = "text", cleaning: str = "clip") -> str:

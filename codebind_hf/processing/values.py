@@ -24,6 +24,8 @@ _UNIT_WORDS = {
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 3
+# What is in a file tells nobody anything.
+_SHORT.repr_bytes = _SHORT.repr_bytearray = lambda value, level: f"{len(value):,} bytes"  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -65,8 +67,10 @@ def is_path(value: Any) -> bool:
 def describe(value: Any) -> str:
     """Type and, for arrays, shape and dtype of `value`, for messages: a short line, whatever the value is."""
     kind = type(value).__name__
-    if isinstance(value, (str, bytes, bytearray)):
+    if isinstance(value, str):
         kind += f" ({value[:40]!r})"
+    elif isinstance(value, (bytes, bytearray)):
+        kind += f" of length {len(value)}"
     elif isinstance(value, (np.ndarray, torch.Tensor)):
         try:
             kind += f" of shape {tuple(value.shape)} and dtype {value.dtype}"

@@ -14,7 +14,8 @@ from .image_processing_codebind import GridImageProcessor, check_resized
 from .image_resizing import resized_shape
 from .modality_processing import Windows, sliding_starts
 from .pictures import picture_or_grid
-from .values import HIGHEST_RATE, LIMITS, check_choice, check_number, describe, fits, is_path, refuse, shown
+from .sources import is_source
+from .values import HIGHEST_RATE, LIMITS, check_choice, check_number, describe, fits, refuse, shown
 
 
 # Of a sliding window where the processor has no length of clips.
@@ -100,7 +101,7 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
 
     def load(self, value: Any, label: str) -> Any:
         """As for every modality; also the file of frames with a rate, which then is that of all of them."""
-        if not isinstance(value, dict) or not is_path(value.get("array")):
+        if not isinstance(value, dict) or not is_source(value.get("array")):
             return super().load(value, label)
         part = self if value.get("fps") is None else self.with_parameters(time_stamps=False)
         return {**value, "array": super(CodeBindVideoImageProcessor, part).load(value["array"], label)}

@@ -65,7 +65,7 @@ def test_damaged_audio_is_an_os_error() -> None:
     pytest.importorskip("soundfile")
     stored = {"audio": [{"bytes": b"noise", "path": "a.wav"}]}
     rows = rows_from_dataset(sound_column(stored))
-    with pytest.raises(OSError, match=r"audio: bytes of a file: audio file 'a.wav': damaged or not what its suffix"):
+    with pytest.raises(OSError, match=r"audio: bytes of a file: audio file 'a.wav': is no .wav file and no other"):
         rows[0]
 
 

@@ -103,7 +103,7 @@ VALUE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "audio: int32": ({"audio": np.zeros(9, np.int32), "sampling_rate": 8}, "audio: got samples of dtype int32.*scale"),
     "audio: 16-bit levels as floats": (
         {"audio": SOUND + 20000, "sampling_rate": 8000},
-        "audio: got float samples up to 20000.*divide 16-bit levels by 32768",
+        "audio: got float samples up to 20000.*`samples / 32768`",
     ),
     "audio: NaN": ({"audio": SOUND * np.nan, "sampling_rate": 8000}, "audio: got 100 NaN or infinite"),
     "audio: keys": ({"audio": {"values": SOUND}}, "audio: got a dictionary with keys.*'array' and 'sampling_rate'"),
@@ -194,7 +194,7 @@ FILE_ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "images: text instead": ({"images": "a red ball"}, "images: image file '.*a red ball': no such file"),
     "audio: no such file": ({"audio": ["a.wav"]}, r"audio\[0\]: audio file '.*a.wav': no such file"),
     "eeg: no such file": ({"eeg": Path("a.npy")}, r"eeg: eeg file '.*a.npy': no such file"),
-    "depth: broken file": ({"depth": "broken.png"}, r"depth: depth file '.*broken.png': .*cannot identify"),
+    "depth: broken file": ({"depth": "broken.png"}, r"depth: depth file '.*broken.png': is no .png file"),
     "point_clouds: broken file": ({"point_clouds": "broken.ply"}, r"point_clouds: .*broken.ply': damaged"),
 }
 
@@ -348,7 +348,7 @@ def test_a_picture_that_is_cut_short_is_named_when_it_is_read(processor: CodeBin
         processor(images=[PICTURE, picture])
 
 
-@pytest.mark.parametrize("argument", ["audio", "point_clouds", "tactile"])
+@pytest.mark.parametrize("argument", ["point_clouds", "tactile"])
 def test_the_name_of_a_file_that_is_refused_is_cut_where_it_is_endless(
     processor: CodeBindProcessor, argument: str
 ) -> None:

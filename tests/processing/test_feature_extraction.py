@@ -158,12 +158,12 @@ def test_clips_are_spread_over_a_long_sound(spacing: str, starts: list[int]) -> 
 
 def test_stereo_is_averaged_or_cut_to_its_first_channel() -> None:
     stereo = np.stack([noise(16000, 1), noise(16000, 2)])
-    mean = features(CodeBindAudioFeatureExtractor(), stereo, sampling_rate=16000)
+    mean = features(CodeBindAudioFeatureExtractor(), [stereo], sampling_rate=16000)
     np.testing.assert_allclose(
         mean, features(CodeBindAudioFeatureExtractor(), stereo.mean(axis=0), sampling_rate=16000), atol=1e-3
     )
     options = {"channels": "first", "remove_mean": False}
-    first = features(CodeBindAudioFeatureExtractor(**options), stereo, sampling_rate=16000)
+    first = features(CodeBindAudioFeatureExtractor(**options), [stereo], sampling_rate=16000)
     np.testing.assert_array_equal(
         first, features(CodeBindAudioFeatureExtractor(**options), stereo[0], sampling_rate=16000)
     )

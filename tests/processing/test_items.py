@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from codebind_hf.inference.gallery_search import modalities_of_file
 from codebind_hf.processing.items import Depth, Eeg, Item, PointCloud, Text, Thermal, item_of
-from codebind_hf.processing.media import modalities_of_file
 from codebind_hf.processing.pipeline_inputs import named_item
 
 

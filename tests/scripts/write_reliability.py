@@ -72,7 +72,7 @@ def main() -> None:
         soak=markdown_table(["what was done", "tried", *outcomes], trials),
         **{**about, "date": str(about["date"])[:10]},
     )
-    _, heading, rest = PAGE.read_text().partition(KEPT)
+    _, heading, rest = (PAGE.read_text() if PAGE.exists() else "").partition(KEPT)
     print(f"Wrote {write_text(PAGE, text + heading + rest)}.")
 
 
