@@ -64,12 +64,17 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
     time_crop: list[int] | None
     sampling_rate: int | None
     fit: str
-    later: ClassVar[tuple[str, ...]] = ("low_pass", "detrend")
+    later: ClassVar[tuple[str, ...]] = ("detrend",)
     low_pass: bool
     detrend: bool
     remove_mean: str
     normalize: str
     scale: float
+
+    @classmethod
+    def from_dict(cls, *saved: dict[str, Any], **kwargs: Any) -> Any:
+        """As for every modality; what was saved before there was a low-pass was trained without."""
+        return super().from_dict({"low_pass": False, **saved[0]}, **kwargs)
 
     def check_parameters(self) -> None:
         """Refuse counts and choices that make no recording."""
