@@ -39,6 +39,8 @@ def resample_mirrored(signal: np.ndarray, rate: int, target: int) -> np.ndarray:
 
     Beside zeros a level, such as of gravity or of an electrode, would fall at the ends, and in float32 hide the rest.
     """
+    if rate == target:
+        return signal
     old, new = rate // math.gcd(rate, target), target // math.gcd(rate, target)
     level = signal.mean(axis=1, keepdims=True, dtype=np.float64)
     blocks = math.ceil((_ZERO_CROSSINGS + 2) / (min(old, new) * _ROLLOFF))

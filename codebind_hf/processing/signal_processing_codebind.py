@@ -61,8 +61,13 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
     remove_mean: str = "none"
     normalize: str = "none"
     scale: float = 1.0
-    later: ClassVar[tuple[str, ...]] = ("low_pass", "detrend", "invalid")
+    later: ClassVar[tuple[str, ...]] = ("detrend", "invalid")
     invalid: str | None = None
+
+    @classmethod
+    def from_dict(cls, *saved: dict[str, Any], **kwargs: Any) -> Any:
+        """As for every modality; what was saved before there was a low-pass was trained without."""
+        return super().from_dict({"low_pass": False, **saved[0]}, **kwargs)
 
     def check_parameters(self) -> None:
         """Refuse counts and choices that make no recording."""

@@ -91,7 +91,7 @@ def test_places_far_from_the_origin_keep_their_shape(tmp_path: Path) -> None:
     expected = [[500000.01, 5400000.02, 100], [500000.03, 5400000.01, 100.5], [500000.02, 5400000.00, 100]]
     (tmp_path / "a.ply").write_text(text)
     np.testing.assert_array_equal(read_media("point_cloud", tmp_path / "a.ply"), expected)
-    near = [[0.1, 0.2, 1000.3], [10.7, 0.4, 1000.1], [5.3, 7.1, 1000.9]]
+    near = [[0.1, 0.2, 10.3], [10.7, 0.4, 10.1], [5.3, 7.1, 10.9]]
     body = "".join("{} {} {}\n".format(*point) for point in near)
     assert points_of(tmp_path / "b.ply", head + body) == np.array(near, np.float32).tolist()
 
