@@ -138,7 +138,7 @@ class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
 
     def _measured(self, array: np.ndarray, are_there: np.ndarray, label: str) -> np.ndarray:
         points = array[:, :3]
-        valid: np.ndarray = are_there.all(axis=1) & points.any(axis=1)
+        valid: Any = are_there.all(axis=1) & points.any(axis=1)
         if self.stray_distance is not None and valid.any():
             away = np.linalg.norm(points - np.median(points[valid], axis=0), axis=1)
             usual = float(np.median(away[valid]))
