@@ -91,9 +91,10 @@ def _lines(found: Mapping[str, Any]) -> Iterable[str]:
         "This page is the output of `make ablation` (`examples/ablation/`); its numbers and all settings are in "
         "`evidence.json` beside it. Every row binds the same scarce senses to the same frozen features of pictures "
         "and texts, with equal encoders, steps, batches, noise and first weights; rows differ in losses, codes and "
-        "parts. What all rows share was tuned for hard alignment, on worlds and splits from 100 on, by the sum of "
-        "zero-shot accuracy and R@10 on their validation rows; then the weight of `decorr`, and whether segments have "
-        "one length, for `ours`, in the same way (on worlds 15 and no, on real senses 40 and yes)."
+        "parts. What all rows share was tuned for hard alignment, on worlds and splits from 100 on; on worlds by the "
+        "sum of zero-shot accuracy and R@10 on validation rows. The same sum then chose the weight of `decorr` and "
+        "whether segments have one length for `ours` on worlds (15 and no); on real senses they are those of "
+        "[real.md](real.md) (40 and yes)."
     )
     yield ""
     table = [[f"`{row}`", WORDS.get(row, "")] for row in next(iter(found["tables"].values()))]
