@@ -91,6 +91,13 @@ def test_the_eight_rows_differ_in_what_they_are_named_for() -> None:
     assert MAIN["paper"].align_on == "codes"
     assert set(MAIN["paper"].weights or {}) == {"recon", "orth", "uni", "commit", "cm", "cctr", "cuni"}
     assert MAIN["ours"] == OURS
+    worlds = on_worlds(FULL)
+    assert worlds["segments"].even_segments
+    assert not worlds["ours"].even_segments
+    assert "decorr" not in (worlds["ours without decorr"].weights or {})
+    assert worlds["ours without views"].weights == {
+        name: weight for name, weight in (worlds["ours"].weights or {}).items() if name != "views"
+    }
 
 
 @pytest.mark.parametrize("name", list(FULL))
