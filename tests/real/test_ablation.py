@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import json
 import math
 import re
 import subprocess
@@ -20,6 +21,7 @@ from drift import drift
 from rows import FULL, MAIN, WORDS, WORLD, on_worlds
 from scipy import stats
 from tables import ahead, behind, holm, of_worlds, spread, table_of
+from values import value
 from worlds import TARGETS, World
 
 
@@ -207,6 +209,21 @@ def test_sensors_that_say_something_else_are_flagged_more_often_than_healthy_one
     difference = found["ours"]["dead"]["difference"]["mean"]
     levels = [found[name]["dead"]["level"]["mean"] for name in ("ours", "hard")]
     assert difference == pytest.approx(levels[0] - levels[1])
+
+
+def test_the_readme_claims_what_the_published_table_says() -> None:
+    root = Path(__file__).parents[2]
+    tables = json.loads((root / "docs" / "evidence.json").read_text())["tables"]
+    claimed = " ".join((root / "README.md").read_text().partition("make it more accurate? No.")[2].split())[:900]
+
+    def said(kind: str, row: str, name: str, signed: bool = True) -> str:
+        return value(tables[kind][row][name]["difference"], signed).lstrip("" if signed else "-")
+
+    for kind, measure in itertools.product(("worlds", "splits"), ("zero-shot", "R@10")):
+        assert said(kind, "ours", measure) in claimed
+    assert f"{said('worlds', 'ours', 'R@10 of codes', False)} lower" in claimed
+    assert f"{said('worlds', 'paper', 'R@10', False)} behind" in claimed
+    assert f"({said('splits', 'ours', 'shared knows')} points" in claimed
 
 
 def test_an_unknown_row_is_named_with_what_there_is() -> None:
