@@ -19,9 +19,9 @@ def of_faiss(factory: str, size: int) -> Storage:
 
     def fitted(train: np.ndarray) -> Stored:
         index = faiss.index_factory(train.shape[1], factory)
-        index.train(train)
         if index.sa_code_size() > size:
             raise ValueError(f"{factory}: takes {index.sa_code_size()} bytes; allowed: {size}.")
+        index.train(train)
         return lambda vectors: index.sa_decode(index.sa_encode(np.ascontiguousarray(vectors)))
 
     return fitted
