@@ -19,7 +19,7 @@ LONGEST = 400
 MOST_FILES, MOST_LINES = 30, 5000
 # A folder whose code lies beside checkpoints cannot be split: the library copies what is imported from one folder.
 # Towers that are networks of others, with their weights and their processors, have files of their own in both.
-MOST_LINES_OF = {"model": 6200, "processing": 6660}
+MOST_LINES_OF = {"model": 6200, "processing": 6680}
 MOST_FILES_OF = {"model": 36, "processing": 34}
 
 # What each room may import from the package, itself included. Modules beside the rooms never ship.
