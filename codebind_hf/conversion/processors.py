@@ -14,7 +14,8 @@ _CLIP_STATISTICS = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862
 _TEXT = {"cleaning": "clip", "padding": "max_length"}
 # The references read pictures as they are stored, and recordings without a low-pass. ImageBind's and CodeBind's reader
 # of films turns frames as the display matrix says, and counts them as if they came at the mean rate.
-_PICTURE = {"resize_on": "pil", "interpolation": "bicubic", "upright": False, **_CLIP_STATISTICS}
+_FRAME = {"resize_on": "pil", "interpolation": "bicubic", **_CLIP_STATISTICS}
+_PICTURE = {**_FRAME, "upright": False}
 # `antialias` of a tensor that is resized: neither project says it. torchvision has it on since 0.17, and off before;
 # both projects run on either. The table takes the newer default, except for video, which pytorchvideo resizes.
 _VIDEO = {
@@ -113,7 +114,7 @@ CODEBIND_INPUTS: dict[str, dict[str, Any]] = {
 VITLENS_INPUTS: dict[str, dict[str, Any]] = {
     "text": {"cleaning": "vitlens", "padding": "max_length"},
     "images": _PICTURE,
-    "videos": {**_PICTURE, "upright": True, "num_clips": 3, "frames_per_clip": 1, "clip_seconds": 5.0, "num_crops": 1},
+    "videos": {**_FRAME, "num_clips": 3, "frames_per_clip": 1, "clip_seconds": 5.0, "num_crops": 1},
     "audio": {
         **_AUDIO,
         "num_clips": 3,
