@@ -214,7 +214,7 @@ def _waveform(value: Any, label: str, fills: bool = False) -> np.ndarray:
     if array.ndim == 1:
         array = array[None]
     if array.ndim != 2 or array.shape[0] > _MOST_CHANNELS:
-        fix = "put the channels first with `array.T`." if array.shape[-1] <= _MOST_CHANNELS else ""
+        fix = "put the channels first with `array.T`." if array.ndim and array.shape[-1] <= _MOST_CHANNELS else ""
         refuse(label, f"got shape {array.shape}", "(samples,) or (channels, samples) with few channels", fix)
     check_size(array.size, label, "samples", fix="pass a part of the sound,")
     if array.dtype == np.int16:

@@ -69,6 +69,10 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
         """As for every modality; what was saved before there was a low-pass was trained without."""
         return super().from_dict({"low_pass": False, **saved[0]}, **kwargs)
 
+    def saved_parameters(self) -> dict[str, Any]:
+        """As for every modality; without a low-pass as before there was one, so that older code reads it."""
+        return {name: value for name, value in super().saved_parameters().items() if name != "low_pass" or value}
+
     def check_parameters(self) -> None:
         """Refuse counts and choices that make no recording."""
         check_number("num_channels", self.num_channels, 1, whole=True)
