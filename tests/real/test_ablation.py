@@ -214,7 +214,9 @@ def test_sensors_that_say_something_else_are_flagged_more_often_than_healthy_one
 def test_the_readme_claims_what_the_published_table_says() -> None:
     root = Path(__file__).parents[2]
     tables = json.loads((root / "docs" / "evidence.json").read_text())["tables"]
-    claimed = " ".join((root / "README.md").read_text().partition("Are codes and two parts more accurate? No.")[2].split())[:900]
+    claimed = " ".join(
+        (root / "README.md").read_text().partition("Are codes and two parts more accurate? No.")[2].split()
+    )[:900]
 
     def said(kind: str, row: str, name: str, signed: bool = True) -> str:
         return value(tables[kind][row][name]["difference"], signed).lstrip("" if signed else "-")
