@@ -11,6 +11,7 @@ from datasets import Audio, ClassLabel, Image, Video
 from codebind_hf.data.columns import ATTRIBUTE
 from codebind_hf.data.units import UNITS, with_units
 from codebind_hf.processing.media import read_media
+from codebind_hf.processing.modality_processing import naming
 
 
 class _Stored:
@@ -132,8 +133,5 @@ def _smallest(modality: str, array: np.ndarray) -> np.ndarray:
 
 def decoded(modality: str, value: Mapping[str, Any]) -> Any:
     """What the file in a cell holds, as `read_media` gives it; errors are its own, and name the modality."""
-    try:
+    with naming(f"{modality}: bytes of a file"):
         return read_media(modality, value)
-    except (OSError, ValueError) as error:
-        kind = OSError if isinstance(error, OSError) else ValueError
-        raise kind(f"{modality}: bytes of a file: {error}") from error

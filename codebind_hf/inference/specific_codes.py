@@ -55,7 +55,7 @@ class Book(NamedTuple):
     def check_origin(self, name: str, ids: Any) -> None:
         """Refuse code ids that say they are of another codebook; ids that say nothing are taken at their word."""
         origin = getattr(ids, "codebook", None)
-        if origin not in (None, self.digest):
+        if origin is not None and origin != self.digest:
             raise ValueError(
                 f"{name}: got ids of the codebook {origin[:12]}, and this index holds the codes of {self.digest[:12]} "
                 "(SHA-256), in which equal ids are other codes. Fix: encode with the model of this index, or "

@@ -67,10 +67,11 @@ def naming(label: str) -> Iterator[None]:
 class ModalityProcessing:
     """Base of all sub-processors; mixed in before the transformers class that saves and loads them.
 
-    A subclass names its parameters with their defaults, all of them JSON values, as annotated fields or in `defaults`,
-    checks them in `check_parameters` and turns one item into one array in `process_item`.
+    A subclass names its parameters with their defaults, all of them JSON values, as annotated fields, checks them in
+    `check_parameters` and turns one item into one array in `process_item`.
     """
 
+    # Of all parameters, those of the classes above included.
     defaults: ClassVar[dict[str, Any]] = {}
     type_key: ClassVar[str]
     model_input_names: list[str]

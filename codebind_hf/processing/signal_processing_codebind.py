@@ -176,16 +176,11 @@ class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
     model_input_names = ["eeg_values"]
     modality = "eeg"
     argument = "eeg"
-    defaults: ClassVar[dict[str, Any]] = {
-        **CodeBindSignalFeatureExtractor.defaults,
-        "remove_mean": "channel",
-        "normalize": "recording",
-        "channels": None,
-        "montage": None,
-    }
+    remove_mean = "channel"
+    normalize = "recording"
     later = (*CodeBindSignalFeatureExtractor.later, "channels", "montage")
-    channels: list[str] | None
-    montage: list[str] | None
+    channels: list[str] | None = None
+    montage: list[str] | None = None
 
     def check_parameters(self) -> None:
         """As for every signal; also the names."""
@@ -257,9 +252,9 @@ class CodeBindImuFeatureExtractor(CodeBindSignalFeatureExtractor):
     model_input_names = ["imu_values"]
     modality = "imu"
     argument = "imu"
-    defaults: ClassVar[dict[str, Any]] = {**CodeBindSignalFeatureExtractor.defaults, "num_channels": 6, "axes": None}
+    num_channels = 6
     later = (*CodeBindSignalFeatureExtractor.later, "axes")
-    axes: list[str] | None
+    axes: list[str] | None = None
 
     def check_parameters(self) -> None:
         """As for every signal; also the axes."""

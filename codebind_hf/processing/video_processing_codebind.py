@@ -2,7 +2,7 @@
 
 import math
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,20 +40,12 @@ class CodeBindVideoImageProcessor(GridImageProcessor):
     modality = "video"
     argument = "videos"
     item_ndim = 4
-    defaults: ClassVar[dict[str, Any]] = {
-        **GridImageProcessor.defaults,
-        "num_clips": 1,
-        "frames_per_clip": 2,
-        "clip_seconds": None,
-        "num_crops": 1,
-        "time_stamps": True,
-    }
     later = ("upright", "time_stamps")
-    time_stamps: bool
-    num_clips: int
-    frames_per_clip: int
-    clip_seconds: float | None
-    num_crops: int
+    num_clips: int = 1
+    frames_per_clip: int = 2
+    clip_seconds: float | None = None
+    num_crops: int = 1
+    time_stamps: bool = True
 
     def check_parameters(self) -> None:
         """As for pictures; also the counts, and that there is something to crop."""

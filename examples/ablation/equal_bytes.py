@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tables import spread
+from tables import CONTROL, ahead, behind, spread
 from values import value
 
 from codebind_hf.evaluation.report import markdown_table
@@ -18,13 +18,13 @@ _SHOWN = {"kept": "ten nearest kept", "R@10": "R@10"}
 def compared(
     control: Mapping[int, Mapping[str, Any]], ours: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Levels of every embedding and storage, and what our codes have more, on the same splits.
+    """Levels of every embedding and storage, and as `difference` what our codes have more, on the same splits.
 
     Args:
         control, ours: by split and storage the figures of `quantizers.split_of`.
     """
     found: dict[str, dict[str, Any]] = {}
-    for row, splits in (("hard", control), ("ours", ours)):
+    for row, splits in ((CONTROL, control), ("ours", ours)):
         for storage in next(iter(splits.values())):
             entry: dict[str, Any] = {}
             for key in _SHOWN:
@@ -32,7 +32,7 @@ def compared(
                 # Neighbours that are kept are those of one embedding; of another they are others.
                 if (row, storage) != ("ours", OWN) and (key == "R@10" or row == "ours"):
                     more = [ours[seed][OWN][key] - each[storage][key] for seed, each in splits.items()]
-                    entry[key]["own codes have more"] = spread(more, splits=True)
+                    entry[key]["difference"] = spread(more, splits=True)
             found[f"{row}, {storage}"] = entry
     return found
 
@@ -66,7 +66,7 @@ def table_of_sizes(found: Mapping[str, Any]) -> Iterable[str]:
                 *(
                     text
                     for key in _SHOWN
-                    for text in (value(entry[key]["level"]), _more(entry[key].get("own codes have more")))
+                    for text in (value(entry[key]["level"]), _more(entry[key].get("difference")))
                 ),
             ]
             for name, entry in entries.items()
@@ -84,23 +84,17 @@ def verdict(found: Mapping[str, Any]) -> str:
     told = []
     for size, entries in found["sizes"].items():
         for key, words in (("kept", "of the ten nearest kept"), ("R@10", "R@10 of the object")):
-            rivals = {n: e[key]["own codes have more"] for n, e in entries.items() if _is_rival(n, e[key])}
-            said = {name: _strength(difference) for name, difference in rivals.items()}
+            rivals = {name: entry[key] for name, entry in entries.items() if _is_rival(name, entry[key])}
             level = value(entries[f"ours, {OWN}"][key]["level"])
-            groups = {word: [n for n, each in said.items() if each == word] for word in ("above", "below", "level")}
-            parts = [
-                f"{phrase} {', '.join(names)}"
-                for word, phrase in (("above", "more than"), ("below", "less than"), ("level", "not told apart from"))
-                if (names := groups[word])
-            ]
+            groups = {
+                "more than": [name for name, rival in rivals.items() if ahead(rival)],
+                "less than": [name for name, rival in rivals.items() if behind(rival)],
+                "not told apart from": [n for n, rival in rivals.items() if not ahead(rival) and not behind(rival)],
+            }
+            parts = [f"{phrase} {', '.join(names)}" for phrase, names in groups.items() if names]
             told.append(f"In {size} bytes, our own codes have {level} % {words}: {'; '.join(parts)}.")
     return " ".join(told)
 
 
 def _is_rival(name: str, entry: Mapping[str, Any]) -> bool:
-    return "own codes have more" in entry and not name.endswith(", exact")
-
-
-def _strength(difference: Mapping[str, float]) -> str:
-    mean, error = difference["mean"], difference["se"]
-    return "above" if mean > 2 * error else "below" if mean < -2 * error else "level"
+    return "difference" in entry and not name.endswith(", exact")

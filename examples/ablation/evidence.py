@@ -93,8 +93,8 @@ def _lines(found: Mapping[str, Any]) -> Iterable[str]:
         "and texts, with equal encoders, steps, batches, noise and first weights; rows differ in losses, codes and "
         "parts. What all rows share was tuned for hard alignment, on worlds and splits from 100 on; on worlds by the "
         "sum of zero-shot accuracy and R@10 on validation rows. The same sum then chose the weight of `decorr` and "
-        "whether segments have one length for `ours` on worlds (15 and no); on real senses they are those of "
-        "[real.md](real.md) (40 and yes)."
+        f"whether segments have one length for `ours` on worlds{_ours(found, 'worlds')}; on real senses they are "
+        f"those of [real.md](real.md){_ours(found, 'splits')}."
     )
     yield ""
     table = [[f"`{row}`", WORDS.get(row, "")] for row in next(iter(found["tables"].values()))]
@@ -116,6 +116,12 @@ def _lines(found: Mapping[str, Any]) -> Iterable[str]:
         yield from _tables(rows)
     if "drift" in found:
         yield from drift_section(found["drift"])
+
+
+def _ours(found: Mapping[str, Any], kind: str) -> str:
+    """What the text says was chosen for our row, where it is there."""
+    row = found["settings"][kind].get("ours")
+    return f" ({row['weights']['decorr']:g} and {'yes' if row['even_segments'] else 'no'})" if row else ""
 
 
 def _missing(found: Mapping[str, Any]) -> str:

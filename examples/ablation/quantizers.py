@@ -34,6 +34,7 @@ from rows import FULL  # noqa: E402
 from splits import held_out, numbers_of  # noqa: E402
 from storages import Storage, Stored, of_codes, storages  # noqa: E402
 from study import PLAN, Study  # noqa: E402
+from tables import CONTROL  # noqa: E402
 
 from codebind_hf.evaluation import retrieval_recall  # noqa: E402
 from codebind_hf.evaluation.environment import environment  # noqa: E402
@@ -42,7 +43,6 @@ from codebind_hf.evaluation.writing import write_text  # noqa: E402
 
 SENSES = ("speech_es", "points")
 K = 10
-CONTROL = "hard"
 # By bytes, our row whose codes take as many.
 ROWS = {32: "ours", 16: "ours, code width 8"}
 

@@ -18,11 +18,14 @@ import torch
 from binding import OURS, Settings, bridge
 from cells import Cells
 from drift import drift
+from equal_bytes import OWN, compared
 from rows import FULL, MAIN, WORDS, WORLD, on_worlds
 from scipy import stats
 from tables import ahead, behind, holm, of_worlds, spread, table_of
 from values import value
 from worlds import TARGETS, World
+
+from codebind_hf.evaluation.environment import environment
 
 
 SMALL = {"hidden_size": 16, "batch": 32, "least_steps": 40, "epochs": 0, "dim": 16, "noise": 0.1, "blocks": 0}
@@ -196,6 +199,20 @@ def test_the_page_tells_rows_levels_and_what_was_confirmed(cells: Cells, tmp_pat
     (tmp_path / "evidence-confirmed.json").write_text(file.with_suffix(".json").read_text())
     evidence.write_page(file, cells, argparse.Namespace(rows={}), arguments)
     assert "## Confirmed once" in file.read_text()
+    assert "at equal bytes" not in file.read_text()
+    kept = {seed: {name: {"kept": 0.8, "R@10": 0.5} for name in ("exact", OWN)} for seed in (0, 1)}
+    stored = {
+        "sizes": {"32": compared(kept, kept)},
+        "splits": [0, 1],
+        "senses": ["points"],
+        "environment": environment(),
+    }
+    (tmp_path / "quantizers.json").write_text(json.dumps(stored))
+    evidence.write_page(file, cells, argparse.Namespace(rows={}), arguments)
+    assert (
+        "| ours, its own codes | 80.0 ± 0.0 |"
+        in file.read_text().partition("## Codes and quantizers at equal bytes")[2]
+    )
 
 
 def test_sensors_that_say_something_else_are_flagged_more_often_than_healthy_ones(cells: Cells) -> None:
@@ -218,13 +235,13 @@ def test_the_readme_claims_what_the_published_table_says() -> None:
         (root / "README.md").read_text().partition("Are codes and two parts more accurate? No.")[2].split()
     )[:900]
 
-    def said(kind: str, row: str, name: str, signed: bool = True) -> str:
-        return value(tables[kind][row][name]["difference"], signed).lstrip("" if signed else "-")
+    def said(kind: str, row: str, name: str) -> str:
+        return value(tables[kind][row][name]["difference"], signed=True)
 
     for kind, measure in itertools.product(("worlds", "splits"), ("zero-shot", "R@10")):
         assert said(kind, "ours", measure) in claimed
-    assert f"{said('worlds', 'ours', 'R@10 of codes', False)} lower" in claimed
-    assert f"{said('worlds', 'paper', 'R@10', False)} behind" in claimed
+    assert f"{said('worlds', 'ours', 'R@10 of codes').removeprefix('-')} lower" in claimed
+    assert f"{said('worlds', 'paper', 'R@10').removeprefix('-')} behind" in claimed
     assert f"({said('splits', 'ours', 'shared knows')} points" in claimed
 
 
