@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from binding import Settings, Standard, add_sense, bind, bridge, digest_of, parts_of, vector_encoder
+from faults import drifted
 from torch import Tensor
 from worlds import TARGETS, VERSION, WIDTH, World, world
 
@@ -24,8 +25,6 @@ from codebind_hf.evaluation import linear_probe, retrieval_recall
 from codebind_hf.evaluation.writing import write_text
 
 
-# Deviations by which the readings of a sensor that has drifted are off, each by its own share of them.
-DRIFT = 1.0
 _KS = (1, 10)
 _AT_ONCE = 200
 
@@ -120,8 +119,7 @@ class Cells:
             }
         kept = dict(parts)
         # What a sensor says whose readings have moved, and one that has stopped.
-        offset = DRIFT * np.random.default_rng(known.number).standard_normal(WIDTH).astype(np.float32)
-        moved = known.tensor(f"{self.split}.{target}") + torch.from_numpy(offset)
+        moved = drifted(known.tensor(f"{self.split}.{target}"), known.number)
         for state, values in (("drifted", moved), ("dead", torch.zeros(1, WIDTH))):
             said = _parts(model, name, values)
             kept |= {f"{state}.{part}": said[part] for part in ("shared", "shared_codes")}

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from cells import DRIFT, Cells
+from cells import Cells
+from faults import DRIFT
 from tables import CONTROL, ahead, behind, spread
 from values import value
 from worlds import TARGETS

@@ -29,7 +29,8 @@ from binding import (
     parts_of,
     vector_encoder,
 )
-from features import SPEECH, VERSION, Features
+from faults import drifted
+from features import SPEECH, Features
 from readings import closed_form, readings
 from splits import OBJECTS, held_out
 
@@ -53,6 +54,10 @@ PLAN: dict[str, tuple[str, tuple[str, ...]]] = {
 SENSES_OF = {"paper": (ALL_SPEECH,)}
 # What is probed for private labels.
 PROBED = (ALL_SPEECH, "points", "depth", "imu")
+# Senses of one place, which check each other.
+MESH_SENSES = ("points", "depth", "video", "touch")
+# Of what a cell keeps.
+VERSION = 2
 _KS = (1, 10)
 
 
@@ -256,8 +261,11 @@ class Study:
             raw = own(rows.vectors).numpy() if row == self.controlled else None
             judged = parts if settings.codes or settings.specific else {"shared": parts["shared"]}
             found["readings"] = readings(sense, things, rows, judged, sentences, raw, seed)
-        kept = {part: x[rows.test].astype(np.float16) for part, x in parts.items()}
-        return found, {**kept, "things": rows.things[rows.test]}
+        kept = {part: x[rows.test] for part, x in parts.items()}
+        if sense in MESH_SENSES:
+            moved = parts_of(model, name, drifted(own(rows.vectors[rows.test]), seed))
+            kept |= {f"drifted.{part}": moved[part] for part in ("shared", "shared_codes")}
+        return found, {**{part: x.astype(np.float16) for part, x in kept.items()}, "things": rows.things[rows.test]}
 
     def _zero_shot(
         self, model: CodeBindModel, text: Standard, collection: str, parts: dict[str, np.ndarray], rows: Rows

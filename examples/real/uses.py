@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from faults import derangement
 from splits import held_out
-from study import ALL_SPEECH, PLAN, Study
+from study import ALL_SPEECH, MESH_SENSES, PLAN, Study
 from summary import spread
 
 from codebind_hf.evaluation import attack
@@ -19,7 +20,6 @@ from codebind_hf.inference import CodeIndex, SensorCheck, explain_match, join_pa
 from codebind_hf.model.codebooks import nearest_codes, unit_segments
 
 
-MESH_SENSES = ("points", "depth", "video", "touch")
 _FALSE_ALARMS = 0.01
 _NEAREST = 3
 Arrays = Mapping[str, np.ndarray]
@@ -100,7 +100,7 @@ def _senses(study: Study, row: str, seed: int, part: str) -> dict[str, np.ndarra
 
 
 def _checked(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
-    """How often a swapped or dead sensor is flagged, and named, where 1 in 100 healthy rows is.
+    """How often a drifted, swapped or dead sensor is flagged, and named, where 1 in 100 healthy rows is.
 
     What is normal is learned from half of a split's things. The threshold is from the other half of all other splits,
     as one split has too few things for it; alarms and faults are of the other half of this one.
@@ -111,7 +111,10 @@ def _checked(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
         ("our codes", "codebind", "shared_codes"),
         ("InfoNCE alone", "infonce", "shared"),
     ):
-        scores = {seed: _scores(_senses(study, row, seed, part), seed) for seed in seeds}
+        scores = {}
+        for seed in seeds:
+            moved = {sense: study.arrays(row, seed, sense)[f"drifted.{part}"] for sense in MESH_SENSES}
+            scores[seed] = _scores(_senses(study, row, seed, part), moved, seed)
         figures: dict[str, list[float]] = {}
         for seed in seeds:
             others = np.sort(np.concatenate([scores[other]["healthy"].max(1) for other in seeds if other != seed]))
@@ -121,37 +124,35 @@ def _checked(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
                 flagged = each.reshape(-1, each.shape[-1]).max(1) > threshold
                 figures.setdefault(state, []).append(float(flagged.mean()))
                 if state != "healthy":
-                    # The first axis is the sensor at fault.
+                    # The first axis is the sensor at fault; pictures come last, and do not drift.
                     right = each.argmax(2) == np.arange(len(each))[:, None]
                     figures.setdefault(f"{state}, named", []).append(float((right.ravel() & flagged).mean()))
         found[name] = {state: spread(values) for state, values in figures.items()}
     return found
 
 
-def _scores(senses: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Scores `(rows, senses)` of healthy rows, and `(sense at fault, rows, senses)` of each kind of fault."""
+def _scores(senses: dict[str, np.ndarray], moved: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Scores `(rows, senses)` of healthy rows, and `(sense at fault, rows, senses)` of each kind of fault.
+
+    Args:
+        moved: of the same things as `senses`, what a sensor that has drifted says.
+    """
     rng = np.random.default_rng(seed)
     count = len(senses["image"])
     order = rng.permutation(count)
     normal, others = order[: count // 2], order[count // 2 :]
     check = SensorCheck.fit({name: x[normal] for name, x in senses.items()}, calibration_share=0.1, seed=seed)
     healthy = {name: x[others] for name, x in senses.items()}
-    found: dict[str, list[np.ndarray]] = {"swapped": [], "dead": []}
+    found: dict[str, list[np.ndarray]] = {"drifted": [], "swapped": [], "dead": []}
     for name, x in healthy.items():
         # A sensor that has stopped goes on to say what it said last.
         last = rng.integers(len(x))
-        faults = {"swapped": x[_derangement(len(x), rng)], "dead": np.repeat(x[[last]], len(x), axis=0)}
+        faults = {"swapped": x[derangement(len(x), rng)], "dead": np.repeat(x[[last]], len(x), axis=0)}
+        if name in moved:
+            faults["drifted"] = moved[name][others]
         for state, values in faults.items():
             found[state].append(_stacked(check, {**healthy, name: values}))
     return {"healthy": _stacked(check, healthy), **{state: np.stack(each) for state, each in found.items()}}
-
-
-def _derangement(count: int, rng: np.random.Generator) -> np.ndarray:
-    """An order in which nothing is in its place."""
-    order = rng.permutation(count)
-    found = np.empty(count, dtype=int)
-    found[order] = np.roll(order, 1)
-    return found
 
 
 def _stacked(check: SensorCheck, rows: dict[str, np.ndarray]) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import faults
 import numpy as np
 import pytest
 import torch
@@ -63,7 +64,9 @@ class Known:
         meaning = np.random.default_rng(seed).normal(size=(COUNT, DIM))[test["furniture"]]
         shared = unit(meaning + 0.1 * rng.normal(size=meaning.shape))
         start = "furniture-image-" if sense == "bridge" else ""
-        return {f"{start}shared": shared, f"{start}shared_codes": quantized(shared)}
+        moved = unit(meaning + 3 * np.random.default_rng(2).normal(size=DIM))
+        faults = {"drifted.shared": moved, "drifted.shared_codes": quantized(moved)}
+        return {f"{start}shared": shared, f"{start}shared_codes": quantized(shared), **faults}
 
     def bridge_of(self, row: str, seed: int) -> Any:
         return (SimpleNamespace(codebooks=SimpleNamespace(shared=SimpleNamespace(codes=BOOK))),)
@@ -103,12 +106,22 @@ def test_faults_are_flagged_and_named_at_the_rate_of_false_alarms(found: dict[st
         assert rates["swapped"] > 0.9, name
         assert rates["swapped, named"] > 0.9, name
         assert rates["dead"] > 0.9, name
+        assert rates["drifted"] > 0.9, name
+        assert rates["drifted, named"] > 0.9, name
 
 
 def test_nothing_is_in_its_place_after_a_swap() -> None:
-    order = uses._derangement(7, np.random.default_rng(0))
+    order = faults.derangement(7, np.random.default_rng(0))
     assert sorted(order.tolist()) == list(range(7))
     assert not (order == np.arange(7)).any()
+
+
+def test_a_drift_is_one_offset_for_all_readings_of_its_seed() -> None:
+    values = torch.randn(5, 4000, generator=torch.Generator().manual_seed(0))
+    offset = faults.drifted(values, 3) - values
+    torch.testing.assert_close(offset, offset[:1].expand_as(offset))
+    assert offset[0].std().item() == pytest.approx(faults.DRIFT, rel=0.05)
+    assert not torch.equal(faults.drifted(values, 4), faults.drifted(values, 3))
 
 
 def test_equal_ids_are_counted_and_told(found: dict[str, Any]) -> None:
