@@ -62,8 +62,9 @@ def _check(found: Mapping[str, Any]) -> Iterable[str]:
     yield (
         "Points, depth, turntable, touch and picture of one mesh, bound apart. One of them is swapped for that of "
         "another mesh, goes on saying what it said last, or has drifted (not the picture): every number of its "
-        f"readings is off by its own share of {DRIFT:g} deviation. Per cent of rows that `SensorCheck` flags where "
-        "1 in 100 healthy rows may be, and per cent where it names the sensor at fault, too; means over which one it is:"
+        f"readings is off by its own share of {DRIFT:g} deviation. Per cent of rows that `SensorCheck` flags where 1 "
+        "in 100 healthy rows may be, and per cent where it names the sensor at fault, too; means over which one it "
+        "is:"
     )
     yield ""
     states = list(next(iter(found.values())))
