@@ -212,6 +212,19 @@ def test_decoders_give_their_samples_and_frames(processor: CodeBindProcessor) ->
         processor(images=AudioDecoder())
 
 
+def test_decoders_of_torchcodec_give_what_their_files_give(
+    processor: CodeBindProcessor, files: dict[str, str]
+) -> None:
+    try:
+        decoders = pytest.importorskip("torchcodec.decoders")
+    except (OSError, RuntimeError) as error:
+        pytest.skip(f"torchcodec does not load here: {str(error).splitlines()[0]}")
+    own = {"audio": decoders.AudioDecoder(files["audio"]), "video": decoders.VideoDecoder(files["video"])}
+    for name, decoder in own.items():
+        found = tensors(processor, name, decoder)
+        torch.testing.assert_close(found, tensors(processor, name, files[name]), atol=2e-2, rtol=0)
+
+
 def test_a_rate_may_stand_beside_a_source(processor: CodeBindProcessor, files: dict[str, str]) -> None:
     content = Path(files["audio"]).read_bytes()
     right = tensors(processor, "audio", content)
