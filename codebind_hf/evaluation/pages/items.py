@@ -1,0 +1,247 @@
+"""One item of any modality as a reader sees or hears it: a picture, a player, a map with its colours, curves, words."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from codebind_hf.evaluation.figure_style import pretty
+from codebind_hf.evaluation.pages.media import (
+    COLOR_MAPS,
+    SIDE,
+    colored,
+    curves,
+    picture_uri,
+    recording_of,
+    sound_uri,
+)
+from codebind_hf.processing.arrays import as_array, unmasked
+from codebind_hf.processing.frames import Frames
+from codebind_hf.processing.items import Item
+from codebind_hf.processing.media import open_recording, read_media
+from codebind_hf.processing.sources import is_decoder, is_source
+
+
+_MOST_LETTERS = 400
+_FRAMES, _MOST_CURVES, _MOST_POINTS = 4, 8, 20_000
+_CLOUD = 96
+# From the front, from the right, from above: which axes go across, up and towards the eye.
+_VIEWS = ((0, 1, 2), (2, 1, 0), (0, 2, 1))
+
+
+def item_html(modality: str, value: Any, name: str = "") -> Markup:
+    """An item as HTML, everything in it escaped.
+
+    Args:
+        modality: of the item; of one that was added, its array is drawn as curves or as a map.
+        value: what the processor accepts: a path, an array, a picture, a sound with its rate, words, a wrapper.
+        name: what the item is called, for who cannot see it.
+
+    Raises:
+        ValueError: the value is none of this modality.
+        OSError: its file cannot be read.
+    """
+    label = f"{pretty(modality)} {name}".strip()
+    render = _RENDER.get(modality, _array_html)
+    return Markup('<div class="item {}">{}</div>').format(_word(modality), render(modality, value, label))
+
+
+def shown_item(modality: str, value: Any, name: str = "", on_error: str = "raise") -> Markup:
+    """As `item_html`; with `on_error="skip"` an item that cannot be read is shown as the reason."""
+    try:
+        return item_html(modality, value, name)
+    except (ValueError, OSError) as error:
+        if on_error == "raise":
+            raise
+        return Markup('<div class="item broken">{}</div>').format(str(error))
+
+
+def _text_html(modality: str, value: Any, label: str) -> Markup:
+    words = value.value if isinstance(value, Item) else value
+    text = " / ".join(map(str, words)) if isinstance(words, (list, tuple)) else str(words)
+    return Markup("<blockquote>{}</blockquote>").format(
+        text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]} ..."
+    )
+
+
+def _picture_html(modality: str, value: Any, label: str) -> Markup:
+    picture = _picture(_read(modality, value), label)
+    return _image(picture_uri(picture), label, is_small=max(picture.size) <= SIDE)
+
+
+def _video_html(modality: str, value: Any, label: str) -> Markup:
+    frames = _read(modality, value)
+    frames = frames["array"] if isinstance(frames, Mapping) else frames
+    if not isinstance(frames, (Frames, list, tuple)):
+        frames = as_array(frames, label)
+        # A model's tensor has clips, frames and then channels.
+        frames = frames.reshape(-1, *frames.shape[-3:])
+    picks = np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int)
+    pictures = [_picture(frames[int(pick)], label) for pick in picks]
+    for picture in pictures:
+        picture.thumbnail((SIDE, SIDE))
+    width, height = pictures[0].size
+    strip = Image.new("RGB", (width * len(pictures), height))
+    for place, picture in enumerate(pictures):
+        strip.paste(picture.convert("RGB"), (place * width, 0))
+    said = f"{label}, {len(pictures)} of {len(frames)} frames"
+    return _image(picture_uri(strip, SIDE * len(pictures)), said, is_small=width <= SIDE, wide=True)
+
+
+def _audio_html(modality: str, value: Any, label: str) -> Markup:
+    raw = value.raw if isinstance(value, Item) else value
+    if isinstance(raw, Mapping) and "array" in raw:
+        recording = (
+            open_recording(raw["array"])
+            if is_source(raw["array"])
+            else recording_of(as_array(raw["array"], label), int(raw["sampling_rate"]))
+        )
+    elif is_source(raw):
+        found = read_media(modality, raw) if is_decoder(raw) else None
+        recording = recording_of(found["array"], found["sampling_rate"]) if found else open_recording(raw)
+    else:
+        # Features, as a model takes them: nothing to listen to.
+        return _array_html(modality, raw, label)
+    address, samples, seconds = sound_uri(recording)
+    player = Markup('<audio controls preload="none" aria-label="{}" src="{}"></audio>').format(label, address)
+    return curves([samples], f"wave of {label}") + player + Markup("<small>{:.1f} s</small>").format(seconds)
+
+
+def _map_html(modality: str, value: Any, label: str) -> Markup:
+    grid = as_array(unmasked(np.asarray(read) if isinstance(read := _read(modality, value), Image.Image) else read), label)
+    grid = np.squeeze(grid).astype(np.float64)
+    if grid.ndim == 3:
+        return _picture_html(modality, Image.fromarray(grid.astype(np.uint8)), label)
+    unit = getattr(value, "unit", None)
+    return _scaled_map(grid, label, _UNITS.get(unit, "") if isinstance(unit, str) else "", modality)
+
+
+def _scaled_map(grid: np.ndarray, label: str, unit: str, modality: str) -> Markup:
+    """A map and the colours of its numbers."""
+    if grid.ndim != 2:
+        raise ValueError(f"{label}: got shape {grid.shape}; a map has rows and columns.")
+    finite = grid[np.isfinite(grid)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    colors = "inferno" if modality == "thermal" else "viridis"
+    ends = [f"{end:.3g}{f' {unit}' if unit else ''}" for end in (low, high)]
+    picture = colored(grid, low, high, colors)
+    scale = Markup('<div class="scale"><span>{}</span><i style="background:{}"></i><span>{}</span></div>')
+    stops = ",".join(f"#{color}" for color in COLOR_MAPS[colors].split())
+    gradient = Markup("linear-gradient(90deg,{})").format(Markup(stops))
+    said = f"{label}, from {ends[0]} to {ends[1]}"
+    return _image(picture_uri(picture), said, is_small=max(picture.size) <= SIDE) + scale.format(ends[0], gradient, ends[1])
+
+
+def _cloud_html(modality: str, value: Any, label: str) -> Markup:
+    points = as_array(_read(modality, value), label)
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise ValueError(f"{label}: got shape {points.shape}; a point cloud has rows of x, y, z.")
+    places = points[:: max(1, len(points) // _MOST_POINTS), :3].astype(np.float64)
+    places = places[np.isfinite(places).all(axis=1)]
+    if not len(places):
+        raise ValueError(f"{label}: has no finite point.")
+    places = places - (places.max(0) + places.min(0)) / 2
+    places = places / max(float(np.abs(places).max()), 1e-12)
+    views = Image.fromarray(np.concatenate([_view(places, *axes) for axes in _VIEWS], axis=1))
+    said = f"{label}, {len(points)} points from the front, the right and above"
+    return _image(picture_uri(views, 3 * _CLOUD), said, is_small=False, wide=True)
+
+
+def _view(places: np.ndarray, across: int, up: int, toward: int) -> np.ndarray:
+    """Points as dots, near ones over far ones and lighter, on nothing: `(side, side, 4)`."""
+    order = np.argsort(places[:, toward], kind="stable")
+    columns, rows = (
+        np.round((0.5 + sign * 0.45 * places[order, axis]) * (_CLOUD - 2)).astype(int)
+        for sign, axis in ((1, across), (-1, up))
+    )
+    shades = np.asarray(colored(places[order, toward][None], -1.0, 1.0).convert("RGBA"))[0]
+    picture = np.zeros((_CLOUD, _CLOUD, 4), dtype=np.uint8)
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        picture[rows + down, columns + right] = shades
+    return picture
+
+
+def _signal_html(modality: str, value: Any, label: str) -> Markup:
+    read = _read(modality, value)
+    rate = read.get("sampling_rate") if isinstance(read, Mapping) else None
+    signal = np.atleast_2d(as_array(read["array"] if isinstance(read, Mapping) else read, label))
+    if signal.ndim != 2:
+        raise ValueError(f"{label}: got shape {signal.shape}; a recording has channels and time.")
+    shown = np.nan_to_num(signal[:_MOST_CURVES].astype(np.float64))
+    said = f"{len(shown)} of {len(signal)} channels" if len(signal) > len(shown) else f"{len(signal)} channels"
+    length = f"{signal.shape[1] / rate:.2f} s" if rate else f"{signal.shape[1]} samples"
+    return curves(list(shown), f"{label}, {said}") + Markup("<small>{}, {}</small>").format(said, length)
+
+
+def _array_html(modality: str, value: Any, label: str) -> Markup:
+    """A modality that somebody added, or tensors of a model: curves, a picture or a map, as the shape says."""
+    raw = _read(modality, value)
+    array = np.squeeze(as_array(raw["array"] if isinstance(raw, Mapping) else raw, label))
+    if array.ndim >= 3 and array.shape[-3] in (3, 4):
+        return _picture_html(modality, array.reshape(-1, *array.shape[-3:])[0], label)
+    if array.ndim >= 3:
+        array = array.reshape(-1, *array.shape[-2:])[0]
+    if array.ndim < 2 or array.shape[0] <= _MOST_CURVES:
+        return _signal_html(modality, array, label)
+    return _scaled_map(array.astype(np.float64)[::-1] if modality == "audio" else array.astype(np.float64), label, "", modality)
+
+
+def _read(modality: str, value: Any) -> Any:
+    """What a file holds; everything else as it is."""
+    raw = value.raw if isinstance(value, Item) else value
+    options = {"channels": channels} if (channels := getattr(value, "channels", None)) else {}
+    if isinstance(raw, Mapping) and is_source(raw.get("array")):
+        found = read_media(modality, raw["array"], **options)
+        return found if isinstance(found, Mapping) else {**raw, "array": found}
+    return read_media(modality, raw, **options) if is_source(raw) else raw
+
+
+def _picture(value: Any, label: str) -> Image.Image:
+    """A picture of its own; numbers that are no levels are stretched from black to white."""
+    if isinstance(value, Image.Image):
+        return value.convert("RGB")
+    array = as_array(value, label)
+    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{label}: got shape {array.shape}; a picture has rows, columns and colours.")
+    if array.dtype != np.uint8:
+        array = array.astype(np.float64)
+        low, high = (0.0, 1.0) if 0 <= array.min() and array.max() <= 1 else (array.min(), array.max())
+        array = np.round(np.clip((array - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+def _image(address: str, label: str, is_small: bool, wide: bool = False) -> Markup:
+    classes = " ".join([*(["small"] if is_small else []), *(["wide"] if wide else [])])
+    return Markup('<img class="{}" src="{}" alt="{}">').format(classes, address, label)
+
+
+def _word(modality: str) -> str:
+    """A name of a modality as one of a style."""
+    return "".join(letter if letter.isalnum() else "-" for letter in modality)
+
+
+_UNITS = {
+    "m": "m",
+    "cm": "cm",
+    "mm": "mm",
+    "celsius": "°C",
+    "kelvin": "K",
+    "fahrenheit": "°F",
+}
+_RENDER: dict[str, Callable[[str, Any, str], Markup]] = {
+    "text": _text_html,
+    "image": _picture_html,
+    "tactile": _picture_html,
+    "video": _video_html,
+    "audio": _audio_html,
+    "depth": _map_html,
+    "thermal": _map_html,
+    "point_cloud": _cloud_html,
+    "eeg": _signal_html,
+    "imu": _signal_html,
+}
