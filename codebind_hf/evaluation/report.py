@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codebind_hf.data.prepared import by_fix
-from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.pages import tables
 from codebind_hf.evaluation.pages.chapters import alternative, chapters, unreadable
 from codebind_hf.evaluation.pages.chapters import prompts_of as prompts_of

@@ -35,9 +35,9 @@ from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.fusion import fusion_section
 from codebind_hf.evaluation.reconstruction import reconstruction_section
 from codebind_hf.evaluation.sections import (
+    BRIDGES,
     agreement_section,
     codebook_section,
-    BRIDGES,
     emergent_pairs,
     mixed_pool_section,
     retrieval_section,

@@ -6,11 +6,14 @@ import pytest
 from PIL import Image
 
 from codebind_hf.evaluation import Evaluation, draw_figures
+from codebind_hf.evaluation.drawing.shared_space import shared_space_figure
 from codebind_hf.evaluation.figure_style import new_figure
-from codebind_hf.evaluation.figures import shared_space_figure
 
 
-ALL = {"zero_shot", "retrieval", "shared_space", "similarity", "reconstructions", "probes", "swaps", "codebook_usage"}
+ALL = {
+    *("zero_shot", "similarity", "confusion", "retrieval", "shared_space", "modality_gap"),
+    *("reconstructions", "probes", "swaps", "codebook_usage"),
+}
 
 
 @pytest.mark.slow
@@ -42,7 +45,7 @@ def test_pictures_without_data_are_left_out(fake: SimpleNamespace, tmp_path: Pat
     rows = [{"image": row["image"], "audio": row["audio"]} for row in fake.rows(20)]
     evaluation = Evaluation(fake.model, fake.processor, rows, progress=False)
     files = draw_figures(evaluation, evaluation.report(), tmp_path)
-    assert set(files) == {"retrieval", "shared_space", "codebook_usage"}
+    assert set(files) == {"retrieval", "shared_space", "modality_gap", "codebook_usage"}
 
 
 def test_few_rows_and_one_modality_are_no_error(fake: SimpleNamespace, tmp_path: Path) -> None:

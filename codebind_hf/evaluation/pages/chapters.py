@@ -140,13 +140,17 @@ def _fusion_words(report: Report) -> list[str]:
 
 def _codebook_words(report: Report) -> list[str]:
     rows = report.get("codebook_rows", {})
-    return [f"Counted over {rows['n']} {rows['source'].replace('_', ' ')}."] if report.get("codebooks") and rows else []
+    return (
+        [f"Counted over {rows['n']} {rows['source'].replace('_', ' ')}."] if report.get("codebooks") and rows else []
+    )
 
 
 def _reconstruction_words(report: Report) -> list[str]:
     if not report.get("reconstruction"):
         return []
-    return ["A ratio is the error over that of always answering with the mean: 1 is no better than that, 0 is perfect."]
+    return [
+        "A ratio is the error over that of always answering with the mean: 1 is no better than that, 0 is perfect."
+    ]
 
 
 _Fill = Callable[[Report], list[Table]]
@@ -157,7 +161,7 @@ _CHAPTERS: tuple[tuple[str, Callable[[Report], list[str]], tuple[_Fill, ...], tu
     ("Emergent pairs: modalities never trained together", _no_words, (tables.emergent,), ()),
     ("Shared space", _space_words, (tables.gaps,), ("shared_space", "modality_gap")),
     ("Mixed pool: every modality of every object in one gallery", _no_words, (tables.pool,), ()),
-    ("What the parts know: probes", _probe_words, (tables.probes,), ("probes", "probe_errors")),
+    ("What the parts know: probes", _probe_words, (tables.probes,), ("probes",)),
     ("How far the parts are apart", _no_words, (tables.decoupling,), ("swaps",)),
     ("Retrieval by class and private attribute", _no_words, (tables.fine_grained,), ()),
     ("Cosines within a class", _no_words, (tables.intra_class,), ()),
@@ -199,22 +203,27 @@ _ALTERNATIVES: dict[str, Callable[[Report], str]] = {
         "One map of the shared space twice: coloured by class, in which classes form islands as far as they are told "
         "apart, and by modality, in which modalities mix."
     ),
-    "modality_gap": lambda report: "Bars of the gap: "
-    + ", ".join(f"{pretty(name)} {entry['gap']:.2f}" for name, entry in report.get("modality_gap", {}).items())
-    + ".",
-    "probes": lambda report: f"Matrix of what linear probes read of both parts and their controls. {_kept(report)}",
-    "probe_errors": lambda report: (
-        "For every private attribute what the specific and the shared part know, with 95 % intervals, beside the raw "
-        "input and chance; all numbers are in the table."
+    "modality_gap": lambda report: (
+        "Bars of the gap: "
+        + ", ".join(f"{pretty(name)} {entry['gap']:.2f}" for name, entry in report.get("modality_gap", {}).items())
+        + "."
+    ),
+    "probes": lambda report: (
+        "What linear probes read of the specific and the shared codes, of every private attribute and of the class, "
+        f"with 95 % intervals, beside the raw input and chance; all numbers are in the table. {_kept(report)}"
     ),
     "swaps": lambda report: (
         "Objects decoded from the shared codes of one and the specific codes of another: rows share what they are, "
         "columns how they look."
     ),
-    "codebook_usage": lambda report: f"How often codes are picked: {_listed(report, 'codebooks', 'usage')} are in use.",
-    "reconstructions": lambda report: "Originals above what decoders rebuild; error over that of the mean: "
-    + ", ".join(
-        f"{pretty(name)} {entry['relative_mse']:.2f}" for name, entry in report.get("reconstruction", {}).items()
-    )
-    + ".",
+    "codebook_usage": lambda report: (
+        f"How often codes are picked: {_listed(report, 'codebooks', 'usage')} are in use."
+    ),
+    "reconstructions": lambda report: (
+        "Originals above what decoders rebuild; error over that of the mean: "
+        + ", ".join(
+            f"{pretty(name)} {entry['relative_mse']:.2f}" for name, entry in report.get("reconstruction", {}).items()
+        )
+        + "."
+    ),
 }

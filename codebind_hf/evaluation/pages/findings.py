@@ -37,7 +37,7 @@ def _zero_shot(report: Report) -> Finding | None:
     ranked = sorted(entries, key=lambda name: -entries[name]["accuracy"])
     # Of items with several labels, what is right is no single class, but a share of items all the same.
     said = [
-        f"{pretty(name)} {'is right ' if name == ranked[0] else ''}for {between(entries[name]['accuracy'], _interval(entries[name]))} %"
+        f"{pretty(name)} {between(entries[name]['accuracy'], _interval(entries[name]))} %"
         for name in dict.fromkeys((ranked[0], ranked[-1]))
     ]
     classes, chance = len(report.get("class_names", ())), entries[ranked[0]]["chance"]
@@ -47,8 +47,8 @@ def _zero_shot(report: Report) -> Finding | None:
     )
     warned = f" Not above chance: {', '.join(lost)}." if lost else ""
     text = (
-        f"From the words for {classes} classes alone, {' and '.join(said)} of {entries[ranked[0]]['n']} items; chance is "
-        f"{percent(chance)} %.{warned}"
+        f"Right from the words for {classes} classes alone: {', '.join(said)}, of {entries[ranked[0]]['n']} items; "
+        f"chance is {percent(chance)} %.{warned}"
     )
     return Finding(lead, text)
 
@@ -95,7 +95,9 @@ def _retrieval(report: Report) -> Finding | None:
     base = {name: entry.get("class_only_at_10", entry["chance_at_10"]) for name, entry in chosen.items()}
     knows_class = all("class_only_at_10" in entry for entry in chosen.values())
     above = [
-        name for name, entry in chosen.items() if share_interval(_share(entry["recall_at_10"]), entry["n"])[0] > base[name]
+        name
+        for name, entry in chosen.items()
+        if share_interval(_share(entry["recall_at_10"]), entry["n"])[0] > base[name]
     ]
     known = "a ranking that knows the class alone" if knows_class else "a random ranking"
     beats = "class knowledge" if knows_class else "chance"
@@ -120,7 +122,8 @@ def _specific(report: Report) -> Finding | None:
     if not apart:
         return Finding("What one modality alone shows is in its specific part, or not:", f"{beats}.")
     spread = _spread(report)
-    lead = f"The specific part keeps {100 * apart['kept']:.0f} % of what is private, the shared part {100 * apart['leaked']:.0f} %."
+    kept, leaked = (f"{100 * apart[key]:.0f} %" for key in ("kept", "leaked"))
+    lead = f"The specific part keeps {kept} of what is private, the shared part {leaked}."
     text = (
         f"That is of what the raw input or an untrained network knows above chance of {apart['readable']} readable "
         f"attributes{spread}. {beats}."
@@ -134,7 +137,8 @@ def _spread(report: Report) -> str:
         return ""
     kept = {name: entry["kept"] for name, entry in by_modality.items()}
     least, most = min(kept, key=lambda name: kept[name]), max(kept, key=lambda name: kept[name])
-    return f" (kept by modality: {100 * kept[least]:.0f} % in {pretty(least)} to {100 * kept[most]:.0f} % in {pretty(most)})"
+    ends = [f"{100 * kept[name]:.0f} % in {pretty(name)}" for name in (least, most)]
+    return f" (kept by modality: {' to '.join(ends)})"
 
 
 def _codebooks(report: Report) -> Finding | None:
@@ -142,21 +146,24 @@ def _codebooks(report: Report) -> Finding | None:
     if not books:
         return None
     dead = {name: book for name, book in books.items() if book["dead"]}
-    lead = (
-        f"Codes are unused in {len(dead)} of {len(books)} codebooks."
-        if dead
-        else f"All codes of {'all ' if len(books) > 1 else ''}{len(books)} {_plural('codebook', len(books))} are in use."
-    )
+    count = f"{len(books)} {_plural('codebook', len(books))}"
+    lead = f"Codes are unused in {len(dead)} of {count}." if dead else f"All codes of {count} are in use."
     worst = min(books, key=lambda name: books[name]["perplexity"] / books[name]["num_codes"])
     said = [_book(name, books[name]) for name in dict.fromkeys(("shared", worst)) if name in books]
-    rest = [f"unused in {pretty(name)}: {book['dead']}" for name, book in list(dead.items())[:4] if name not in ("shared", worst)]
+    rest = [
+        f"unused in {pretty(name)}: {book['dead']}"
+        for name, book in list(dead.items())[:4]
+        if name not in ("shared", worst)
+    ]
     return Finding(lead, f"{_capital('; '.join([*said, *rest]))}.")
 
 
 def _book(name: str, book: Report) -> str:
     named = "the shared codebook" if name == "shared" else f"the codebook of {pretty(name)}"
     used = book["num_codes"] - book["dead"]
-    return f"{named} uses {used} of {book['num_codes']} codes, as evenly as {book['perplexity']:.0f} equal ones would be"
+    return (
+        f"{named} uses {used} of {book['num_codes']} codes, as evenly as {book['perplexity']:.0f} equal ones would be"
+    )
 
 
 def _failures(report: Report) -> Finding | None:

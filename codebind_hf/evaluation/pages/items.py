@@ -1,9 +1,11 @@
-"""One item of any modality as a reader sees or hears it: a picture, a player, a map with its colours, curves, words."""
+"""One item of any modality as a reader sees or hears it: a picture, a player, a map with its scale, curves, words."""
 
+import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from markupsafe import Markup
 from PIL import Image
 
@@ -20,8 +22,8 @@ from codebind_hf.evaluation.pages.media import (
 from codebind_hf.processing.arrays import as_array, unmasked
 from codebind_hf.processing.frames import Frames
 from codebind_hf.processing.items import Item
-from codebind_hf.processing.media import open_recording, read_media
-from codebind_hf.processing.sources import is_decoder, is_source
+from codebind_hf.processing.media import FEATURES, SUFFIXES, open_recording, read_media
+from codebind_hf.processing.sources import is_decoder, is_source, kind_of, parts_of
 
 
 _MOST_LETTERS = 400
@@ -29,6 +31,13 @@ _FRAMES, _MOST_CURVES, _MOST_POINTS = 4, 8, 20_000
 _CLOUD = 96
 # From the front, from the right, from above: which axes go across, up and towards the eye.
 _VIEWS = ((0, 1, 2), (2, 1, 0), (0, 2, 1))
+
+
+class _Read(NamedTuple):
+    """What a value holds, and the unit that its wrapper names."""
+
+    value: Any
+    unit: str = ""
 
 
 def item_html(modality: str, value: Any, name: str = "") -> Markup:
@@ -45,6 +54,11 @@ def item_html(modality: str, value: Any, name: str = "") -> Markup:
     """
     label = f"{pretty(modality)} {name}".strip()
     render = _RENDER.get(modality, _array_html)
+    if modality not in _UNREAD:
+        value = _Read(_read(modality, value), str(getattr(value, "unit", None) or ""))
+        # What another network made of it: no picture any more.
+        if isinstance(value.value, (np.ndarray, torch.Tensor)) and value.value.ndim == 1:
+            render = _signal_html
     return Markup('<div class="item {}">{}</div>').format(_word(modality), render(modality, value, label))
 
 
@@ -66,14 +80,13 @@ def _text_html(modality: str, value: Any, label: str) -> Markup:
     )
 
 
-def _picture_html(modality: str, value: Any, label: str) -> Markup:
-    picture = _picture(_read(modality, value), label)
+def _picture_html(modality: str, read: _Read, label: str) -> Markup:
+    picture = _picture(read.value, label)
     return _image(picture_uri(picture), label, is_small=max(picture.size) <= SIDE)
 
 
-def _video_html(modality: str, value: Any, label: str) -> Markup:
-    frames = _read(modality, value)
-    frames = frames["array"] if isinstance(frames, Mapping) else frames
+def _video_html(modality: str, read: _Read, label: str) -> Markup:
+    frames = read.value["array"] if isinstance(read.value, Mapping) else read.value
     if not isinstance(frames, (Frames, list, tuple)):
         frames = as_array(frames, label)
         # A model's tensor has clips, frames and then channels.
@@ -103,19 +116,19 @@ def _audio_html(modality: str, value: Any, label: str) -> Markup:
         recording = recording_of(found["array"], found["sampling_rate"]) if found else open_recording(raw)
     else:
         # Features, as a model takes them: nothing to listen to.
-        return _array_html(modality, raw, label)
+        return _array_html(modality, _Read(raw), label)
     address, samples, seconds = sound_uri(recording)
     player = Markup('<audio controls preload="none" aria-label="{}" src="{}"></audio>').format(label, address)
     return curves([samples], f"wave of {label}") + player + Markup("<small>{:.1f} s</small>").format(seconds)
 
 
-def _map_html(modality: str, value: Any, label: str) -> Markup:
-    grid = as_array(unmasked(np.asarray(read) if isinstance(read := _read(modality, value), Image.Image) else read), label)
-    grid = np.squeeze(grid).astype(np.float64)
-    if grid.ndim == 3:
-        return _picture_html(modality, Image.fromarray(grid.astype(np.uint8)), label)
-    unit = getattr(value, "unit", None)
-    return _scaled_map(grid, label, _UNITS.get(unit, "") if isinstance(unit, str) else "", modality)
+def _map_html(modality: str, read: _Read, label: str) -> Markup:
+    value = np.asarray(read.value) if isinstance(read.value, Image.Image) else unmasked(read.value)
+    grid = as_array(value, label)
+    if grid.ndim == 3 and grid.shape[-1] in (3, 4):
+        return _picture_html(modality, read, label)
+    grid = (grid[0] if grid.shape[0] == 1 else grid[..., 0]) if grid.ndim == 3 else grid
+    return _scaled_map(grid.astype(np.float64), label, _UNITS.get(read.unit, ""), modality)
 
 
 def _scaled_map(grid: np.ndarray, label: str, unit: str, modality: str) -> Markup:
@@ -129,13 +142,15 @@ def _scaled_map(grid: np.ndarray, label: str, unit: str, modality: str) -> Marku
     picture = colored(grid, low, high, colors)
     scale = Markup('<div class="scale"><span>{}</span><i style="background:{}"></i><span>{}</span></div>')
     stops = ",".join(f"#{color}" for color in COLOR_MAPS[colors].split())
-    gradient = Markup("linear-gradient(90deg,{})").format(Markup(stops))
+    gradient = f"linear-gradient(90deg,{stops})"
     said = f"{label}, from {ends[0]} to {ends[1]}"
-    return _image(picture_uri(picture), said, is_small=max(picture.size) <= SIDE) + scale.format(ends[0], gradient, ends[1])
+    return _image(picture_uri(picture), said, is_small=max(picture.size) <= SIDE) + scale.format(
+        ends[0], gradient, ends[1]
+    )
 
 
-def _cloud_html(modality: str, value: Any, label: str) -> Markup:
-    points = as_array(_read(modality, value), label)
+def _cloud_html(modality: str, read: _Read, label: str) -> Markup:
+    points = as_array(read.value, label)
     if points.ndim != 2 or points.shape[1] < 3:
         raise ValueError(f"{label}: got shape {points.shape}; a point cloud has rows of x, y, z.")
     places = points[:: max(1, len(points) // _MOST_POINTS), :3].astype(np.float64)
@@ -163,10 +178,10 @@ def _view(places: np.ndarray, across: int, up: int, toward: int) -> np.ndarray:
     return picture
 
 
-def _signal_html(modality: str, value: Any, label: str) -> Markup:
-    read = _read(modality, value)
-    rate = read.get("sampling_rate") if isinstance(read, Mapping) else None
-    signal = np.atleast_2d(as_array(read["array"] if isinstance(read, Mapping) else read, label))
+def _signal_html(modality: str, read: _Read, label: str) -> Markup:
+    has_rate = isinstance(read.value, Mapping)
+    rate = read.value.get("sampling_rate") if has_rate else None
+    signal = np.atleast_2d(as_array(read.value["array"] if has_rate else read.value, label))
     if signal.ndim != 2:
         raise ValueError(f"{label}: got shape {signal.shape}; a recording has channels and time.")
     shown = np.nan_to_num(signal[:_MOST_CURVES].astype(np.float64))
@@ -175,17 +190,17 @@ def _signal_html(modality: str, value: Any, label: str) -> Markup:
     return curves(list(shown), f"{label}, {said}") + Markup("<small>{}, {}</small>").format(said, length)
 
 
-def _array_html(modality: str, value: Any, label: str) -> Markup:
+def _array_html(modality: str, read: _Read, label: str) -> Markup:
     """A modality that somebody added, or tensors of a model: curves, a picture or a map, as the shape says."""
-    raw = _read(modality, value)
-    array = np.squeeze(as_array(raw["array"] if isinstance(raw, Mapping) else raw, label))
+    array = np.squeeze(as_array(read.value["array"] if isinstance(read.value, Mapping) else read.value, label))
     if array.ndim >= 3 and array.shape[-3] in (3, 4):
-        return _picture_html(modality, array.reshape(-1, *array.shape[-3:])[0], label)
+        return _picture_html(modality, _Read(array.reshape(-1, *array.shape[-3:])[0]), label)
     if array.ndim >= 3:
         array = array.reshape(-1, *array.shape[-2:])[0]
     if array.ndim < 2 or array.shape[0] <= _MOST_CURVES:
-        return _signal_html(modality, array, label)
-    return _scaled_map(array.astype(np.float64)[::-1] if modality == "audio" else array.astype(np.float64), label, "", modality)
+        return _signal_html(modality, _Read(array), label)
+    # Low notes are below, as everywhere.
+    return _scaled_map(array.astype(np.float64)[:: -1 if modality == "audio" else 1], label, "", modality)
 
 
 def _read(modality: str, value: Any) -> Any:
@@ -195,7 +210,13 @@ def _read(modality: str, value: Any) -> Any:
     if isinstance(raw, Mapping) and is_source(raw.get("array")):
         found = read_media(modality, raw["array"], **options)
         return found if isinstance(found, Mapping) else {**raw, "array": found}
-    return read_media(modality, raw, **options) if is_source(raw) else raw
+    if not is_source(raw):
+        return raw
+    if not is_decoder(raw) and not os.path.isdir(parts_of(raw)[0]):
+        kind = kind_of(raw, SUFFIXES.get(modality, ()))
+        if kind not in SUFFIXES.get(modality, (kind,)) and kind in SUFFIXES[FEATURES]:
+            return read_media(FEATURES, raw)
+    return read_media(modality, raw, **options)
 
 
 def _picture(value: Any, label: str) -> Image.Image:
@@ -210,7 +231,7 @@ def _picture(value: Any, label: str) -> Image.Image:
         raise ValueError(f"{label}: got shape {array.shape}; a picture has rows, columns and colours.")
     if array.dtype != np.uint8:
         array = array.astype(np.float64)
-        low, high = (0.0, 1.0) if 0 <= array.min() and array.max() <= 1 else (array.min(), array.max())
+        low, high = (0.0, 1.0) if array.min() >= 0 and array.max() <= 1 else (array.min(), array.max())
         array = np.round(np.clip((array - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
@@ -233,6 +254,8 @@ _UNITS = {
     "kelvin": "K",
     "fahrenheit": "°F",
 }
+# Words are no file, and sounds are read piece by piece.
+_UNREAD = ("text", "audio")
 _RENDER: dict[str, Callable[[str, Any, str], Markup]] = {
     "text": _text_html,
     "image": _picture_html,

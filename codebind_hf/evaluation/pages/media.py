@@ -1,4 +1,4 @@
-"""Pictures, sounds and curves as text that stands in a page: nothing is loaded from elsewhere, nothing needs matplotlib."""
+"""Pictures, sounds and curves as text in a page: nothing is loaded from elsewhere, nothing needs matplotlib."""
 
 import base64
 import io
@@ -32,7 +32,7 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def file_uri(file: Path) -> str:
-    """A PNG file as an address that holds it, of at most 256 colours: drawings look the same, at a third of the size."""
+    """A PNG file as an address that holds it, in 256 colours: drawings look the same, at a third of the size."""
     with Image.open(file) as picture:
         flat = Image.new("RGB", picture.size, "white")
         flat.paste(picture, mask=picture.getchannel("A") if picture.mode == "RGBA" else None)
@@ -96,7 +96,9 @@ def curves(lines: Sequence[np.ndarray], label: str) -> Markup:
         across = np.linspace(0, _CURVE_WIDTH, len(heights))
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, heights, strict=True))
         drawn.append(Markup('<polyline points="{}"/>').format(points))
-    start = Markup('<svg class="curves" role="img" aria-label="{}" viewBox="0 0 {} {:.0f}" preserveAspectRatio="none">')
+    start = Markup(
+        '<svg class="curves" role="img" aria-label="{}" viewBox="0 0 {} {:.0f}" preserveAspectRatio="none">'
+    )
     return start.format(label, _CURVE_WIDTH, step * len(lines)) + Markup("").join(drawn) + Markup("</svg>")
 
 
