@@ -60,7 +60,7 @@ def zero_shot_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     highest = 100 * max(max(entry["accuracy"], entry["accuracy_continuous"]) for entry in entries.values())
     axes.set_ylim(0, max(1.14 * highest, 1.5 * chance))
     axes.set_ylabel("accuracy, %", fontsize=9, color=INK)
-    heading(axes, f"Zero-shot classification into {len(evaluation.classes)} classes, with 95 % intervals")
+    heading(axes, f"Zero-shot into {len(evaluation.classes)} classes, 95 % intervals")
     quiet(axes, grid="y")
     legend(axes, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
     return figure
@@ -104,7 +104,7 @@ def _maps(
     """Square maps of classes by classes, with the names of the classes at the outer sides."""
     columns = min(_PANELS_A_ROW, len(tables))
     lines = -(-len(tables) // columns)
-    figure = new_figure(2.5 * columns + 1.9, 2.62 * lines + 0.9)
+    figure = new_figure(2.5 * columns + 1.9, 2.75 * lines + 1.3)
     panels = figure.subplots(lines, columns, squeeze=False)
     named, places = len(names) <= _MOST_NAMED, range(len(names))
     size = min(7.5, 130 / max(len(names), 1))

@@ -40,7 +40,11 @@ def codebook_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
         _shared_book(figure.add_subplot(grid[0, :]), evaluation, books["shared"])
     for position, name in enumerate(book for book in books if book != "shared"):
         row, column = divmod(position, _PANELS_A_ROW)
-        _specific_book(figure.add_subplot(grid[1 + row, column]), evaluation, name, books[name])
+        axes = figure.add_subplot(grid[1 + row, column])
+        _specific_book(axes, evaluation, name, books[name])
+        if not column:
+            axes.set_ylabel("picks, %", fontsize=8.5, color=INK)
+    figure.supxlabel("codes, those picked most first", fontsize=9, color=INK)
     return figure
 
 

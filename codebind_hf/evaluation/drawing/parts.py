@@ -17,7 +17,6 @@ from codebind_hf.evaluation.figure_style import (
     bare,
     color_of,
     heading,
-    legend,
     new_figure,
     pretty,
     quiet,
@@ -69,7 +68,8 @@ def probe_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
         _probe_lines(axes, group)
         heading(axes, title)
     panels[-1].set_xlabel("accuracy of a linear probe, %", fontsize=9, color=INK)
-    legend(panels[-1], loc="upper center", bbox_to_anchor=(0.45, -0.55 if len(shown) > 1 else -0.12), ncols=5)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8.5, labelcolor=INK)
     return figure
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _Limits = tuple[float, float]
 _Draw = Callable[["Axes", "Axes", np.ndarray, np.ndarray, str, _Limits], Any]
 _EXAMPLES = 4
-_CELL = 1.12
+_CELL = 1.02
 # Blocks beside each other.
 _BLOCKS = 2
 
