@@ -136,7 +136,8 @@ def draw_picture(axes: "Axes", picture: np.ndarray, limits: _Limits, color: str)
 def _draw_spectrogram(
     top: "Axes", low: "Axes", original: np.ndarray, answer: np.ndarray, color: str, limits: _Limits
 ) -> Any:
-    options = {"origin": "lower", "aspect": "auto", "cmap": "magma", "vmin": limits[0], "vmax": limits[1]}
+    options: dict[str, Any] = {"origin": "lower", "aspect": "auto", "cmap": "magma"}
+    options |= {"vmin": limits[0], "vmax": limits[1]}
     spectra = [values.reshape(-1, *values.shape[-2:])[0] for values in (original, answer)]
     return [axes.imshow(values, **options) for axes, values in zip((top, low), spectra, strict=True)][0]
 

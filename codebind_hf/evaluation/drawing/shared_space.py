@@ -34,7 +34,7 @@ _MOST_CLASSES_NAMED = 30
 _POINT: dict[str, Any] = {"s": 15, "alpha": 0.8, "linewidths": 0}
 _TEXT_POINT: dict[str, Any] = {"s": 75, "marker": "*", "edgecolors": "white", "linewidths": 0.6}
 _MARKERS = ("o", "^", "s", "X", "D", "P", "v", "*", "<", ">")
-_HUES = 10
+_HUES, _MOST_COLUMNS = 10, 5
 
 Report = dict[str, Any]
 
@@ -120,7 +120,11 @@ def _color_by_class(axes: "Axes", places: np.ndarray, labels: list[str | None], 
         axes.scatter(*places[chosen].T, color=color, label=label, marker=marker, **_POINT)
     heading(axes, "Shared space by class, every modality centred")
     if len(classes) <= _MOST_CLASSES_NAMED:
-        legend(axes, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, columnspacing=0.8, handletextpad=0.1)
+        # A column a marker, where it stands for the last word.
+        lasts = len({name.split()[-1] for name in classes if name})
+        columns = lasts if lasts <= _MOST_COLUMNS and len(classes) % lasts == 0 else 4
+        options: dict[str, Any] = {"columnspacing": 0.6, "handletextpad": 0.1}
+        legend(axes, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns, **options)
 
 
 def _sampled(embedded: EmbeddedSet, seed: int) -> tuple[np.ndarray, list[str], list[str | None]]:

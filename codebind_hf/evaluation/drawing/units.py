@@ -19,7 +19,7 @@ def measured(processor: Any, modality: str, values: np.ndarray) -> tuple[np.ndar
     Pictures come in [0, 1] with the unit "". Where the processor does not say how it normalizes, values stay as they
     are, with the unit "normalized".
     """
-    part = processor.part(argument_of(modality)) if hasattr(processor, "part") else None
+    part: Any = processor.part(argument_of(modality)) if hasattr(processor, "part") else None
     mean, std = getattr(part, "mean", None), getattr(part, "std", None)
     if mean is None or std is None or modality not in (*_PICTURES, *_FIXED, "depth", "thermal"):
         return values, "normalized"

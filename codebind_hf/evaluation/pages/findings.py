@@ -67,7 +67,7 @@ def _codes(report: Report) -> Finding | None:
     elif mean - reach > 0:
         lead = f"Codes add {mean:.1f} points of accuracy."
     else:
-        lead = "Codes cost no accuracy that could be told from none."
+        lead = "Codes cost no measurable accuracy."
     text = (
         f"Read through its codes, accuracy changes by {mean:+.1f} points ({mean - reach:+.1f} to {mean + reach:+.1f}) "
         f"on average over {len(gains)} {_plural('modality', len(gains))}; {pretty(most)} changes by "

@@ -157,8 +157,10 @@ def _cloud_html(modality: str, read: _Read, label: str) -> Markup:
     places = places[np.isfinite(places).all(axis=1)]
     if not len(places):
         raise ValueError(f"{label}: has no finite point.")
-    places = places - (places.max(0) + places.min(0)) / 2
-    places = places / max(float(np.abs(places).max()), 1e-12)
+    places = places - np.median(places, axis=0)
+    # A few stray points would make the others a speck; they stay, at the edge.
+    reach = float(np.quantile(np.abs(places), 0.98)) * 1.1
+    places = np.clip(places / max(reach, 1e-12), -1, 1)
     views = Image.fromarray(np.concatenate([_view(places, *axes) for axes in _VIEWS], axis=1))
     said = f"{label}, {len(points)} points from the front, the right and above"
     return _image(picture_uri(views, 3 * _CLOUD), said, is_small=False, wide=True)
@@ -168,12 +170,12 @@ def _view(places: np.ndarray, across: int, up: int, toward: int) -> np.ndarray:
     """Points as dots, near ones over far ones and lighter, on nothing: `(side, side, 4)`."""
     order = np.argsort(places[:, toward], kind="stable")
     columns, rows = (
-        np.round((0.5 + sign * 0.45 * places[order, axis]) * (_CLOUD - 2)).astype(int)
+        np.round((0.5 + sign * 0.45 * places[order, axis]) * (_CLOUD - 3)).astype(int)
         for sign, axis in ((1, across), (-1, up))
     )
     shades = np.asarray(colored(places[order, toward][None], -1.0, 1.0).convert("RGBA"))[0]
     picture = np.zeros((_CLOUD, _CLOUD, 4), dtype=np.uint8)
-    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    for down, right in np.ndindex(3, 3):
         picture[rows + down, columns + right] = shades
     return picture
 

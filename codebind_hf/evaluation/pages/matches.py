@@ -67,7 +67,8 @@ def best_and_worst(evaluation: Evaluation, cases: int = MOST_CASES, found: int =
     """
     embedded = evaluation.embedded
     results = []
-    for name in list(embedded.modalities)[:MOST_MODALITIES]:
+    # Words are looked at last: there is less to see.
+    for name in sorted(embedded.modalities, key=lambda name: name == "text")[:MOST_MODALITIES]:
         gallery = _gallery_of(name, list(embedded.modalities))
         if gallery is None:
             continue

@@ -171,7 +171,7 @@ def fine_grained(report: Report) -> list[Table]:
         for modality, attributes in report.get("fine_grained", {}).items()
         for name, entry in attributes.items()
     ]
-    keys = ("shared", "specific", "both", "chance")
+    keys: tuple[str, ...] = ("shared", "specific", "both", "chance")
     nearest = [
         [f"{modality}: same class and {pretty(name)}", *(percent(entry[key]) for key in keys), entry["n"]]
         for modality, name, entry in entries

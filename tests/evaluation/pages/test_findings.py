@@ -55,7 +55,7 @@ def test_five_sentences_say_it_with_numbers_and_intervals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "lead"), [(0.02, "Codes add 1.5 points of accuracy."), (0.0, "Codes cost no accuracy")]
+    ("gain", "lead"), [(0.02, "Codes add 1.5 points of accuracy."), (0.0, "Codes cost no measurable accuracy.")]
 )
 def test_codes_that_cost_nothing_are_not_said_to(gain: float, lead: str) -> None:
     entries = {
