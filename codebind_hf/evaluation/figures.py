@@ -1,5 +1,7 @@
 """All pictures of an evaluation, as files."""
 
+import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,8 @@ from codebind_hf.evaluation.suite import Evaluation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
+logger = logging.getLogger(__name__)
 
 Report = dict[str, Any]
 
@@ -43,6 +47,17 @@ def draw_figures(evaluation: Evaluation, report: Report, folder: str | os.PathLi
             digest = report.get("checkpoint_sha256")
             figure.savefig(files[name], metadata={"Checkpoint": digest} if digest else None)
     return files
+
+
+def draw_if_installed(evaluation: Evaluation, report: Report, folder: str | os.PathLike) -> dict[str, Path]:
+    """As `draw_figures`; nothing, and a line in the log, where the extra `report` is not installed."""
+    missing = [name for name in ("matplotlib", "sklearn") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return draw_figures(evaluation, report, folder)
+    logger.warning(
+        "No pictures are drawn: %s is missing. Fix: pip install codebind-hf[report].", " and ".join(missing)
+    )
+    return {}
 
 
 _FIGURES: dict[str, Callable[[Evaluation, Report], "Figure | None"]] = {
