@@ -40,7 +40,8 @@ def write_report(
         figures: picture files by name, as `draw_figures` returns them; the Markdown links them relatively, the HTML
             holds them.
         name: of the files, without suffix.
-        evaluation: what the report is of; with it, the HTML shows items that are found best and worst.
+        evaluation: what the report is of; with it, the HTML shows items that are found best and worst. They are of its
+            rows, so the page is for who may see those.
 
     Returns:
         The JSON file.
