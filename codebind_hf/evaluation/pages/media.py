@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
+from PIL import Image, features
 
 from codebind_hf.processing.recordings import ArrayRecording, Recording
 
@@ -18,6 +18,8 @@ SIDE = 160
 MOST_SECONDS = 5.0
 _HIGHEST_RATE = 16_000
 _SMALL = 64
+# Edges of letters and curves have some thousands; photographs have more.
+_MOST_COLORS = 20_000
 _CURVE_WIDTH, _CURVE_HEIGHT = 200, 60
 # Nine places of the colour maps called viridis and inferno, by Smith, van der Walt and Firing (CC0).
 COLOR_MAPS = {
@@ -32,12 +34,14 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def file_uri(file: Path) -> str:
-    """A PNG file as an address that holds it, in 256 colours: drawings look the same, at a third of the size."""
+    """A picture in a file as an address that holds it: drawings exactly, those with photographs nearly."""
     with Image.open(file) as picture:
         flat = Image.new("RGB", picture.size, "white")
         flat.paste(picture, mask=picture.getchannel("A") if picture.mode == "RGBA" else None)
-        drawn = flat.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    return _saved(drawn, "PNG", optimize=True)
+    if not features.check("webp"):
+        return _saved(flat, "PNG", optimize=True)
+    is_drawing = flat.getcolors(_MOST_COLORS) is not None
+    return _saved(flat, "WEBP", **({"lossless": True} if is_drawing else {"quality": 88}))
 
 
 def picture_uri(picture: Image.Image, side: int = SIDE) -> str:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from codebind_hf.evaluation.pages.items import item_html, shown_item
-from codebind_hf.evaluation.pages.media import colored
+from codebind_hf.evaluation.pages.media import colored, file_uri
 from codebind_hf.processing.items import Depth, Thermal
 
 
@@ -142,3 +142,17 @@ def test_what_cannot_be_read_is_an_error_or_its_reason(tmp_path: Path) -> None:
     assert "<img" not in html
     with pytest.raises(ValueError, match="a point cloud has rows of x, y, z"):
         item_html("point_cloud", np.zeros((4, 2)))
+
+
+def test_a_drawing_is_kept_to_the_last_bit_and_a_photograph_nearly(tmp_path: Path) -> None:
+    drawing = np.zeros((60, 90, 3), dtype=np.uint8)
+    drawing[10:20, :, 0] = np.arange(90)
+    ramp = np.add.outer(np.arange(300), np.arange(300)) % 256
+    photograph = np.stack([ramp, np.roll(ramp, 40, 0), np.roll(ramp, 90, 1)], axis=-1).astype(np.uint8)
+    photograph = np.asarray(Image.fromarray(photograph).resize((500, 500), Image.Resampling.BICUBIC))
+    for name, pixels, most in (("drawing", drawing, 0), ("photograph", photograph, 12)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        address = file_uri(tmp_path / f"{name}.png")
+        assert address.startswith("data:image/webp;base64,")
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB"))
+        assert np.abs(shown.astype(int) - pixels).mean() <= most
