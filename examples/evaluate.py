@@ -109,7 +109,7 @@ def main() -> None:
             packs = [read_pack(name) for name in arguments.packs]
             report["packs"] = {", ".join(pack.modalities): pack.sha256 for pack in packs}
         figures = draw_figures(evaluation, report, arguments.figures) if arguments.figures else None
-        file = write_report(report, arguments.output.parent, figures, name=arguments.output.stem)
+        file = write_report(report, arguments.output.parent, figures, arguments.output.stem, evaluation)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(*summary_lines(report), f"Wrote {file} and {file.with_suffix('.md')}.", sep="\n")

@@ -81,7 +81,7 @@ PUBLIC = {
         intra_class_cosine
         linear_probe load_metric markdown_report match_places mean_average_precision median_rank metric_path
         modality_usage owner_recall pool_precision pool_recall retrieval_recall write_benchmarks write_model_card
-        write_report zero_shot_accuracy""",
+        write_report write_search_page zero_shot_accuracy""",
     "codebind_hf.inference": """Audio ClipEmbeds CodeIndex CodeMatch CodeUse Depth Eeg Image Imu PointCloud
         SearchResult Sensor SensorCheck SensorFlags SharedCode Tactile Text Thermal Video disagreement explain_code
         explain_match join_parts pack_codes packed_size unpack_codes""",

@@ -49,6 +49,10 @@ class Items(Dataset):
         """An item as it is kept and judged: where its row has several captions, `captions` are the tensors of all."""
         return self.take(Draw(position), modalities)
 
+    def raw(self, position: int) -> Mapping[str, Any] | None:
+        """The row that an item is made of, where it is at hand; `None` elsewhere."""
+        return None
+
     def fingerprint_of(self, modality: str) -> str:
         """Digest of what the tensors of a modality follow from; here that of the tensors themselves."""
         digest = hashlib.sha256()

@@ -66,6 +66,10 @@ class LazyDataset(Items):
         """One item with all of its captions, without augmentation; errors are those of `take`."""
         return self._made(Draw(position), modalities, draws_caption=False)
 
+    def raw(self, position: int) -> Mapping[str, Any]:
+        """The row that an item is made of."""
+        return self.rows[position]
+
     def fingerprint_of(self, modality: str) -> str:
         """Digest of rows and processor."""
         return digest_of([self.on_error, fingerprint(self.rows), processor_fingerprint(self.processor)])

@@ -48,11 +48,15 @@ class PreparedDataset(Items):
         self.seed = seed
         self.skipped: dict[str, str] = {}
         self.items: list[dict[str, Any]] = []
-        for name, item, reason in prepared_rows(rows, processor, num_workers):
+        # Rows of a list are values in memory, which tensors are to replace.
+        self._rows = None if isinstance(rows, list) else rows
+        self._kept: list[int] = []
+        for place, (name, item, reason) in enumerate(prepared_rows(rows, processor, num_workers)):
             if item is None:
                 self.skipped[name] = reason
             else:
                 self.items.append(item)
+                self._kept.append(place)
         if self.skipped and on_error == "raise":
             raise ValueError(report_of(self.skipped, total))
         self._pad_texts(processor)
@@ -72,6 +76,10 @@ class PreparedDataset(Items):
     def whole(self, position: int, modalities: Sequence[str] | None = None) -> dict[str, Any]:
         """One item with all of its captions."""
         return restricted(self.items[position], modalities)
+
+    def raw(self, position: int) -> Mapping[str, Any] | None:
+        """The row that an item is made of, unless rows are a list of values."""
+        return None if self._rows is None else self._rows[self._kept[position]]
 
     @property
     def class_names(self) -> list[str]:

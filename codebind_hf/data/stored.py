@@ -68,12 +68,19 @@ class StoredDataset(Items):
             if index is None or index["key"] != key:
                 index = _write(rows, processor, self.folder, on_error, key, num_workers)
         self.key, self.index = key, index["rows"]
+        # Which rows were left out when the files were made, nothing says.
+        has_all = len(index["rows"]) == num_rows(rows) and not isinstance(rows, list)
+        self._rows = rows if has_all else None
         self.skipped: dict[str, str] = index["skipped"]
         self.row_modalities = [tuple(row["modalities"]) for row in self.index]
         self._files: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}}
+
+    def raw(self, position: int) -> Mapping[str, Any] | None:
+        """The row that an item is made of, unless rows are a list of values, or some were left out."""
+        return None if self._rows is None else self._rows[position]
 
     @property
     def class_names(self) -> list[str]:

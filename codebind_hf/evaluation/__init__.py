@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from codebind_hf.evaluation.metrics import retrieval_recall as retrieval_recall
     from codebind_hf.evaluation.metrics import zero_shot_accuracy as zero_shot_accuracy
     from codebind_hf.evaluation.model_card import write_model_card as write_model_card
+    from codebind_hf.evaluation.pages.search_page import write_search_page as write_search_page
     from codebind_hf.evaluation.probes import ProbeResult as ProbeResult
     from codebind_hf.evaluation.probes import linear_probe as linear_probe
     from codebind_hf.evaluation.provenance import checkpoint_digest as checkpoint_digest
@@ -59,6 +60,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "codebind_hf.evaluation.metrics": """hit_shares match_places mean_average_precision median_rank
             owner_recall pool_precision pool_recall retrieval_recall zero_shot_accuracy""",
         "codebind_hf.evaluation.model_card": "write_model_card",
+        "codebind_hf.evaluation.pages.search_page": "write_search_page",
         "codebind_hf.evaluation.probes": "ProbeResult linear_probe",
         "codebind_hf.evaluation.provenance": "checkpoint_digest",
         "codebind_hf.evaluation.report": "markdown_report write_report",

@@ -77,6 +77,12 @@ def reconstructions(
     return torch.cat(targets), torch.cat(answers)
 
 
+def error_of(modality: Modality, target: Tensor, answer: Tensor) -> float:
+    """Error of one item, by the measure of its modality's entry in `reconstruction_section`."""
+    is_cloud = modality.axes[0] == "points"
+    return _chamfer(answer[None], target[None]) if is_cloud else float((target - answer).square().mean())
+
+
 @dataclass
 class _Errors:
     answer: float

@@ -89,8 +89,9 @@ def retrieval_section(embedded: EmbeddedSet) -> Section:
 
     A row's match is the same row in the other modality; equal texts tie, so a text that names only a class finds its
     row among the rows of that class by chance. Where all rows of a pair are labelled, `class_only_at_<k>` is the
-    recall of a model that knows the class and nothing else. Of rows with several captions every caption is a query,
-    and in the other direction a row is found where any of its captions is.
+    recall of a ranking that knows the class and nothing else: the mean over queries of min(k / n, 1), of n gallery
+    items of the query's class (of several matches, the chance that any is among k of the n). Of rows with several
+    captions every caption is a query, and in the other direction a row is found where any of its captions is.
     """
     section = {}
     for query in embedded.modalities:

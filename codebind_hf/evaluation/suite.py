@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from codebind_hf.data.row_tensors import class_names_of
+from codebind_hf.evaluation.class_scores import class_section, gap_section
 from codebind_hf.evaluation.class_structure import information_section, intra_class_section
 from codebind_hf.evaluation.controls import Controls, controls_of
 from codebind_hf.evaluation.decoupling import (
@@ -34,6 +35,7 @@ from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.fusion import fusion_section
 from codebind_hf.evaluation.reconstruction import reconstruction_section
 from codebind_hf.evaluation.sections import (
+    BRIDGES,
     agreement_section,
     codebook_section,
     emergent_pairs,
@@ -42,6 +44,7 @@ from codebind_hf.evaluation.sections import (
     zero_shot_section,
 )
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.model.objective import aligned_pairs
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
@@ -62,7 +65,8 @@ class Evaluation:
         probe_rows: rows to train the linear probes on; by default a seeded half of `rows`, tested on the other half.
         training_rows: rows over which codebook usage is counted; by default `rows`.
         seed: of everything random.
-        trained_pairs: pairs of modalities that were trained together; by default every pair with text or image.
+        trained_pairs: pairs of modalities that were trained together; by default those that the model's configuration
+            aligns with text or image.
         batch_size: rows at a time.
         on_error: "raise" or "skip", as in `embed_dataset`.
         controls: probe the raw input and a fresh network of the same configuration beside the two parts.
@@ -135,6 +139,16 @@ class Evaluation:
     @cached_property
     def probes(self) -> dict[str, Any]:
         return probe_section(*self.probe_sets, self.seed, self.probe_controls, self.num_workers)
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Pairs of modalities that were trained together, each in the order of the model's modalities."""
+        known = list(self.model.config.modality_names)
+        given = self.trained_pairs
+        if given is None:
+            given = [(one, other) for one, other, _ in aligned_pairs(self.model.config) if one in BRIDGES]
+        pairs = {frozenset(pair) for pair in given}
+        return [(a, b) for place, a in enumerate(known) for b in known[place + 1 :] if frozenset((a, b)) in pairs]
 
     @cached_property
     def classes(self) -> list[str]:
@@ -246,9 +260,12 @@ _SECTIONS: dict[str, Callable[[Evaluation], Any]] = {
     "class_names": lambda evaluation: evaluation.classes,
     "templates": lambda evaluation: list(evaluation.templates),
     "zero_shot": _zero_shot,
+    "by_class": lambda evaluation: class_section(evaluation.embedded, evaluation.class_embeds, evaluation.classes),
     "retrieval": lambda evaluation: retrieval_section(evaluation.embedded),
-    "emergent_pairs": lambda evaluation: emergent_pairs(evaluation.embedded, evaluation.trained_pairs),
+    "trained_pairs": lambda evaluation: [f"{one}_and_{other}" for one, other in evaluation.pairs],
+    "emergent_pairs": lambda evaluation: emergent_pairs(evaluation.embedded, evaluation.pairs),
     "mixed_pool": lambda evaluation: mixed_pool_section(evaluation.embedded),
+    "modality_gap": lambda evaluation: gap_section(evaluation.embedded),
     "codebooks": lambda evaluation: codebook_section(evaluation.training_set, evaluation.model.config),
     "codebook_rows": _codebook_rows,
     "agreement": lambda evaluation: agreement_section(evaluation.embedded, evaluation.model.config),

@@ -44,7 +44,7 @@ EVALUATION = "evaluation"
 # What a run writes, beside the folders of its stages.
 _OWN = (
     *(CHECKPOINT, ADAPTER, PACK, FIGURES, FILES, ROWS, STAGING_FOLDER, RECORD_FILE, LOG_FILE),
-    *("report.json", "report.md", "binding.json", EVALUATION, CACHE_FOLDER),
+    *("report.json", "report.md", "report.html", "binding.json", EVALUATION, CACHE_FOLDER),
 )
 _STAGES = ("bridge", "bind", "bind-*", "joint")
 # Processes of a run that was killed need a moment to end.

@@ -14,7 +14,8 @@ from huggingface_hub import ModelCard
 from codebind_hf.data import Manifest, NineSenses, PreparedDataset, StoredDataset, load_items
 from codebind_hf.data.feature_statistics import fit_normalization
 from codebind_hf.data.streamed import StreamedDataset
-from codebind_hf.evaluation import Evaluation, draw_figures, write_model_card, write_report
+from codebind_hf.evaluation import Evaluation, write_model_card, write_report
+from codebind_hf.evaluation.figures import draw_if_installed
 from codebind_hf.evaluation.provenance import checkpoint_of
 from codebind_hf.evaluation.report import prompts_of
 from codebind_hf.evaluation.writing import write_text
@@ -46,7 +47,8 @@ def run(
     """Train, save and evaluate as `settings` say, in `output_dir`; what is there already is not done again.
 
     Written are `run.json` (whose run it is and how far it came), `checkpoint/`, `training.json`, with test rows
-    `report.json`, `report.md` and `figures/`, and of NineSenses some `files/` to search; of a bound modality `pack/`.
+    `report.json`, `report.html`, `report.md` and `figures/`, and of NineSenses some `files/` to search; of a bound
+    modality `pack/`.
     Checkpoints to go on from lie in a folder for each stage, and go when the run is finished.
 
     Args:
@@ -174,11 +176,12 @@ def _publish(
 
 def _evaluate(evaluation: Evaluation, recipe: Recipe, rows: RunRows, folder: RunFolder, record: RunRecord) -> None:
     report = {**evaluation.report(), "checkpoint_sha256": record.checkpoint}
-    write_report(report, folder.path, draw_figures(evaluation, report, folder.path / FIGURES))
+    figures = draw_if_installed(evaluation, report, folder.path / FIGURES)
+    write_report(report, folder.path, figures, evaluation=evaluation)
     write_card(evaluation.model, recipe, folder.path, record, report, rows.name)
     if prompts := prompts_of(report, most=3):
         logger.info("Zero-shot prompts: %s.", prompts)
-    logger.info("Wrote %s, and %s with pictures.", *(folder.path / name for name in ("report.json", "report.md")))
+    logger.info("Wrote %s, and %s to look at.", *(folder.path / name for name in ("report.json", "report.html")))
 
 
 def _export(test: NineSenses, folder: Path) -> None:

@@ -85,6 +85,7 @@ class FakeModel(nn.Module):
                 MODALITIES[name].encoder: SimpleNamespace(stem="points" if name == "point_cloud" else "patches")
                 for name in modalities
             },
+            pair_weight=lambda pair: 1.0,
             num_shared_codes=CODES,
             num_specific_codes_of=lambda encoder: CODES,
             book_of=lambda part, encoder: "shared" if part == "shared" else encoder,

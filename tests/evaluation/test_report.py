@@ -3,8 +3,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from codebind_hf.evaluation import evaluate_model, markdown_report, write_report
+from codebind_hf.evaluation.pages.chapters import SHORT
 from codebind_hf.evaluation.report import markdown_table
 
 
@@ -14,16 +16,18 @@ def test_the_json_file_reads_back_equal(fake: SimpleNamespace, tmp_path: Path) -
     file = write_report(report, tmp_path / "new" / "folder")
     assert file == tmp_path / "new" / "folder" / "report.json"
     assert json.loads(file.read_text()) == report
-    assert sorted(path.name for path in file.parent.iterdir()) == ["report.json", "report.md"]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["report.html", "report.json", "report.md"]
 
 
 @pytest.mark.slow
 def test_the_markdown_holds_the_numbers_and_links_pictures_relatively(fake: SimpleNamespace, tmp_path: Path) -> None:
     report = evaluate_model(fake.model, fake.processor, fake.rows(30), progress=False)
     picture = tmp_path / "pictures" / "zero_shot.png"
+    picture.parent.mkdir()
+    Image.new("RGB", (8, 8)).save(picture)
     write_report(report, tmp_path / "out", figures={"zero_shot": picture})
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "![zero shot](../pictures/zero_shot.png)" in text
+    assert "](../pictures/zero_shot.png)" in text
     assert str(tmp_path) not in text
     accuracy = f"{100 * report['zero_shot']['point_cloud']['accuracy']:.1f}"
     assert f"| point cloud | {accuracy} |" in text
@@ -59,6 +63,19 @@ def test_a_report_of_before_there_were_ten_neighbours_is_still_written() -> None
     assert "of the ten nearest" not in text
 
 
+def test_the_markdown_begins_with_findings_and_ends_with_long_tables() -> None:
+    entry = {"recall_at_10": 0.5, "chance_at_10": 0.1, "n": 10}
+    names = [f"m{one}_to_m{two}" for one in range(5) for two in range(5) if one != two]
+    text = markdown_report({"retrieval": dict.fromkeys(names, entry), "seed": 1})
+    lines = text.splitlines()
+    assert lines[2].startswith("1. **20 of 20 pairs of modalities find more than chance.**")
+    tables = [block for block in text.split("\n\n") if block.startswith("|")]
+    sizes = [len(table.splitlines()) - 2 for table in tables]
+    assert sizes[0] == 5
+    assert [size > SHORT for size in sizes] == [False, True, False]
+    assert text.index("## All numbers") < text.index("| m0 to m1 |")
+
+
 def test_a_report_with_few_sections_is_still_markdown() -> None:
     text = markdown_report({"seed": 1})
     assert "## Seed and environment" in text
@@ -80,6 +97,10 @@ def test_an_old_report_is_replaced(tmp_path: Path) -> None:
 def test_only_columns_of_numbers_are_right_aligned() -> None:
     rows = [["x", 1, "-0.5 ± 0.1", "`a`", "-"], ["y", 2.5, "+1e-05", "3 x 4", "7"]]
     assert markdown_table("abcde", rows).splitlines()[1] == "| --- | ---: | ---: | --- | ---: |"
+
+
+def test_a_cell_cannot_break_its_table() -> None:
+    assert markdown_table(["a"], [["x|y\nz"]]).splitlines()[2] == "| x\\|y z |"
 
 
 def test_a_table_has_one_line_a_row() -> None:

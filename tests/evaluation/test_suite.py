@@ -211,3 +211,13 @@ def test_embeddings_are_computed_once(fake: SimpleNamespace) -> None:
 def test_a_number_that_is_not_finite_is_refused_with_its_place() -> None:
     with pytest.raises(ValueError, match=r"report\.zero_shot\.audio\[1\]"):
         as_json({"zero_shot": {"audio": [1.0, float("nan")]}})
+
+
+def test_pairs_that_the_model_does_not_align_are_emergent(fake: SimpleNamespace) -> None:
+    model = fake.FakeModel()
+    model.config.pair_weight = lambda pair: 0.0 if pair == "text" else 1.0
+    rows = fake.rows(20, ("text", "image", "audio"))
+    report = evaluate_model(model, fake.processor, rows, progress=False, controls=False)
+    assert report["emergent_pairs"] == ["text_to_audio", "audio_to_text"]
+    assert "image_and_audio" in report["trained_pairs"]
+    assert "text_and_audio" not in report["trained_pairs"]

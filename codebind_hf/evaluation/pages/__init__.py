@@ -1,0 +1,1 @@
+"""Pages that people read: findings first, pictures, items one sees and hears, numbers at the end."""
