@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from codebind_hf.data.row_tensors import class_names_of
+from codebind_hf.evaluation.abstention import abstention_section
 from codebind_hf.evaluation.class_structure import information_section, intra_class_section
 from codebind_hf.evaluation.controls import Controls, controls_of
 from codebind_hf.evaluation.decoupling import (
@@ -226,6 +227,11 @@ def _zero_shot(evaluation: Evaluation) -> dict[str, Any]:
     return {} if classes is None else zero_shot_section(evaluation.embedded, classes, evaluation.classes)
 
 
+def _abstention(evaluation: Evaluation) -> dict[str, Any]:
+    classes, seed = evaluation.class_embeds, evaluation.seed
+    return {} if classes is None else abstention_section(evaluation.embedded, classes, evaluation.classes, seed)
+
+
 def _codebook_rows(evaluation: Evaluation) -> dict[str, Any]:
     source = "rows" if evaluation.training_rows is None else "training_rows"
     return {"source": source, "n": len(evaluation.training_set)}
@@ -246,6 +252,7 @@ _SECTIONS: dict[str, Callable[[Evaluation], Any]] = {
     "class_names": lambda evaluation: evaluation.classes,
     "templates": lambda evaluation: list(evaluation.templates),
     "zero_shot": _zero_shot,
+    "abstention": _abstention,
     "retrieval": lambda evaluation: retrieval_section(evaluation.embedded),
     "emergent_pairs": lambda evaluation: emergent_pairs(evaluation.embedded, evaluation.trained_pairs),
     "mixed_pool": lambda evaluation: mixed_pool_section(evaluation.embedded),

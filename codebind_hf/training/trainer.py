@@ -23,12 +23,12 @@ from codebind_hf.data.sampler import ModalityBatchSampler, UnevenBatches
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.data.workers import in_own_group, named_workers
 from codebind_hf.model.codebooks import Codebook
+from codebind_hf.monitoring.callbacks import ShortProgress, ShuffleAnew
 from codebind_hf.training.adapters import check_trainable, model_in
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.augmentation import augmented
 from codebind_hf.training.balancing import LossBalancer
 from codebind_hf.training.bridge_cache import CACHE_FOLDER, check_cache, with_cached_towers
-from codebind_hf.training.callbacks import ShortProgress, ShuffleAnew
 from codebind_hf.training.checkpointed import CheckpointedTrainer
 from codebind_hf.training.checkpoints import settle
 from codebind_hf.training.divergence import DivergenceGuard
