@@ -13,8 +13,8 @@ from codebind_hf.data.row_tensors import flattened
 
 # Rows that are looked at, their least share that a template stands for, and that all proposed ones do together.
 MOST_ROWS = 500
-_LEAST_SHARE, _LEAST_TOGETHER = 0.1, 0.5
-MOST_TEMPLATES = 3
+_LEAST_SHARE, _LEAST_TOGETHER = 0.05, 0.5
+MOST_TEMPLATES = 5
 _GAP = re.compile(r"[\s_-]+")
 
 
@@ -34,7 +34,7 @@ class FittingTemplates:
 
     @property
     def proposed(self) -> list[str]:
-        """The few that fit: each a tenth of the texts or more, together half of them or more; empty if none do."""
+        """The few that fit: each a twentieth of the texts or more, together half of them or more; empty if none do."""
         pairs = zip(self.templates, self.counts, strict=True)
         found = [(name, count) for name, count in pairs if count >= _LEAST_SHARE * self.texts][:MOST_TEMPLATES]
         enough = sum(count for _, count in found) >= _LEAST_TOGETHER * self.texts
