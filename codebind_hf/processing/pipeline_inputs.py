@@ -201,7 +201,7 @@ def checked_thresholds(value: Any, known: tuple[str, ...]) -> float | dict[str, 
         if name:
             check_choice("threshold", name, known)
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not -1 <= number <= 1:
-            refuse(label, f"got {describe(number)}", "a cosine from -1 to 1, or one by modality")
+            refuse(label, f"got {shown(number)}", "a cosine from -1 to 1, or one by modality")
     return dict(value) if isinstance(value, Mapping) else float(value)
 
 
