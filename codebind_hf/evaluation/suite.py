@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
+from codebind_hf.data.choices import BAR_DELAY
 from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.evaluation.abstention import abstention_section
 from codebind_hf.evaluation.class_structure import information_section, intra_class_section
@@ -135,7 +137,7 @@ class Evaluation:
 
     @cached_property
     def probes(self) -> dict[str, Any]:
-        return probe_section(*self.probe_sets, self.seed, self.probe_controls, self.num_workers)
+        return probe_section(*self.probe_sets, self.seed, self.probe_controls, self.num_workers, self.progress)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -160,7 +162,8 @@ class Evaluation:
             ValueError: as `embed_dataset`; a label outside `class_names`; no row with a modality that the model reads.
         """
         start = time.perf_counter()
-        report = {name: section for name, fill in _SECTIONS.items() if (section := fill(self)) != {}}
+        bar = tqdm(_SECTIONS.items(), desc="Evaluating", unit="section", disable=not self.progress, delay=BAR_DELAY)
+        report = {name: section for name, fill in bar if (section := fill(self)) != {}}
         summary = {name: entry for name, fill in _SUMMARIES.items() if (entry := fill(report))}
         about = {"seed": self.seed, "seconds": time.perf_counter() - start, "environment": environment()}
         return as_json({"summary": summary, **report, **about})

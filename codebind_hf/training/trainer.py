@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import seed_worker
 
+from codebind_hf.data.choices import BAR_DELAY
 from codebind_hf.data.collator import CodeBindCollator
 from codebind_hf.data.items import Items, row_modalities
 from codebind_hf.data.sampler import ModalityBatchSampler, UnevenBatches
@@ -232,7 +234,15 @@ class CodeBindTrainer(PredictingTrainer, CheckpointedTrainer):
         if len(settled) == len(books):
             return
         kept = [{name: value.clone() for name, value in book.state_dict().items()} for book in settled]
-        batches = (self._prepare_inputs(batch) for batch in islice(self._batches(), self.args.init_batches))
+        bar = tqdm(
+            islice(self._batches(), self.args.init_batches),
+            desc="Starting codebooks",
+            unit="batch",
+            total=self.args.init_batches,
+            disable=self.args.disable_tqdm or not self.is_world_process_zero(),
+            delay=BAR_DELAY,
+        )
+        batches = (self._prepare_inputs(batch) for batch in bar)
         model.init_codebooks(batches, seed=self.args.seed)
         for book, state in zip(settled, kept, strict=True):
             book.load_state_dict(state)
