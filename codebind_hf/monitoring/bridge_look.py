@@ -21,8 +21,8 @@ from codebind_hf.monitoring.random_state import kept_random_state
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 
 
-# Rows and classes at most, and rows at least; a large bridge reads so many in seconds on a GPU, a minute on a CPU.
-MOST_ROWS, MOST_CLASSES = 128, 256
+# At most, of a large bridge some seconds on a GPU; and rows at least.
+MOST_ROWS, MOST_CLASSES, MOST_TEMPLATES = 128, 256, 4
 LEAST_ROWS = 10
 _SHOWN_TO = ("image", "video")
 _BATCH = 16
@@ -108,7 +108,7 @@ def look_at_bridge(
     Args:
         model: with its bridge; what it is to learn does not matter.
         rows: raw rows, by number.
-        templates: that labels are shown in.
+        templates: that labels are shown in, of which the first few are used.
         device: to look on, if it has room; the model then goes back to where it was.
 
     Returns:
@@ -124,7 +124,7 @@ def look_at_bridge(
         classes = _classes(rows if are_labels else None, words)
         if not classes:
             return None
-        kind, shown = ("labels", tuple(templates)) if are_labels else ("texts", ())
+        kind, shown = ("labels", tuple(templates[:MOST_TEMPLATES])) if are_labels else ("texts", ())
         known = _known(processor, classes)
         kept = [place for place, each in enumerate(words) if each]
         if modality is None or len(classes) < 2 or len(kept) < LEAST_ROWS:
@@ -136,7 +136,7 @@ def look_at_bridge(
         pictured = found.modalities[modality]
         relevant = _relevant([words[kept[place]] for place in pictured.positions.tolist()], classes)
         if are_labels:
-            prototypes = class_embeddings(model, processor, classes, templates).continuous_embeds
+            prototypes = class_embeddings(model, processor, classes, shown).continuous_embeds
         else:
             prototypes = embed_texts(model, processor, classes, _BATCH).continuous_embeds
         scores = normalize(pictured.continuous_embeds.float(), dim=-1) @ normalize(prototypes.float(), dim=-1).T

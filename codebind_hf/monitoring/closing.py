@@ -9,6 +9,8 @@ from codebind_hf.monitoring.opening import size_of
 
 
 COMMAND = "codebind"
+# What a run on NineSenses exports.
+_OWN_ROWS = Path("files", "manifest.jsonl")
 # Of the folder of a run, in this order: what is there is named.
 _MADE = {
     "checkpoint": "model and processor",
@@ -46,7 +48,13 @@ def next_commands(
     """Evaluate, search, look, publish; arguments as `closing_lines` has them."""
     run, gallery = str(folder), _gallery(folder, data)
     commands = [
-        ["evaluate", "--checkpoint", run, *_rows(data), *(part for each in templates for part in ("--template", each))]
+        [
+            "evaluate",
+            "--checkpoint",
+            run,
+            *_rows(folder, data),
+            *(part for each in templates for part in ("--template", each)),
+        ]
     ]
     if gallery:
         commands.append(["search", "--checkpoint", run, "--text", "WORDS", "--gallery", gallery])
@@ -58,16 +66,18 @@ def next_commands(
     return [shlex.join([COMMAND, *each]) for each in commands]
 
 
-def _rows(data: Mapping[str, Any]) -> list[str]:
+def _rows(folder: Path, data: Mapping[str, Any]) -> list[str]:
     """Rows that a run was not trained on, or a word in their place."""
     for name in ("manifest", "dataset"):
         if data.get(f"test_{name}"):
             return [f"--{name}", str(data[f"test_{name}"])]
+    if (own := folder / _OWN_ROWS).is_file():
+        return ["--manifest", str(own)]
     return ["--dataset" if data.get("dataset") else "--manifest", "LABELLED_ROWS"]
 
 
 def _gallery(folder: Path, data: Mapping[str, Any]) -> str:
-    if (own := folder / "files" / "manifest.jsonl").is_file():
+    if (own := folder / _OWN_ROWS).is_file():
         return str(own)
     return str(data.get("test_manifest") or data.get("manifest") or "")
 

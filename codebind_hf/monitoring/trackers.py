@@ -67,7 +67,9 @@ def track(trainer: Any, folder: Path, rows: Any, first_step: int = 0) -> None:
                 callback.logging_dir = str(logs)
             handler.callbacks[place] = RunsOn(callback, first_step)
             trackers.append(handler.callbacks[place])
-    trainer.add_callback(ShowsModel(trackers, {} if trainer.is_fsdp_enabled else examples(rows)))
+    is_blind = trainer.is_fsdp_enabled or not trainer.is_world_process_zero()
+    with kept_random_state():
+        trainer.add_callback(ShowsModel(trackers, {} if is_blind else examples(rows)))
 
 
 def steps_of(logs: Sequence[Mapping[str, Any]]) -> int:
@@ -82,6 +84,9 @@ class RunsOn:
         self.callback, self.first_step = callback, first_step
 
     def __getattr__(self, name: str) -> Any:
+        if name == "callback":
+            # Of an instance that is being copied.
+            raise AttributeError(name)
         found = getattr(self.callback, name)
         inherited = getattr(TrainerCallback, name, None)
         if not name.startswith("on_") or getattr(type(self.callback), name, None) is inherited:
@@ -137,10 +142,17 @@ def examples(rows: Any, most: int = _EXAMPLES) -> dict[str, list[Any]]:
         for name in names:
             if name != "text" and len(places.setdefault(name, [])) < most:
                 places[name].append(place)
-    found = {name: [rows.whole(place, [name]) for place in chosen] for name, chosen in places.items()}
-    # A row that cannot be read, and is skipped, is none.
+    found = {name: [_readable(rows, place, name) for place in chosen] for name, chosen in places.items()}
     kept = {name: [item for item in items if item] for name, items in found.items()}
     return {name: items for name, items in kept.items() if items}
+
+
+def _readable(rows: Any, place: int, name: str) -> Any:
+    """An item, or nothing where it cannot be read: the run says so when its turn comes, on whichever process."""
+    try:
+        return rows.whole(place, [name])
+    except (ValueError, OSError):
+        return None
 
 
 def code_uses(model: Any) -> dict[str, np.ndarray]:

@@ -177,15 +177,13 @@ def stored_thresholds(model: Any) -> dict[str, Any]:
         ValueError: it is damaged.
     """
     place = str(getattr(model.config, "_name_or_path", "") or "")
-    found = place and cached_file(
-        place,
-        THRESHOLDS_FILE,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_connection_errors=False,
-        _commit_hash=getattr(model.config, "_commit_hash", None),
-    )
-    if not found:
+    try:
+        revision = getattr(model.config, "_commit_hash", None)
+        found = cached_file(place, THRESHOLDS_FILE, _commit_hash=revision) if place else None
+    except OSError:
+        # Most checkpoints have none, and the folder of a model that is loaded may be gone.
+        found = None
+    if found is None:
         return {}
     try:
         return dict(json.loads(Path(found).read_text(encoding="utf-8")))

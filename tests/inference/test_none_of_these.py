@@ -83,6 +83,13 @@ def test_a_saved_pipeline_keeps_the_thresholds(calibrated: Path, checkpoint: Pat
     assert not (tmp_path / "plain" / THRESHOLDS_FILE).exists()
 
 
+def test_a_model_whose_folder_is_gone_is_saved_without(calibrated: Path, tmp_path: Path) -> None:
+    classify = made(calibrated)
+    shutil.rmtree(calibrated)
+    classify.save_pretrained(tmp_path / "shared")
+    assert not (tmp_path / "shared" / THRESHOLDS_FILE).exists()
+
+
 def test_another_template_than_the_calibrated_one_is_said(
     calibrated: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

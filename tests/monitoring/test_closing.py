@@ -51,6 +51,7 @@ def test_files_that_the_run_exported_are_searched(tmp_path: Path) -> None:
     folder = filled(tmp_path / "run", "checkpoint/model.safetensors", "files/manifest.jsonl")
     lines = closing_lines(folder, {"nine_senses": {}})
     assert f"  codebind search --checkpoint {folder} --text WORDS --gallery {folder}/files/manifest.jsonl" in lines
+    assert f"  codebind evaluate --checkpoint {folder} --manifest {folder}/files/manifest.jsonl" in lines
 
 
 def test_what_was_bound_is_used_beside_its_bridge(tmp_path: Path) -> None:
