@@ -131,6 +131,9 @@ class ShowsModel(TrainerCallback):
             pairs = None if modality is None else reconstructions(model, None, items, modality)
             if pairs is not None:
                 originals, answers = (values.numpy() for values in pairs)
+                if name == "audio":
+                    # Low frequencies belong below.
+                    originals, answers = originals[..., ::-1, :], answers[..., ::-1, :]
                 found[name] = side_by_side(originals, answers, is_cloud=modality.axes[0] == "points")
         return found
 
