@@ -19,7 +19,7 @@ LONGEST = 400
 MOST_FILES, MOST_LINES = 30, 5000
 # A folder whose code lies beside checkpoints cannot be split: the library copies what is imported from one folder.
 # Towers that are networks of others, with their weights and their processors, have files of their own in both.
-MOST_LINES_OF = {"model": 6350, "processing": 6960, "training": 5300}
+MOST_LINES_OF = {"model": 6350, "processing": 7060, "training": 5380}
 MOST_FILES_OF = {"model": 36, "processing": 34}
 
 # What each room may import from the package, itself included. Modules beside the rooms never ship.
@@ -32,9 +32,11 @@ MAY_IMPORT = {
     "data": {"data", "nine_senses", "processing", "model", *BESIDE},
     "benchmarks": {"benchmarks", "processing", "model", *BESIDE},
     "evaluation": {"evaluation", "benchmarks", "data", "conversion", "processing", "model", *BESIDE},
+    "monitoring": {"monitoring", "evaluation", "data", "processing", "model", *BESIDE},
     "packs": {"packs", "evaluation", "conversion", "processing", "model", *BESIDE},
     "training": {
         "training",
+        "monitoring",
         "packs",
         "evaluation",
         "benchmarks",

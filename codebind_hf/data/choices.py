@@ -4,3 +4,5 @@
 LOADINGS = ("auto", "memory", "disk", "lazy")
 # What an unreadable row does. Not "null", as where items are embedded: a row of nothing teaches nothing.
 ON_ERROR = ("raise", "skip")
+# Seconds before a progress bar of work that is often short appears.
+BAR_DELAY = 2.0

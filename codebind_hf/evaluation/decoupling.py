@@ -54,12 +54,14 @@ def probe_section(
     seed: int = 0,
     controls: ControlSets | None = None,
     num_workers: int = 0,
+    progress: bool = False,
 ) -> dict[str, Section]:
     """Probes of every attribute called "<modality>.<attribute>", and of the class, on that modality's embeddings.
 
     Args:
         controls: of the rows of `train` and of `test`, from `controls_of`.
         num_workers: processes that fit the probes; 0: this one.
+        progress: show a progress bar.
 
     Returns:
         `{modality: {attribute: {shared, shared_continuous, specific, specific_continuous, chance, n, ...}}}`, the
@@ -81,7 +83,8 @@ def probe_section(
                     plans[modality, name.partition(".")[2] or CLASS] = plan
     # Those of one reader beside each other: workers take them in turn, and they take about as long.
     order = sorted(((*key, reader) for key, plan in plans.items() for reader in plan.probes), key=itemgetter(2))
-    done = results_of([plans[modality, name].probes[reader] for modality, name, reader in order], num_workers)
+    calls = [plans[modality, name].probes[reader] for modality, name, reader in order]
+    done = results_of(calls, num_workers, "Fitting probes" if progress else None)
     results = dict(zip(order, done, strict=True))
     section: dict[str, Section] = {}
     for (modality, name), plan in plans.items():

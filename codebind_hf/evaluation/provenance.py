@@ -7,9 +7,11 @@ from pathlib import Path
 
 from transformers.utils import CONFIG_NAME, cached_file
 
+from codebind_hf.processing.pipeline_inputs import THRESHOLDS_FILE
+
 
 # Written about a checkpoint after it is done, or beside it by those who train on.
-_NOT_THE_MODEL = ("README.md", "LICENSE", ".gitattributes")
+_NOT_THE_MODEL = ("README.md", "LICENSE", ".gitattributes", THRESHOLDS_FILE)
 _OF_THE_MODEL = (".safetensors", ".json", ".jinja", ".txt", ".model")
 SHOWN_DIGITS = 12
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -1,11 +1,14 @@
 """Who does the many small fits of an evaluation? This process, or several beside it; the same numbers either way."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
 
+from codebind_hf.data.choices import BAR_DELAY
 from codebind_hf.data.workers import in_own_group, named_workers
 from codebind_hf.processing.values import LIMITS, check_number
 
@@ -13,13 +16,14 @@ from codebind_hf.processing.values import LIMITS, check_number
 T = TypeVar("T")
 
 
-def results_of(calls: Sequence[Callable[[], T]], num_workers: int = 0) -> list[T]:
+def results_of(calls: Sequence[Callable[[], T]], num_workers: int = 0, description: str | None = None) -> list[T]:
     """What every call gives, in the order of `calls`.
 
     Args:
         calls: that need one thread each and nothing of each other. Workers take them in turn, so that they are done
             soonest where those beside each other take about as long.
         num_workers: processes that do them; 0: this one.
+        description: of a progress bar, for what takes longer than two seconds; `None` for no bar.
 
     Raises:
         ValueError: `num_workers` is no whole number from 0.
@@ -27,8 +31,9 @@ def results_of(calls: Sequence[Callable[[], T]], num_workers: int = 0) -> list[T
         Exception: whatever a call raises, of the first that does.
     """
     check_number("num_workers", num_workers, 0, whole=True, most=LIMITS.workers)
+    bar = partial(tqdm, desc=description, total=len(calls), disable=description is None, delay=BAR_DELAY)
     if not num_workers or len(calls) < 2:
-        return [call() for call in calls]
+        return [call() for call in bar(calls)]
     # A generator of its own: the loader would draw its seed from the one that others draw from.
     loader: DataLoader = DataLoader(
         _Calls(calls),
@@ -41,7 +46,7 @@ def results_of(calls: Sequence[Callable[[], T]], num_workers: int = 0) -> list[T
     )
     results: list[T] = []
     with named_workers("num_workers", fix="fewer workers"):
-        for outcome in loader:
+        for outcome in bar(loader):
             if outcome.error is not None:
                 raise outcome.error
             results.append(outcome.value)

@@ -8,9 +8,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
+from codebind_hf.data.choices import BAR_DELAY
 from codebind_hf.data.row_tensors import class_names_of
 from codebind_hf.evaluation.class_scores import class_section, gap_section
+from codebind_hf.evaluation.abstention import abstention_section
 from codebind_hf.evaluation.class_structure import information_section, intra_class_section
 from codebind_hf.evaluation.controls import Controls, controls_of
 from codebind_hf.evaluation.decoupling import (
@@ -138,7 +141,7 @@ class Evaluation:
 
     @cached_property
     def probes(self) -> dict[str, Any]:
-        return probe_section(*self.probe_sets, self.seed, self.probe_controls, self.num_workers)
+        return probe_section(*self.probe_sets, self.seed, self.probe_controls, self.num_workers, self.progress)
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
@@ -173,7 +176,8 @@ class Evaluation:
             ValueError: as `embed_dataset`; a label outside `class_names`; no row with a modality that the model reads.
         """
         start = time.perf_counter()
-        report = {name: section for name, fill in _SECTIONS.items() if (section := fill(self)) != {}}
+        bar = tqdm(_SECTIONS.items(), desc="Evaluating", unit="section", disable=not self.progress, delay=BAR_DELAY)
+        report = {name: section for name, fill in bar if (section := fill(self)) != {}}
         summary = {name: entry for name, fill in _SUMMARIES.items() if (entry := fill(report))}
         about = {"seed": self.seed, "seconds": time.perf_counter() - start, "environment": environment()}
         return as_json({"summary": summary, **report, **about})
@@ -240,6 +244,11 @@ def _zero_shot(evaluation: Evaluation) -> dict[str, Any]:
     return {} if classes is None else zero_shot_section(evaluation.embedded, classes, evaluation.classes)
 
 
+def _abstention(evaluation: Evaluation) -> dict[str, Any]:
+    classes, seed = evaluation.class_embeds, evaluation.seed
+    return {} if classes is None else abstention_section(evaluation.embedded, classes, evaluation.classes, seed)
+
+
 def _codebook_rows(evaluation: Evaluation) -> dict[str, Any]:
     source = "rows" if evaluation.training_rows is None else "training_rows"
     return {"source": source, "n": len(evaluation.training_set)}
@@ -261,6 +270,7 @@ _SECTIONS: dict[str, Callable[[Evaluation], Any]] = {
     "templates": lambda evaluation: list(evaluation.templates),
     "zero_shot": _zero_shot,
     "by_class": lambda evaluation: class_section(evaluation.embedded, evaluation.class_embeds, evaluation.classes),
+    "abstention": _abstention,
     "retrieval": lambda evaluation: retrieval_section(evaluation.embedded),
     "trained_pairs": lambda evaluation: [f"{one}_and_{other}" for one, other in evaluation.pairs],
     "emergent_pairs": lambda evaluation: emergent_pairs(evaluation.embedded, evaluation.pairs),

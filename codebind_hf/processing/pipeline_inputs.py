@@ -1,8 +1,10 @@
 """What may a pipeline be given? Items of a known modality, labels, templates, galleries: checked and named."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
+from transformers.utils import cached_file
 
 from .arrays import as_float_array
 from .items import Item, item_named, item_of
@@ -17,6 +20,8 @@ from .sources import is_source
 from .values import check_choice, check_types, describe, refuse, shown
 
 
+# Beside a checkpoint: from which cosine on an item is one of some labels, by modality, and what it was measured with.
+THRESHOLDS_FILE = "abstention.json"
 # What is one item although it has a length or can be iterated over.
 ONE_ITEM = (str, bytes, os.PathLike, Mapping, np.ndarray, Tensor, Image.Image)
 # Keys of a data row that name no modality.
@@ -163,6 +168,39 @@ def checked_embeds(values: np.ndarray | Tensor, dim: int, label: str) -> Tensor:
 def unit(embeds: Tensor) -> Tensor:
     """Embeddings as float32 of unit norm; those of a float32 model are both already."""
     return embeds if embeds.dtype == torch.float32 else normalize(embeds.float(), dim=-1)
+
+
+def stored_thresholds(model: Any) -> dict[str, Any]:
+    """What `THRESHOLDS_FILE` beside the checkpoint of a model holds; empty without one.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    place = str(getattr(model.config, "_name_or_path", "") or "")
+    try:
+        revision = getattr(model.config, "_commit_hash", None)
+        found = cached_file(place, THRESHOLDS_FILE, _commit_hash=revision) if place else None
+    except OSError:
+        # Most checkpoints have none, and the folder of a model that is loaded may be gone.
+        found = None
+    if found is None:
+        return {}
+    try:
+        return dict(json.loads(Path(found).read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{found}: is no JSON ({error}). Fix: evaluate the run again, or remove it.") from error
+
+
+def checked_thresholds(value: Any, known: tuple[str, ...]) -> float | dict[str, float]:
+    """A cosine, or one by modality."""
+    entries = value if isinstance(value, Mapping) else {"": value}
+    for name, number in entries.items():
+        label = f"threshold[{name!r}]" if name else "threshold"
+        if name:
+            check_choice("threshold", name, known)
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not -1 <= number <= 1:
+            refuse(label, f"got {shown(number)}", "a cosine from -1 to 1, or one by modality")
+    return dict(value) if isinstance(value, Mapping) else float(value)
 
 
 def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

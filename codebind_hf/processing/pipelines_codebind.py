@@ -6,10 +6,12 @@ trust_remote_code=True)` works where the package is not installed.
 Axes in this file: B batch, C classes, T templates, D width of a shared embedding.
 """
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,26 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoModel
 from transformers.dynamic_module_utils import custom_object_save
+from transformers.utils import logging
 
 from .base_pipeline import DEFAULT_BATCH_SIZE, ModalityPipeline, Options
-from .pipeline_inputs import ONE_ITEM, Gallery, checked_embeds, checked_labels, checked_templates
+from .pipeline_inputs import (
+    ONE_ITEM,
+    THRESHOLDS_FILE,
+    Gallery,
+    checked_embeds,
+    checked_labels,
+    checked_templates,
+    checked_thresholds,
+    stored_thresholds,
+)
 from .values import check_choice, check_number, describe, refuse
 
 
+logger = logging.get_logger(__name__)
+
+# What an item is that is nearer to no label than their threshold.
+NONE_OF_THESE = "none of these"
 _OUTPUTS: dict[str, Callable[[Tensor], Any]] = {
     "numpy": lambda values: values.numpy(),
     "torch": lambda values: values.clone(),
@@ -47,6 +63,9 @@ class _Shareable(ModalityPipeline):
         with _code_shipped(type(self.model.config), type(self.model), type(self.processor)):
             self.model.save_pretrained(save_directory, **kwargs)
             self.processor.save_pretrained(save_directory, **kwargs)
+        if thresholds := stored_thresholds(self.model):
+            text = json.dumps(thresholds, indent=1) + "\n"
+            Path(save_directory, THRESHOLDS_FILE).write_text(text, encoding="utf-8")
 
 
 class SensorClassificationPipeline(_Shareable):
@@ -59,12 +78,19 @@ class SensorClassificationPipeline(_Shareable):
         modality, processor_kwargs: modality of the items, and keywords of the processor, such as `depth_unit`.
         top_k (`int`): answers to give; default: all.
         quantize (`bool`): `False` compares continuous embeddings.
+        none_of_these (`bool`): let `"none of these"` be an answer too, with the threshold that was calibrated for the
+            modality and lies beside the checkpoint.
+        threshold (`float` or `dict[str, float]`): instead of it, the cosine from which on an item is one of the
+            labels, for all modalities or by modality; implies `none_of_these`.
 
-    Returns for every item a list of `{"label", "score"}`, best first; scores are the softmax of scale * cosine.
+    Returns for every item a list of `{"label", "score"}`, best first; scores are the softmax of scale * cosine. "none
+    of these" is one more label, whose cosine is the threshold: it comes first where no label reaches that.
     """
 
     task_name = "zero-shot-sensor-classification"
-    _options = ("candidate_labels", "hypothesis_template", "top_k")
+    # Read when they are first needed.
+    _thresholds: dict[str, Any] | None = None
+    _options = ("candidate_labels", "hypothesis_template", "top_k", "none_of_these", "threshold")
 
     def _sanitize_parameters(self, **options: Any) -> Options:
         before, forward = self._item_options(options)
@@ -72,6 +98,11 @@ class SensorClassificationPipeline(_Shareable):
             forward["candidate_labels"] = checked_labels(options["candidate_labels"])
         if "hypothesis_template" in options:
             forward["templates"] = checked_templates(options["hypothesis_template"])
+        if options.get("threshold") is not None:
+            forward["threshold"] = checked_thresholds(options["threshold"], tuple(self.model.config.modalities))
+        if "none_of_these" in options:
+            check_choice("none_of_these", options["none_of_these"], (True, False))
+            forward["none_of_these"] = options["none_of_these"]
         if options.get("top_k") is not None:
             check_number("top_k", options["top_k"], 1, whole=True)
         return before, forward, {"top_k": options["top_k"]} if "top_k" in options else {}
@@ -92,13 +123,54 @@ class SensorClassificationPipeline(_Shareable):
         candidate_labels: tuple[str, ...],
         templates: tuple[str, ...] = ("a photo of a {}",),
         quantize: bool = True,
+        none_of_these: bool | None = None,
+        threshold: float | dict[str, float] | None = None,
     ) -> dict[str, Any]:
         embeds_BD = super()._forward(batch, quantize)["embeds"]
         key = (candidate_labels, templates, quantize)
         if key not in self._class_embeds:
             self._class_embeds[key] = self.class_embeddings(*key).to(embeds_BD)
-        logits_BC = self.model.logit_scale() * (embeds_BD @ self._class_embeds[key].T)
+        cosines_BC = embeds_BD @ self._class_embeds[key].T
+        if none_of_these or none_of_these is None and threshold is not None:
+            names = batch["modality"] if isinstance(batch["modality"], list) else [batch["modality"]]
+            limits = [self.threshold(name, threshold, quantize, templates) for name in names]
+            cosines_BC = torch.cat([cosines_BC, cosines_BC.new_tensor(limits)[:, None]], dim=1)
+            candidate_labels = (*candidate_labels, NONE_OF_THESE)
+        logits_BC = self.model.logit_scale() * cosines_BC
         return {"scores": logits_BC.softmax(-1), "labels": [candidate_labels] * len(logits_BC)}
+
+    def threshold(
+        self,
+        modality: str,
+        given: float | Mapping[str, float] | None = None,
+        quantize: bool = True,
+        templates: Sequence[str] | None = None,
+    ) -> float:
+        """The cosine from which on an item of a modality is one of the labels: as given, or as calibrated.
+
+        Raises:
+            ValueError: there is none for this modality.
+        """
+        if isinstance(given, float):
+            return given
+        if given is not None and modality in given:
+            return float(given[modality])
+        if self._thresholds is None:
+            self._thresholds = stored_thresholds(self.model)
+        entry = self._thresholds.get("modalities", {}).get(modality)
+        if entry is None:
+            fix = (
+                f"threshold=0.3, say, or threshold={{{modality!r}: 0.3}}; a run with labelled test rows calibrates it."
+            )
+            got = f"got no threshold for {modality!r}, and the checkpoint has none calibrated ({THRESHOLDS_FILE})"
+            refuse("none_of_these", got, "one for each modality of the items", fix)
+        made_with = self._thresholds.get("templates", [])
+        if templates is not None and list(templates) != made_with:
+            logger.warning_once(
+                f"none_of_these: the threshold was calibrated with the templates {made_with}, and labels are shown in "
+                f"{list(templates)}, whose cosines may be others (said once)."
+            )
+        return float(entry["threshold" if quantize else "threshold_continuous"])
 
     def class_embeddings(self, labels: Sequence[str], templates: Sequence[str], quantize: bool = True) -> Tensor:
         """`(classes, dim)` unit prototypes: the mean over the templates of the unit text embeddings."""

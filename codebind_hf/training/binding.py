@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from codebind_hf.data import PreparedDataset
+from codebind_hf.data.choices import BAR_DELAY
 from codebind_hf.data.collator import modality_for
 from codebind_hf.data.feature_statistics import fit_normalization
 from codebind_hf.data.items import row_modalities
@@ -319,9 +322,10 @@ def _sample(rows: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> tup
 
 def _fingerprints(model: CodeBindModel, learning: Sequence[str]) -> dict[str, str]:
     """A hash of every tensor outside the rooms that learn; a copy of a large model would double its memory."""
-    return {
-        name: _fingerprint(value) for name, value in model.state_dict().items() if not name.startswith(tuple(learning))
-    }
+    kept = {name: value for name, value in model.state_dict().items() if not name.startswith(tuple(learning))}
+    is_main = PartialState().is_main_process
+    bar = tqdm(kept.items(), desc="Fingerprints", unit="tensor", disable=not is_main, delay=BAR_DELAY)
+    return {name: _fingerprint(value) for name, value in bar}
 
 
 def _fingerprint(value: Tensor) -> str:

@@ -19,6 +19,7 @@ from codebind_hf.evaluation.environment import environment
 from codebind_hf.evaluation.provenance import checkpoint_digest
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.monitoring.trackers import LOGS
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.processing.values import shown
 from codebind_hf.training.adapters import merge_lora, save_adapter
@@ -44,7 +45,7 @@ EVALUATION = "evaluation"
 # What a run writes, beside the folders of its stages.
 _OWN = (
     *(CHECKPOINT, ADAPTER, PACK, FIGURES, FILES, ROWS, STAGING_FOLDER, RECORD_FILE, LOG_FILE),
-    *("report.json", "report.md", "report.html", "binding.json", EVALUATION, CACHE_FOLDER),
+    *("report.json", "report.md", "report.html", "binding.json", EVALUATION, CACHE_FOLDER, LOGS),
 )
 _STAGES = ("bridge", "bind", "bind-*", "joint")
 # Processes of a run that was killed need a moment to end.
@@ -62,6 +63,7 @@ class RunRecord:
         environment: versions and machine that the run began on.
         status: "training"; "trained", with a checkpoint; or "finished", with everything.
         checkpoint: digest of the final checkpoint, once there is one.
+        bridge: what a frozen bridge made of the rows before anything was bound to it, as `BridgeLook.as_json` has it.
     """
 
     settings: dict[str, Any]
@@ -70,6 +72,7 @@ class RunRecord:
     environment: dict[str, Any]
     status: str = "training"
     checkpoint: str | None = None
+    bridge: dict[str, Any] | None = None
 
 
 class RunFolder:

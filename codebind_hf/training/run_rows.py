@@ -46,6 +46,8 @@ _SOURCES_OF = {
     **{"streaming": ("dataset",), "shuffle_buffer": ("dataset",)},
 }
 _TABLES_OF_TEXT = (".csv", ".tsv")
+# Of classes, where nothing is known of how texts name them.
+DEFAULT_PROMPT = "a photo of a {}"
 
 
 @dataclass
@@ -177,7 +179,7 @@ def load_rows(data: Mapping[str, Any], added: Sequence[str] = (), on_error: str 
     present = list(train.modalities) if isinstance(train, StreamedDataset) else modalities_of(train)
     called = Path(data.get(f"test_{name}") or "").name
     # What texts were made of suits the classes too.
-    prompts = _templates(data) or ["a photo of a {}"]
+    prompts = _templates(data) or [DEFAULT_PROMPT]
     return RunRows(train, test, present, partial(texts_of, train), None, called, prompts, digest)
 
 

@@ -18,6 +18,9 @@ from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.codebooks import Codebook
 from codebind_hf.model.modalities import Modality
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.monitoring.opening import facts_of, say_opening
+from codebind_hf.monitoring.remaining_time import RemainingTime
+from codebind_hf.monitoring.trackers import steps_of, track
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import add_lora, save_adapter
 from codebind_hf.training.arguments import CodeBindTrainingArguments
@@ -73,6 +76,7 @@ def train(
     _limit_caches(model, plan)
     names = [stage.name for stage, _, _ in plan]
     first, logs = decided_by_main(lambda: _progress(names, output_dir, resume))
+    _say_opening(model, plan[first:])
     for position, (stage, view, arguments) in enumerate(plan[first:], start=first):
         encoders = _freeze(model, stage, arguments)
         parts = trainable_parts(model)
@@ -80,6 +84,8 @@ def train(
         logger.info("%s: %s numbers learn: %s", stage.name, f"{sum(parts.values()):,}", named)
         arguments.save_at_end = arguments.save_at_end or position + 1 < len(plan)
         trainer = _trainer(arguments, model, processor, view, output_dir / CACHE_FOLDER)
+        trainer.add_callback(RemainingTime(stage.name, following=len(plan) - position - 1))
+        track(trainer, output_dir, view, steps_of(logs))
         _run(trainer, resume and position == first)
         logs.append({"stage": stage.name, "encoders": encoders, "trainable": parts, "log": trainer.state.log_history})
         if trainer.is_world_process_zero():
@@ -95,6 +101,15 @@ def train(
             module.frozen = False
     model.eval()
     return logs
+
+
+def _say_opening(model: CodeBindModel, plan: Sequence[_Planned]) -> None:
+    """Say where, on what and how long the stages that are left will train, and what memory that takes."""
+    facts = []
+    for stage, view, arguments in plan:
+        _freeze(model, stage, arguments)
+        facts.append(facts_of(stage.name, stage.trained, view, model, arguments))
+    say_opening(facts, model, plan[0][2])
 
 
 def check_plan(rows: Any, modalities: dict[str, Modality], order: str) -> None:

@@ -15,11 +15,13 @@ from codebind_hf.data import Manifest, NineSenses, PreparedDataset, StoredDatase
 from codebind_hf.data.feature_statistics import fit_normalization
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.evaluation import Evaluation, write_model_card, write_report
+from codebind_hf.evaluation.abstention import save_thresholds
 from codebind_hf.evaluation.figures import draw_if_installed
 from codebind_hf.evaluation.provenance import checkpoint_of
-from codebind_hf.evaluation.report import prompts_of
+from codebind_hf.evaluation.report import summary_lines
 from codebind_hf.evaluation.writing import write_text
 from codebind_hf.model.modeling_codebind import CodeBindModel
+from codebind_hf.monitoring.trackers import check_trackers
 from codebind_hf.packs.pack_files import WEIGHTS_FILE
 from codebind_hf.packs.saving import save_pack
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
@@ -31,6 +33,7 @@ from codebind_hf.training.processes import decided_by_main, joined_processes
 from codebind_hf.training.recipe import DEFAULT_STAGES, Recipe
 from codebind_hf.training.run_folder import FIGURES, FILES, PACK, RunFolder, RunRecord
 from codebind_hf.training.run_rows import RunRows, check_depth_unit, load_rows
+from codebind_hf.training.run_words import fitting_prompts, look_once, say_end
 from codebind_hf.training.running import check_plan, train
 from codebind_hf.training.settings import BindSettings, RunSettings
 from codebind_hf.training.stages import Stage
@@ -98,11 +101,14 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     if trains:
         check_depth_unit(recipe.processor.get("depth", {}).get("depth_unit"), rows.modalities)
         check_plan(rows.training, recipe_config(recipe).restricted_to(rows.modalities).modalities, recipe.order)
+    proposed = fitting_prompts(settings, rows)
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     was_trained = record.status != "training"
     if not was_trained:
         model, processor = build(recipe, rows.modalities, [] if recipe.base else rows.texts())
         fit_normalization(processor, rows.training, settings.on_error)
+        if recipe.order == "bind":
+            look_once(model, processor, rows.training, settings.templates or rows.templates, recipe, folder, record)
         items = _items(settings, rows.training, processor, recipe, folder, "train")
         train(recipe, model, processor, items, folder.path, resume=True)
         if not PartialState().is_main_process:
@@ -133,6 +139,7 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     if isinstance(rows.test, NineSenses):
         _export(rows.test, folder.path / FILES)
     folder.finish(record)
+    say_end(settings, folder, settings.templates or proposed)
     return record
 
 
@@ -142,6 +149,7 @@ def _check(recipe: Recipe, folder: RunFolder) -> None:
     for stage in DEFAULT_STAGES:
         arguments = recipe.arguments(Stage(stage, (), ()), folder.path)
         cached = arguments.cache_bridge if isinstance(arguments.cache_bridge, list) else []
+        check_trackers(arguments.report_to)
         for flag, names in (("cache_bridge", cached), ("freeze_towers", arguments.freeze_towers or [])):
             for name in names:
                 check_choice(flag, name, modalities, nearest(name, modalities) or "name modalities, as in a,b.")
@@ -179,9 +187,8 @@ def _evaluate(evaluation: Evaluation, recipe: Recipe, rows: RunRows, folder: Run
     figures = draw_if_installed(evaluation, report, folder.path / FIGURES)
     write_report(report, folder.path, figures, evaluation=evaluation)
     write_card(evaluation.model, recipe, folder.path, record, report, rows.name)
-    if prompts := prompts_of(report, most=3):
-        logger.info("Zero-shot prompts: %s.", prompts)
-    logger.info("Wrote %s, and %s to look at.", *(folder.path / name for name in ("report.json", "report.html")))
+    save_thresholds(report, folder.checkpoint)
+    logger.info("%s", "\n".join(summary_lines(report)))
 
 
 def _export(test: NineSenses, folder: Path) -> None:
@@ -219,6 +226,7 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
     recipe, modalities = _binding(settings, chosen)
     _check(recipe, folder)
     rows = load_rows(settings.data, modalities, settings.on_error)
+    proposed = fitting_prompts(settings, rows)
     # Of a large model, weights would be read before `bind` says so.
     rows_to_bind(rows.training, chosen.modality, recipe_config(recipe).modalities)
     check = Manifest(chosen.check_manifest, modalities=modalities) if chosen.check_manifest else None
@@ -227,6 +235,7 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
     record = decided_by_main(lambda: folder.begin(settings, rows.digest, overwrite))
     if record.status == "training":
         model, processor = build(recipe, modalities, [])
+        look_once(model, processor, rows.training, settings.templates or rows.templates, recipe, folder, record)
         result = bind(
             *(model, processor, rows.training, chosen.modality, recipe, folder.path),
             shared_codes=chosen.shared_codes,
@@ -250,6 +259,7 @@ def _bind(settings: RunSettings, chosen: BindSettings, folder: RunFolder, overwr
     if not (folder.checkpoint / "README.md").is_file():
         write_card(CodeBindModel.from_pretrained(folder.checkpoint), recipe, folder.path, record)
     folder.finish(record)
+    say_end(settings, folder, settings.templates or proposed)
     return record
 
 

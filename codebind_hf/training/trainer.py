@@ -13,22 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import seed_worker
 
+from codebind_hf.data.choices import BAR_DELAY
 from codebind_hf.data.collator import CodeBindCollator
 from codebind_hf.data.items import Items, row_modalities
 from codebind_hf.data.sampler import ModalityBatchSampler, UnevenBatches
 from codebind_hf.data.streamed import StreamedDataset
 from codebind_hf.data.workers import in_own_group, named_workers
 from codebind_hf.model.codebooks import Codebook
+from codebind_hf.monitoring.callbacks import ShortProgress, ShuffleAnew
 from codebind_hf.training.adapters import check_trainable, model_in
 from codebind_hf.training.arguments import CodeBindTrainingArguments
 from codebind_hf.training.augmentation import augmented
 from codebind_hf.training.balancing import LossBalancer
 from codebind_hf.training.bridge_cache import CACHE_FOLDER, check_cache, with_cached_towers
-from codebind_hf.training.callbacks import ShortProgress, ShuffleAnew
 from codebind_hf.training.checkpointed import CheckpointedTrainer
 from codebind_hf.training.checkpoints import settle
 from codebind_hf.training.divergence import DivergenceGuard
@@ -232,7 +234,15 @@ class CodeBindTrainer(PredictingTrainer, CheckpointedTrainer):
         if len(settled) == len(books):
             return
         kept = [{name: value.clone() for name, value in book.state_dict().items()} for book in settled]
-        batches = (self._prepare_inputs(batch) for batch in islice(self._batches(), self.args.init_batches))
+        bar = tqdm(
+            islice(self._batches(), self.args.init_batches),
+            desc="Starting codebooks",
+            unit="batch",
+            total=self.args.init_batches,
+            disable=self.args.disable_tqdm or not self.is_world_process_zero(),
+            delay=BAR_DELAY,
+        )
+        batches = (self._prepare_inputs(batch) for batch in bar)
         model.init_codebooks(batches, seed=self.args.seed)
         for book, state in zip(settled, kept, strict=True):
             book.load_state_dict(state)

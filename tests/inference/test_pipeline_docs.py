@@ -32,7 +32,7 @@ def test_the_blocks_of_the_page_run(checkpoint: Path, tmp_path: Path, monkeypatc
         "sounds": [item("audio", seed) for seed in range(3)],
     }
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "pipelines.md").read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for number, block in enumerate(blocks):
         exec(compile(block, f"pipelines.md block {number}", "exec"), names)
     assert names["pooled"].shape == (1, 24)

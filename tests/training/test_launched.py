@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from common import free_port
+from small_runs import same_results, settings_for
 
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_on_processes.py"
+RUN = SCRIPT.with_name("run_on_processes.py")
 STREAM = SCRIPT.with_name("stream_on_processes.py")
 # Without a device of its own for every process, accelerate launches several on the CPU by this variable alone.
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -73,3 +75,21 @@ def rounds_of(first: list[dict], second: list[dict]) -> int:
         if seen >= 48:
             return number
     raise AssertionError(f"only {seen} rows in {len(first)} rounds")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_look_at_a_bridge_and_tell_a_tracker_without_changing_a_bit(
+    straight: Path, manifest: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    settings = settings_for(manifest).as_json()
+    recipe = {**settings["recipe"], "base": str(straight), "order": "bind"}
+    del recipe["model"]
+    for name, trackers in (("seen", ["tensorboard"]), ("blind", [])):
+        told = {**recipe, "training": {**recipe["training"], "report_to": trackers}}
+        (tmp_path / f"{name}.json").write_text(json.dumps({**settings, "recipe": told}))
+        launched(RUN, str(tmp_path / f"{name}.json"), str(tmp_path / name), *(["blind"] if name == "blind" else []))
+    same_results(tmp_path / "seen", tmp_path / "blind")
+    assert json.loads((tmp_path / "seen" / "run.json").read_text())["bridge"]["rows"] > 0
+    assert len(list((tmp_path / "seen" / "logs").iterdir())) == 1, "one process writes"

@@ -1,0 +1,87 @@
+"""What does a run say when it is done? What it made, and what to do with it, as it can be typed."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from codebind_hf.monitoring.opening import size_of
+
+
+COMMAND = "codebind"
+# What a run on NineSenses exports.
+_OWN_ROWS = Path("files", "manifest.jsonl")
+# Of the folder of a run, in this order: what is there is named.
+_MADE = {
+    "checkpoint": "model and processor",
+    "adapter": "the adapter alone",
+    "pack": "what was bound, to load beside its bridge",
+    "report.html": "the evaluation, with pictures and players",
+    "report.json": "the same for programs",
+    "binding.json": "how far other modalities moved",
+    "training.json": "the log of all steps",
+    "logs": "for tensorboard --logdir",
+    "files": "rows as files, to search",
+}
+
+
+def closing_lines(
+    folder: Path, data: Mapping[str, Any], bound: str | None = None, bridge: str = "", templates: Sequence[str] = ()
+) -> list[str]:
+    """What lies in the folder of a run, and commands that go on from there.
+
+    Args:
+        data: of `RunSettings.data`.
+        bound: the modality that was bound; `None` for a run that trained a whole model.
+        bridge: that it was bound to.
+        templates: zero-shot prompts to evaluate with, where others than the default suit.
+    """
+    made = [(folder / name, what) for name, what in _MADE.items() if (folder / name).exists()]
+    width = max((len(str(path)) for path, _ in made), default=0)
+    lines = ["Made:", *(f"  {str(path):{width}}  {_sized(path, what)}" for path, what in made)]
+    return [*lines, "Next:", *(f"  {line}" for line in next_commands(folder, data, bound, bridge, templates))]
+
+
+def next_commands(
+    folder: Path, data: Mapping[str, Any], bound: str | None, bridge: str, templates: Sequence[str]
+) -> list[str]:
+    """Evaluate, search, look, publish; arguments as `closing_lines` has them."""
+    run, gallery = str(folder), _gallery(folder, data)
+    commands = [
+        [
+            "evaluate",
+            "--checkpoint",
+            run,
+            *_rows(folder, data),
+            *(part for each in templates for part in ("--template", each)),
+        ]
+    ]
+    if gallery:
+        commands.append(["search", "--checkpoint", run, "--text", "WORDS", "--gallery", gallery])
+    if bound and (folder / "pack").is_dir():
+        commands[0][1:3] = ["--checkpoint", bridge, "--packs", run]
+        commands.append(["publish", "--pack", run, "--repo_id", f"YOU/{bound}"])
+    else:
+        commands += [["demo", run], ["publish", "--checkpoint", run, "--repo_id", f"YOU/{folder.resolve().name}"]]
+    return [shlex.join([COMMAND, *each]) for each in commands]
+
+
+def _rows(folder: Path, data: Mapping[str, Any]) -> list[str]:
+    """Rows that a run was not trained on, or a word in their place."""
+    for name in ("manifest", "dataset"):
+        if data.get(f"test_{name}"):
+            return [f"--{name}", str(data[f"test_{name}"])]
+    if (own := folder / _OWN_ROWS).is_file():
+        return ["--manifest", str(own)]
+    return ["--dataset" if data.get("dataset") else "--manifest", "LABELLED_ROWS"]
+
+
+def _gallery(folder: Path, data: Mapping[str, Any]) -> str:
+    if (own := folder / _OWN_ROWS).is_file():
+        return str(own)
+    return str(data.get("test_manifest") or data.get("manifest") or "")
+
+
+def _sized(path: Path, what: str) -> str:
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else []
+    return f"{what}, {size_of(sum(file.stat().st_size for file in files))}" if files else what
