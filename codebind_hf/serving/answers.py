@@ -135,15 +135,11 @@ def _match_view(
 
 def rebuilt(bench: Workbench, query: Query) -> str:
     """An item as the model sees it beside what the decoder makes of it."""
-    found = bench.loaded()
-    modality = bench.config.modality(query.modality)
-    pair = bench.with_model(
-        lambda model: (
-            reconstructions(model, found.processor, [{query.modality: query.value}], modality)
-            if model.config.decoder_config is not None
-            else None
-        )
-    )
+    if not decodable(bench):
+        return markup.note(no_decoder(bench, query.modality))
+    processor, modality = bench.loaded().processor, bench.config.modality(query.modality)
+    rows = [{query.modality: query.value}]
+    pair = bench.with_model(lambda model: reconstructions(model, processor, rows, modality))
     if pair is None:
         return markup.note(no_decoder(bench, query.modality))
     target, answer = pair[0][0], pair[1][0]

@@ -12,16 +12,8 @@ from importlib.resources import files
 from tempfile import TemporaryDirectory
 from typing import Any
 
-
-# Read when the library is imported.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-
-try:
-    import gradio as gr
-except ImportError as error:
-    raise ImportError("the demo app needs Gradio; install it with `pip install codebind-hf[demo]`.") from error
-
 from codebind_hf.serving import markup, screens
+from codebind_hf.serving.gradio_library import gr
 from codebind_hf.serving.workbench import MOST_ROWS, Workbench
 
 
@@ -101,14 +93,13 @@ def serve(
         open_browser: show it.
         options: further arguments of Gradio's `launch`, such as `prevent_thread_lock=True`.
     """
-    from starlette.middleware import Middleware
-
     return page.launch(
         server_name=host,
         server_port=port,
         share=share,
         inbrowser=open_browser,
-        app_kwargs={"middleware": [Middleware(_OnlyFromHere)]},
+        # As Starlette takes apart its own `Middleware`: class, arguments, keywords.
+        app_kwargs={"middleware": [(_OnlyFromHere, (), {})]},
         css=_asset("page.css"),
         head=f"<script>{_asset('page.js')}</script>",
         theme=gr.themes.Default(font=_FONTS, font_mono=_MONO),

@@ -2,10 +2,15 @@
   if (customElements.get("cb-cloud")) return;
   const bytesOf = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
   const inkOf = (element) => getComputedStyle(element).color;
-  // A canvas as sharp as the screen; `draw` is called whenever its size changes.
+  // A canvas as sharp as the screen; `draw` is called whenever its size changes. It lives in a shadow tree, since the
+  // page may replace children and attributes of an element that it shows already.
   const canvasIn = (element, draw) => {
-    const canvas = document.createElement("canvas");
-    element.append(canvas);
+    const root = element.attachShadow({ mode: "open" }), canvas = document.createElement("canvas");
+    const style = document.createElement("style");
+    style.textContent = `canvas { display: block; width: 100%; height: 100%; }
+      .cb-tip { position: absolute; pointer-events: none; max-width: 240px; padding: .4rem .6rem; border-radius: 8px;
+        font-size: .86rem; background: var(--body-text-color); color: var(--body-background-fill); }`;
+    root.append(style, canvas);
     const fit = () => {
       const box = element.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
       canvas.width = Math.max(1, Math.round(box.width * ratio));
@@ -13,17 +18,21 @@
       draw(canvas, ratio);
     };
     new ResizeObserver(fit).observe(element);
-    return { canvas, redraw: fit };
+    return { root, redraw: fit };
   };
 
   class Cloud extends HTMLElement {
-    connectedCallback() {
-      if (this.screen) return;
-      this.tabIndex = 0;
-      this.setAttribute("role", "img");
+    static observedAttributes = ["data-points"];
+    attributeChangedCallback() {
       const points = new Int16Array(bytesOf(this.dataset.points).buffer);
       this.points = Float32Array.from(points, (value) => value / 32767);
       this.colors = this.dataset.colors ? bytesOf(this.dataset.colors) : null;
+      this.screen?.redraw();
+    }
+    connectedCallback() {
+      this.tabIndex = 0;
+      if (this.screen) return;
+      this.setAttribute("role", "img");
       this.turn = 0.7;
       this.tilt = -0.35;
       this.screen = canvasIn(this, (canvas, ratio) => this.draw(canvas, ratio));
@@ -71,17 +80,21 @@
   }
 
   class SharedMap extends HTMLElement {
-    connectedCallback() {
-      if (this.screen) return;
-      this.tabIndex = 0;
+    static observedAttributes = ["data-items"];
+    attributeChangedCallback() {
       this.items = JSON.parse(this.dataset.items);
       this.order = this.items.map((_, i) => i).sort((one, other) => this.items[one].x - this.items[other].x);
+      this.screen?.redraw();
+    }
+    connectedCallback() {
+      this.tabIndex = 0;
+      if (this.screen) return;
       this.tip = document.createElement("div");
       this.tip.className = "cb-tip";
       this.tip.setAttribute("role", "status");
       this.tip.hidden = true;
       this.screen = canvasIn(this, (canvas, ratio) => this.draw(canvas, ratio));
-      this.append(this.tip);
+      this.screen.root.append(this.tip);
       const hover = (event) => this.show(this.nearest(event.clientX, event.clientY));
       this.addEventListener("pointermove", hover);
       this.addEventListener("pointerdown", hover);
@@ -118,8 +131,10 @@
         Object.assign(document.createElement("b"), { textContent: item.modality }),
         document.createElement("br"), item.name);
       const [x, y] = this.place(item, box.width, box.height, 14);
-      this.tip.style.left = `${Math.min(x + 12, Math.max(0, box.width - 200))}px`;
-      this.tip.style.top = `${y > box.height - 80 ? y - 70 : y + 12}px`;
+      this.tip.style.left = "0";
+      const { offsetWidth: width, offsetHeight: height } = this.tip;
+      this.tip.style.left = `${Math.max(0, Math.min(x + 12, box.width - width - 4))}px`;
+      this.tip.style.top = `${y + 12 + height > box.height ? y - height - 12 : y + 12}px`;
     }
     draw(canvas, ratio) {
       const pen = canvas.getContext("2d");

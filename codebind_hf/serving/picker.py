@@ -4,10 +4,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import gradio as gr
-
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.serving import markup
+from codebind_hf.serving.gradio_library import gr
 from codebind_hf.serving.uploads import Upload, modalities_of_upload, taken
 from codebind_hf.serving.workbench import Query, Workbench
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import gradio as gr
-
 from codebind_hf.serving import answers, markup
+from codebind_hf.serving.gradio_library import gr
 from codebind_hf.serving.picker import PRIVATE, Picker, shown
 from codebind_hf.serving.shared_map import COLORED_BY, SharedMap
 from codebind_hf.serving.workbench import Query, Workbench
@@ -23,7 +22,7 @@ def search_screen(bench: Workbench, page: gr.Blocks) -> None:
             words = gr.Textbox(
                 answers.common_words(bench),
                 label="Compare with words, separated by commas",
-                lines=2,
+                max_lines=5,
                 submit_btn="Compare",
                 visible="text" in bench.config.modality_names,
                 elem_id="cb-words",

@@ -52,6 +52,8 @@ def modalities_of_upload(upload: Upload, known: tuple[str, ...], features: tuple
         ValueError: none, or several of which none is likelier.
     """
     possible = [name for name in known if _may_be(upload, name, name in features)]
+    # What is no file of its suffix is refused by whoever reads it, who knows why.
+    possible = possible or [name for name in known if _is_called(upload, name, name in features)]
     if len(possible) == 1 or "image" in possible:
         return sorted(possible, key=lambda name: name != "image")
     if possible:
@@ -64,5 +66,13 @@ def modalities_of_upload(upload: Upload, known: tuple[str, ...], features: tuple
 
 
 def _may_be(upload: Upload, modality: str, is_features: bool) -> bool:
-    suffixes = SUFFIXES[FEATURES] if is_features else SUFFIXES.get(modality, (".npy",))
+    suffixes = _suffixes(modality, is_features)
     return modality != "text" and kind_of(upload.source, suffixes) in suffixes
+
+
+def _is_called(upload: Upload, modality: str, is_features: bool) -> bool:
+    return modality != "text" and Path(upload.name).suffix.lower() in _suffixes(modality, is_features)
+
+
+def _suffixes(modality: str, is_features: bool) -> tuple[str, ...]:
+    return SUFFIXES[FEATURES] if is_features else SUFFIXES.get(modality, (".npy",))
