@@ -131,10 +131,10 @@ def _uploads() -> "TemporaryDirectory[str]":
 
 
 def _title(bench: Workbench) -> str:
-    senses = f"{len(bench.config.modality_names)} senses in one space"
+    modalities = f"{len(bench.config.modality_names)} modalities in one space"
     rows = f"{len(bench.rows)} objects" + (f" (the first of {bench.total})" if bench.total > MOST_ROWS else "")
     gallery = f"a gallery of {rows}" if bench.rows else "no gallery"
-    return f"<h1>CodeBind: {markup.text(bench.name)}</h1><p>{senses}; {gallery}</p>"
+    return f"<h1>CodeBind: {markup.text(bench.name)}</h1><p>{modalities}; {gallery}</p>"
 
 
 def _asset(name: str) -> str:

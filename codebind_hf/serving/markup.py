@@ -144,7 +144,8 @@ def cloud(points: np.ndarray, label: str, color: str) -> str:
         colors = f' data-colors="{base64.b64encode(levels.tobytes()).decode("ascii")}"'
     encoded = base64.b64encode(places.tobytes()).decode("ascii")
     spoken = f"{label}, {len(points)} points; arrow keys turn it"
-    return f'<cb-cloud data-points="{encoded}"{colors} data-color="{color}" aria-label="{text(spoken)}"></cb-cloud>'
+    held = f'data-points="{encoded}"{colors} data-color="{color}"'
+    return f'<cb-cloud tabindex="0" role="img" aria-label="{text(spoken)}" {held}></cb-cloud>'
 
 
 def card(body: str, title: str = "", marks: Iterable[str] = (), value: str = "") -> str:

@@ -30,9 +30,7 @@
       this.screen?.redraw();
     }
     connectedCallback() {
-      this.tabIndex = 0;
       if (this.screen) return;
-      this.setAttribute("role", "img");
       this.turn = 0.7;
       this.tilt = -0.35;
       this.screen = canvasIn(this, (canvas, ratio) => this.draw(canvas, ratio));
@@ -87,7 +85,6 @@
       this.screen?.redraw();
     }
     connectedCallback() {
-      this.tabIndex = 0;
       if (this.screen) return;
       this.tip = document.createElement("div");
       this.tip.className = "cb-tip";

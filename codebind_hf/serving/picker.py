@@ -62,13 +62,13 @@ class Picker:
 
     def _examples(self) -> Callable[[], list[Any]]:
         choices = [(self.bench.title_of_row(row), row) for row in range(len(self.bench.rows))]
-        begin, sense = min(self.begins[0], len(choices) - 1), self.begins[1]
+        begin, modality = min(self.begins[0], len(choices) - 1), self.begins[1]
         with gr.Tab("An example"):
             row = gr.Dropdown(choices, value=begin, label=f"{self.name}: object", filterable=True)
-            senses = gr.Radio([(pretty(each), each) for each in self.of_gallery], value=sense, label="Sense")
-        chosen = [row, senses]
+            kind = gr.Radio([(pretty(each), each) for each in self.of_gallery], value=modality, label="Modality")
+        chosen = [row, kind]
         return lambda: [
-            gr.on([row.input, senses.input], self.pick_example, chosen, self._outputs, **PRIVATE),
+            gr.on([row.input, kind.input], self.pick_example, chosen, self._outputs, **PRIVATE),
         ]
 
     def _files(self) -> Callable[[], list[Any]]:
@@ -95,7 +95,7 @@ class Picker:
     def pick_example(self, row: int | None, modality: str | None) -> tuple[Query | None, None, str]:
         """An item of the gallery."""
         if row is None or modality is None:
-            return None, None, markup.note("Pick an object and a sense.")
+            return None, None, markup.note("Pick an object and a modality.")
         query, view = self._asked(lambda: self.bench.query_of_row(int(row), modality))
         return query, None, view
 

@@ -15,7 +15,7 @@ _NEIGHBOURS = 4
 
 
 def search_screen(bench: Workbench, page: gr.Blocks) -> None:
-    """An item, and the nearest items of every other sense, and words."""
+    """An item, and the nearest items of every other modality, and words."""
     with gr.Row():
         picker = Picker(bench, "search", "Query", list(bench.config.modality_names), 0, "audio")
         with gr.Column(scale=2, min_width=300):
@@ -28,7 +28,7 @@ def search_screen(bench: Workbench, page: gr.Blocks) -> None:
                 elem_id="cb-words",
             )
             bars = gr.HTML(elem_id="cb-bars")
-            count = gr.Slider(1, _MOST_NEIGHBOURS, _NEIGHBOURS, step=1, label="Items of each sense")
+            count = gr.Slider(1, _MOST_NEIGHBOURS, _NEIGHBOURS, step=1, label="Items of each modality")
     found = gr.HTML(elem_id="cb-found")
 
     def compare(query: Query | None, typed: str) -> str:

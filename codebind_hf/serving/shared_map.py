@@ -95,8 +95,9 @@ class SharedMap:
         ]
         spoken = f"Map of {len(points)} items; arrow keys go from one to the next"
         titles = [pretty(name) if key == "modality" else name or "no class" for name in names]
-        drawn = f'<cb-map role="application" aria-label="{spoken}" data-items="{markup.text(json.dumps(points))}">'
-        return f"{legend_of(titles, list(named.values()))}{drawn}</cb-map>"
+        held = f'data-items="{markup.text(json.dumps(points))}"'
+        drawn = f'<cb-map tabindex="0" role="application" aria-label="{spoken}" {held}></cb-map>'
+        return legend_of(titles, list(named.values())) + drawn
 
 
 def _hue(place: int, count: int) -> str:

@@ -183,7 +183,7 @@ class Workbench:
             ValueError: the row has no such modality, or its item could not be embedded.
         """
         if not 0 <= row < len(self.rows) or self.rows[row].get(modality) is None:
-            raise ValueError(f"{pretty(modality)}: this object has none. Fix: another object, or another sense.")
+            raise ValueError(f"{pretty(modality)}: this object has none. Fix: another object, or another modality.")
         embedded = self.loaded().embedded
         part = None if embedded is None else embedded.modalities.get(modality)
         if part is None or not bool((part.positions == row).any()):

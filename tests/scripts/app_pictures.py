@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -21,7 +19,13 @@ from codebind_hf.serving import build, serve  # noqa: E402
 
 
 PORT = 7869
-_COLORS = 256
+# Screens, and what is there once they are ready.
+READY = {
+    "Codes": "#cb-codes li",
+    "Reconstruction": "#cb-rebuilt figure",
+    "Swap": "#cb-swap figure",
+    "Map": "cb-map",
+}
 
 
 def main() -> None:
@@ -35,7 +39,7 @@ def main() -> None:
     damaged = Path(arguments.run, "files", "holiday.wav")
     for name, size, scheme in (("", WIDE, "light"), ("-dark", WIDE, "dark"), ("-phone", NARROW, "light")):
         with opened(address, size, scheme) as browser:
-            _screens(browser, arguments.folder, name)
+            _screens(browser, arguments.folder, name, tuple(READY) if scheme == "light" else ("Map",))
             if name == "-phone":
                 damaged.write_bytes(b"RIFF" + bytes(60))
                 _error(browser, arguments.folder, damaged)
@@ -43,25 +47,21 @@ def main() -> None:
     page.close()
 
 
-def _screens(browser: Any, folder: Path, name: str) -> None:
+def _screens(browser: Any, folder: Path, name: str, screens: tuple[str, ...]) -> None:
+    """Pages as a whole in the first look, then what a screen shows at once."""
     browser.locator("#cb-found section").first.wait_for()
     browser.wait_for_timeout(2000)
-    _keep(browser, folder / f"app-search{name}.png")
-    for screen, ready in (
-        ("Codes", "#cb-codes li"),
-        ("Reconstruction", "#cb-rebuilt figure"),
-        ("Swap", "#cb-swap figure"),
-        ("Map", "cb-map"),
-    ):
+    browser.screenshot(path=folder / f"app-search{name}.png", full_page=not name)
+    for screen in screens:
         open_screen(browser, screen)
-        browser.locator(ready).first.wait_for()
+        browser.locator(READY[screen]).first.wait_for()
         if screen == "Map":
             browser.get_by_role("radio", name="class", exact=True).check()
             browser.wait_for_timeout(1500)
             browser.locator("cb-map").focus()
             browser.keyboard.press("ArrowUp")
         browser.wait_for_timeout(1500)
-        _keep(browser, folder / f"app-{screen.lower()}{name}.png")
+        browser.screenshot(path=folder / f"app-{screen.lower()}{name}.png", full_page=not name)
 
 
 def _error(browser: Any, folder: Path, damaged: Path) -> None:
@@ -71,14 +71,7 @@ def _error(browser: Any, folder: Path, damaged: Path) -> None:
     browser.locator("#cb-search-query [role=alert]").wait_for()
     browser.wait_for_timeout(500)
     browser.evaluate("window.scrollTo(0, 0)")
-    _keep(browser, folder / "app-error-phone.png", full_page=False)
-
-
-def _keep(browser: Any, file: Path, full_page: bool = True) -> None:
-    browser.screenshot(path=file, full_page=full_page)
-    with Image.open(file) as picture:
-        small = picture.convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE)
-    small.save(file, optimize=True)
+    browser.screenshot(path=folder / "app-error-phone.png")
 
 
 if __name__ == "__main__":
