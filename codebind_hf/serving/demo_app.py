@@ -19,7 +19,7 @@ from codebind_hf.serving.workbench import MOST_ROWS, Workbench
 
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "Consolas", "monospace"]
-_LARGEST_FILE = "64mb"
+LARGEST_FILE = "64mb"
 # How often leftovers of uploads are looked for, and how old they are then, in seconds.
 _SWEEP = (60, 600)
 _SESSIONS = 200
@@ -104,7 +104,7 @@ def serve(
         head=f"<script>{_asset('page.js')}</script>",
         theme=gr.themes.Default(font=_FONTS, font_mono=_MONO),
         footer_links=[],
-        max_file_size=_LARGEST_FILE,
+        max_file_size=LARGEST_FILE,
         state_session_capacity=_SESSIONS,
         show_error=True,
         ssr_mode=False,

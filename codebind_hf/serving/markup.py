@@ -121,8 +121,6 @@ def film(frames: Sequence[np.ndarray] | np.ndarray, fps: float, label: str) -> s
     with av.open(stream, "w", format="mp4") as container:
         track = container.add_stream("libx264", rate=max(1, round(fps)), options={"crf": "20"})
         track.width, track.height, track.pix_fmt = width, height, "yuv420p"
-        # With one thread the same frames are the same film.
-        track.thread_count = 1
         for index in range(min(len(frames), _FILM_FRAMES)):
             resized = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.NEAREST)
             container.mux(track.encode(av.VideoFrame.from_image(resized)))

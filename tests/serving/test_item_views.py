@@ -32,6 +32,11 @@ def picture_of(html: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data_of(html, "image/png"))))
 
 
+def frames_of(html: str) -> np.ndarray:
+    with av.open(io.BytesIO(data_of(html, "video/mp4"))) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(np.float32)
+
+
 @pytest.mark.parametrize("modality", NAMES)
 def test_an_item_looks_the_same_in_memory_in_a_file_and_as_bytes(
     bench: Workbench, tmp_path: Path, modality: str
@@ -43,9 +48,13 @@ def test_an_item_looks_the_same_in_memory_in_a_file_and_as_bytes(
         return
     file = write_item(modality, tmp_path / "one")
     from_file = item_view(modality, str(file), bench.part(modality))
-    assert item_view(modality, {"bytes": file.read_bytes(), "path": "one" + file.suffix}, bench.part(modality)) == (
-        from_file
-    )
+    from_bytes = item_view(modality, {"bytes": file.read_bytes(), "path": "one" + file.suffix}, bench.part(modality))
+    if modality == "video":
+        # The encoder does not give the same bits every time.
+        films = [frames_of(html) for html in (in_memory, from_file, from_bytes)]
+        assert max(float(np.abs(film - films[0]).mean()) for film in films) < 2
+        return
+    assert from_bytes == from_file
     # Files of sounds hold 16 bits, and texts of points some digits.
     assert from_file == in_memory or modality in ("audio", "point_cloud")
 
@@ -79,10 +88,8 @@ def test_a_player_plays_the_sound() -> None:
 
 def test_a_film_has_every_frame_in_its_order() -> None:
     frames = np.stack([np.full((30, 40, 3), level, np.uint8) for level in (20, 90, 160, 230)])
-    film = data_of(item_view("video", frames), "video/mp4")
-    with av.open(io.BytesIO(film)) as container:
-        levels = [int(frame.to_ndarray(format="rgb24").mean()) for frame in container.decode(video=0)]
-    np.testing.assert_allclose(levels, [20, 90, 160, 230], atol=4)
+    film = frames_of(item_view("video", frames))
+    np.testing.assert_allclose(film.mean((1, 2, 3)), [20, 90, 160, 230], atol=4)
 
 
 def test_a_cloud_keeps_its_shape_and_its_colours() -> None:
