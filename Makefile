@@ -53,11 +53,15 @@ $(VENV)/.ready-real: $(READY)
 	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[real]"
 	touch $@
 
+$(VENV)/.ready-browser: $(READY)
+	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[browser]"
+	touch $@
+
 test: $(READY)
 	$(PYTEST) -m "not slow"
 
-# Everything: what `make test` runs, then what it leaves out.
-test-all: test
+# Everything: what `make test` runs, then what it leaves out. A browser of the system shows the demo app, where there is one.
+test-all: test $(VENV)/.ready-browser
 	$(PYTEST) -m slow
 
 # Strange values and damaged files at every door, 100,000 of them.

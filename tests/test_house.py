@@ -60,6 +60,21 @@ MAY_IMPORT = {
         ),
         *BESIDE,
     },
+    "serving": {
+        *(
+            "serving",
+            "inference",
+            "training",
+            "packs",
+            "evaluation",
+            "benchmarks",
+            "data",
+            "conversion",
+            "processing",
+            "model",
+        ),
+        *BESIDE,
+    },
     "lazy_names.py": {"renamed"},
     "registration.py": set(),
     "renamed.py": set(),
@@ -90,6 +105,7 @@ PUBLIC = {
     "codebind_hf.inference.pipelines": """CrossModalRetrievalPipeline MultimodalEmbeddingPipeline
         SensorClassificationPipeline register_pipelines""",
     "codebind_hf.packs": """Pack add_packs add_packs_to_processor load_model load_processor read_pack save_pack""",
+    "codebind_hf.serving": "build launch serve write_space",
     "codebind_hf.training": """CodeBindTrainer CodeBindTrainingArguments LossBalancer Recipe RunInterrupted RunSettings
         BindSettings ModalityView Stage build plan_stages read_settings run save modalities_of train train_only""",
 }

@@ -24,6 +24,10 @@ ROOMS = " ".join(
 )
 
 
+# The page itself: what is written in Gradio's words, and says which extra brings it.
+OF_THE_DEMO = [f"codebind_hf.serving.{name}" for name in ("demo_app", "gradio_library", "picker", "screens")]
+
+
 def in_fresh_process(script: str, *arguments: Any, strip: bool = True) -> str:
     command = [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
@@ -174,7 +178,14 @@ asked = []
 sys.addaudithook(lambda event, arguments: asked.append((event, arguments)) if event in (
     "socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request") else None)
 for name in {EVERY_MODULE!r}:
-    importlib.import_module(name)
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        if name not in {OF_THE_DEMO!r} or "pip install codebind-hf[demo]" not in str(error):
+            raise
+    else:
+        if name in {OF_THE_DEMO!r}:
+            sys.exit(f"{{name}} does not need the demo's extra")
     if asked:
         sys.exit(f"{{name}} asks the network: {{asked}}")
 print(*(set({EXTRAS!r}) & sys.modules.keys()))
