@@ -327,20 +327,6 @@ def _reconstruction_table(report: Report) -> str:
     return markdown_table(["modality", "error", "error of the mean", "ratio", "n"], rows) if rows else ""
 
 
-def summary_lines(report: Report) -> list[str]:
-    """What a command says of a report: zero-shot accuracies, their prompts, and what was left out."""
-    lines = []
-    for modality, entry in report.get("zero_shot", {}).items():
-        shares = [f"{100 * entry[key]:5.1f} %" for key in ("accuracy", "accuracy_continuous", "chance")]
-        found = f"zero-shot {shares[0]}  continuous {shares[1]}  chance {shares[2]}  n {entry['n']}"
-        lines.append(f"{modality:12} {found}")
-    if prompts := prompts_of(report, most=3):
-        lines.append(f"zero-shot prompts: {prompts}")
-    failures = report["rows"]["failures"]
-    reasons = ((f"skipped row {each['position']}, {each['modality']}", each["message"]) for each in failures)
-    return [*lines, *by_fix(reasons)]
-
-
 def _about(report: Report) -> str:
     rows = [["rows", report.get("rows", {}).get("n", "-")], ["seed", report.get("seed", "-")]]
     if digest := report.get("checkpoint_sha256"):

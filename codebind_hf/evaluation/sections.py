@@ -35,7 +35,9 @@ Section = dict[str, dict[str, Any]]
 
 
 def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: Sequence[str]) -> Section:
-    """Zero-shot accuracy of every modality but text: `{modality: {accuracy, accuracy_continuous, chance, n}}`.
+    """Zero-shot accuracy of every modality but text: `{modality: {accuracy, accuracy_continuous, chance, ..., n}}`.
+
+    `majority` is what always naming the most frequent class would give.
 
     Where rows have several labels, an item is right when the class that is nearest is among them, and
     `mean_average_precision` is the mean over classes of how well each ranks the items.
@@ -61,7 +63,8 @@ def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: 
             f"accuracy{suffix}": zero_shot_accuracy(getattr(labelled, part), getattr(classes, part), labels)
             for suffix, part in READ_OUTS
         }
-        section[name] = {**scores, "chance": 1 / len(class_names), "n": len(labels)}
+        majority = max(Counter(labels).values()) / len(labels)
+        section[name] = {**scores, "chance": 1 / len(class_names), "majority": majority, "n": len(labels)}
     return section
 
 
@@ -80,7 +83,8 @@ def _multi_label_section(embedded: EmbeddedSet, classes: ClassEmbeds, index: dic
             scores = normalize(getattr(labelled, part), dim=-1) @ normalize(getattr(classes, part), dim=-1).T
             entry[f"accuracy{suffix}"] = best_is_relevant(scores, relevant)
             entry[f"mean_average_precision{suffix}"] = mean_average_precision(scores.T.numpy(), relevant.T)
-        section[name] = {**entry, "chance": float(relevant.mean()), "n": len(labelled)}
+        majority = float(relevant.mean(axis=0).max())
+        section[name] = {**entry, "chance": float(relevant.mean()), "majority": majority, "n": len(labelled)}
     return section
 
 

@@ -33,7 +33,9 @@ def test_zero_shot_scores_both_read_outs_of_every_modality_but_text() -> None:
     embedded = embedded_set({"text": modality(EYE), "audio": modality(swapped, continuous=EYE)}, labels=list("abcd"))
     classes = ClassEmbeds(torch.tensor(EYE), torch.tensor(EYE))
     section = zero_shot_section(embedded, classes, list("abcd"))
-    assert section == {"audio": {"accuracy": 0.5, "accuracy_continuous": 1.0, "chance": 0.25, "n": 4}}
+    assert section == {
+        "audio": {"accuracy": 0.5, "accuracy_continuous": 1.0, "chance": 0.25, "majority": 0.25, "n": 4}
+    }
 
 
 def test_zero_shot_leaves_out_rows_without_a_label() -> None:

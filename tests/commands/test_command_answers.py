@@ -1,4 +1,4 @@
-"""What the scripts answer where a query, a file or a column is not what they need, and where they say it once."""
+"""What the commands answer where a query, a file or a column is not what they need, and where they say it once."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_example_flags import cache, done, made, pictures, refused, report_of, sounds, write
+from test_command_flags import cache, done, made, pictures, refused, report_of, sounds, write
 
 from codebind_hf.data import Manifest
 from codebind_hf.data.prepared import by_fix
