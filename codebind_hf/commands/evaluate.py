@@ -70,7 +70,7 @@ def evaluate(
     if figures:
         needs("matplotlib", "report", "--figures")
     from codebind_hf.evaluation.provenance import checkpoint_of, run_folder_of
-    from codebind_hf.evaluation.summary import summary_lines
+    from codebind_hf.evaluation.report import summary_lines
     from codebind_hf.started import command_line
     from codebind_hf.training.run_folder import EVALUATION
 

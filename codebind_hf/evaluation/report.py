@@ -11,6 +11,7 @@ from codebind_hf.data.prepared import by_fix
 from codebind_hf.evaluation.decoupling import CLASS, READABLE
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.suite import as_json
+from codebind_hf.evaluation.summary import accuracy_table
 from codebind_hf.evaluation.writing import write_text
 
 
@@ -325,6 +326,16 @@ def _reconstruction_table(report: Report) -> str:
         for name, entry in report.get("reconstruction", {}).items()
     ]
     return markdown_table(["modality", "error", "error of the mean", "ratio", "n"], rows) if rows else ""
+
+
+def summary_lines(report: Report) -> list[str]:
+    """What a command says of a report: zero-shot accuracies, their prompts, and what was left out."""
+    lines = accuracy_table(report)
+    if prompts := prompts_of(report, most=3):
+        lines.append(f"zero-shot prompts: {prompts}")
+    failures = report["rows"]["failures"]
+    reasons = ((f"skipped row {each['position']}, {each['modality']}", each["message"]) for each in failures)
+    return [*lines, *by_fix(reasons)]
 
 
 def _about(report: Report) -> str:

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
-from codebind_hf.data.prepared import by_fix
-from codebind_hf.evaluation.report import percent, prompts_of
-
 
 _HEADER = ("zero-shot", "accuracy", "95 % interval", "continuous", "chance", "majority", "n")
 
@@ -34,16 +31,6 @@ def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[floa
     return max(0.0, centre - width), min(1.0, centre + width)
 
 
-def summary_lines(report: Mapping[str, Any]) -> list[str]:
-    """What a command says of a report: zero-shot accuracies, their prompts, and what was left out."""
-    lines = accuracy_table(report)
-    if prompts := prompts_of(report, most=3):
-        lines.append(f"zero-shot prompts: {prompts}")
-    failures = report["rows"]["failures"]
-    reasons = ((f"skipped row {each['position']}, {each['modality']}", each["message"]) for each in failures)
-    return [*lines, *by_fix(reasons)]
-
-
 def accuracy_table(report: Mapping[str, Any]) -> list[str]:
     """A line a modality, in percent: accuracy of zero-shot classification with its interval, before quantization,
     by chance, and of always naming the class that most items have. Empty where nothing was classified.
@@ -55,10 +42,14 @@ def accuracy_table(report: Mapping[str, Any]) -> list[str]:
 
 def _cells(entry: Mapping[str, Any]) -> Iterable[str]:
     low, high = wilson_interval(entry["accuracy"], entry["n"])
-    yield percent(entry["accuracy"])
-    yield f"{percent(low)} to {percent(high)}"
-    yield from (percent(entry.get(key)) for key in ("accuracy_continuous", "chance", "majority"))
+    yield _percent(entry["accuracy"])
+    yield f"{_percent(low)} to {_percent(high)}"
+    yield from (_percent(entry.get(key)) for key in ("accuracy_continuous", "chance", "majority"))
     yield str(entry["n"])
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,8 +7,9 @@ from scipy.stats import binomtest
 from test_sections import EYE, embedded_set, modality
 
 from codebind_hf.evaluation.embedding import ClassEmbeds
+from codebind_hf.evaluation.report import summary_lines
 from codebind_hf.evaluation.sections import zero_shot_section
-from codebind_hf.evaluation.summary import accuracy_table, aligned, summary_lines, wilson_interval
+from codebind_hf.evaluation.summary import accuracy_table, aligned, wilson_interval
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 1), (1, 1), (0, 9), (3, 7), (50, 100), (999, 1000)])
