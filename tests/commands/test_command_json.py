@@ -1,6 +1,7 @@
 """`--json`: one answer for programs on the standard output, and words on the error output."""
 
 import json
+import shlex
 from pathlib import Path
 
 from commands_in_process import run_command
@@ -27,22 +28,23 @@ def test_search_answers_what_it_would_print(made: Path, table: Path) -> None:
     assert len(printed) == 2
 
 
-def test_evaluation_prints_the_report_that_it_writes(made: Path, table: Path, tmp_path: Path) -> None:
-    output = tmp_path / "report.json"
-    report, said = answered("evaluate", "--checkpoint", made, "--manifest", table, "--output", output)
+def test_evaluation_prints_the_report_that_it_writes(made: Path, pictures: Path, tmp_path: Path) -> None:
+    rows, output = f"{pictures}:test", tmp_path / "report.json"
+    report, said = answered("evaluate", "--checkpoint", made, "--dataset", rows, "--output", output)
     assert report == json.loads(output.read_text())
     assert f"Wrote {output} and" in said
-    assert said.splitlines()[0].startswith("zero-shot")
-
-
-def test_evaluation_ends_with_a_line_that_searches_these_rows(made: Path, table: Path, tmp_path: Path) -> None:
-    said = done("evaluate", "--checkpoint", made, "--manifest", table, "--output", tmp_path / "report.json")
-    line = said.splitlines()[-1]
-    told = f"codebind search --checkpoint {made} --manifest {table} --text 'a photo of a x'"
+    entry = report["zero_shot"]["image"]
+    assert (entry["n"], entry["majority"]) == (6, 1 / 3)
+    (table,) = [line.split() for line in said.splitlines() if line.startswith("image ")]
+    numbers = [f"{100 * entry[name]:.1f}" for name in ("accuracy", "low", "high", "accuracy_continuous", "chance")]
+    assert table == ["image", *numbers[:2], "to", *numbers[2:], "33.3", "6"]
+    # What to do next works as it stands there.
+    *_, line = said.splitlines()
     assert line.startswith("Search these rows: ")
-    assert line.endswith(told.removeprefix("codebind "))
-    arguments = ("search", "--checkpoint", made, "--manifest", table, "--text", "a photo of a x")
-    assert done(*arguments).startswith("query: a photo of a x (text)\n")
+    program, *words = shlex.split(line.removeprefix("Search these rows: "))
+    assert program.endswith("codebind")
+    assert words == ["search", "--checkpoint", str(made), "--dataset", rows, "--text", "a photo of a cube"]
+    assert done(*words).startswith("query: a photo of a cube (text)\n")
 
 
 def test_the_list_of_benchmarks_is_that_of_the_registry() -> None:
