@@ -90,21 +90,27 @@ def _version(name: str) -> str | None:
 def lines_of(found: dict[str, Any]) -> list[str]:
     """The same for people: what works in few lines, what does not with its fix."""
     lines = [f"{name:16} {value}" for name, value in found["versions"].items()]
+    lines += ["", "devices"]
     for device in found["devices"]:
-        known = [f"{key.replace('_', ' ')} {value}" for key, value in device.items() if key != "name"]
-        lines.append(f"device {device['name']:9} {', '.join(known)}")
-    works = [f"{each['modality']} {each['suffix'].lstrip('.')}" for each in found["readers"] if each["works"]]
-    lines += ["", f"readers that work: {', '.join(works)}"]
-    lines += [
-        f"{each['modality']} {each['suffix']}: {each['reason']}. Fix: {each['fix']}"
+        memory = f", {device['memory_gib']} GiB" if "memory_gib" in device else ""
+        lines.append(f"  {device['name']:14} {device.get('model', '')}{memory}".replace(" , ", " "))
+    lines += ["", "readers that work"]
+    works: dict[str, list[str]] = {}
+    for each in found["readers"]:
+        if each["works"]:
+            works.setdefault(each["modality"], []).append(each["suffix"])
+    lines += [f"  {modality:15}{' '.join(suffixes)}" for modality, suffixes in works.items()]
+    lacks = [
+        f"  {each['modality']} {each['suffix']}: {each['reason']}. Fix: {each['fix']}"
         for each in found["readers"]
         if not each["works"]
     ]
-    lines += [
-        f"extra {each['extra']}: lacks {', '.join(each['lacks'])}. Fix: {each['fix']}"
+    lacks += [
+        f"  extra {each['extra']}: lacks {', '.join(each['lacks'])}. Fix: {each['fix']}"
         for each in found["extras"]
         if not each["works"]
     ]
+    lines += ["", "what does not work", *lacks] if lacks else []
     tested = found["self_test"]
     outcome = "works" if tested["works"] else f"FAILED, {tested['reason']}"
     said = f"self-test: {outcome} ({tested['seconds']} s): one step of training, saved, loaded, embeds the same"
