@@ -16,6 +16,12 @@ impression.
 
 What it does, in Python:
 
+    from codebind_hf import CodeBindModel, CodeBindProcessor
+    from codebind_hf import benchmarks
+    from codebind_hf.evaluation import comparison_table, evaluate_benchmark
+
+    model = CodeBindModel.from_pretrained("runs/mine/checkpoint")
+    processor = CodeBindProcessor.from_pretrained("runs/mine/checkpoint")
     result = evaluate_benchmark(model, processor, benchmarks.get("nyu-d"), "DATA/nyu")
     print(comparison_table([result]))
 """

@@ -14,6 +14,8 @@ model. `--lora adapter` keeps LoRA apart: `codebind_hf.training.adapters.load_ad
 
 What it does, in Python:
 
+    from codebind_hf.conversion import convert_imagebind, imagebind_processor
+
     model = convert_imagebind("imagebind_huge.pth")
     model.save_pretrained("ib-huge")
     imagebind_processor(model.config, "bpe_simple_vocab_16e6.txt.gz").save_pretrained("ib-huge")

@@ -17,9 +17,15 @@ Classes are shown as `--template` says; without it as the recipe, as `--text_fro
 Probes and reconstructions read rows again: `--loading memory` keeps their tensors, `--loading disk` in a folder beside
 the report, `report.rows`, for the next evaluation of the same rows too.
 
-What it does, in Python, is `codebind_hf.commands.evaluate.build_evaluation` and:
+What it does, in Python:
 
-    report = Evaluation(model, processor, rows, templates=["a photo of a {}"]).report()
+    from codebind_hf import CodeBindModel, CodeBindProcessor
+    from codebind_hf.data import Manifest
+    from codebind_hf.evaluation import Evaluation, write_report
+
+    model = CodeBindModel.from_pretrained("runs/mine/checkpoint")
+    processor = CodeBindProcessor.from_pretrained("runs/mine/checkpoint")
+    report = Evaluation(model, processor, Manifest("test.jsonl"), templates=["the digit {}"]).report()
     write_report(report, "reports")
 """
 

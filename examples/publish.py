@@ -14,8 +14,14 @@ byte for byte, and uploads nothing. Anyone loads the result with `AutoModel` and
 `--pack` is a run that bound a modality, or its `pack` folder; `--bridge` names the model that it was bound to as it is
 called on the Hub, if the pack has another name for it.
 
-What it does, in Python: `stage` of `codebind_hf.publishing.staging` writes a folder, `upload` of
-`codebind_hf.publishing.uploading` sends it.
+What it does, in Python:
+
+    from pathlib import Path
+    from codebind_hf.publishing.staging import stage
+    from codebind_hf.publishing.uploading import upload
+
+    stage(Path("runs/demo"), Path("codebind-demo"), "me/codebind-demo")
+    upload(Path("codebind-demo"), "me/codebind-demo", private=True)
 """
 
 from codebind_hf.commands import app

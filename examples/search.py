@@ -14,6 +14,12 @@ several rows share is listed once. The modality of the query follows from its su
 
 What it does, in Python:
 
+    from codebind_hf import CodeBindModel, CodeBindProcessor
+    from codebind_hf.data import Manifest
+    from codebind_hf.inference.gallery_search import search_gallery
+
+    model = CodeBindModel.from_pretrained("runs/mine/checkpoint")
+    processor = CodeBindProcessor.from_pretrained("runs/mine/checkpoint")
     answer = search_gallery(model, processor, Manifest("rows.jsonl"), "a glass ring", "text")
     print(*answer.lines(), sep="\\n")
 """

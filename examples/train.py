@@ -26,7 +26,9 @@ of your own needs `--encoder`, the fields of its encoder as YAML or JSON, and a 
 
 What it does, in Python:
 
+    from pathlib import Path
     from codebind_hf.training import read_settings, run
+
     run(read_settings(data={"manifest": "rows.jsonl"}), Path("runs/mine"))
 """
 
