@@ -19,7 +19,7 @@ class Original:
         repository: that it belongs to; with the name it tells files of one name apart.
         address: where the repository keeps it.
         license: of the weights, as their authors state it.
-        becomes: what `examples/convert.py` makes of it.
+        becomes: what `codebind convert` makes of it.
         source: where size, hash and licence were read.
         kind: how it is read: "imagebind", "vitlens" (OpenCLIP too), "merges" or "experiment".
         num_bytes: its exact size, if it was published.

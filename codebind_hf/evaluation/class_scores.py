@@ -1,4 +1,4 @@
-"""Which classes are told apart, what codes cost, how far modalities lie apart, and how sure is a share?
+"""Which classes are told apart, what do codes cost, and how far do modalities lie apart?
 
 Axes in this file: N items, C classes.
 """
@@ -20,24 +20,7 @@ from codebind_hf.evaluation.sections import READ_OUTS
 # More classes make a square that nobody reads, and a report of megabytes.
 MOST_CONFUSED = 50
 _PAIRS = 10
-_QUANTILE = 1.959964
 Section = dict[str, dict[str, Any]]
-
-
-def share_interval(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `n` independent items (Wilson's): it never leaves [0, 1].
-
-    Shares of ties need not be whole numbers of items.
-
-    Raises:
-        ValueError: a share outside [0, 1], or no items.
-    """
-    if not 0 <= share <= 1 or n < 1:
-        raise ValueError(f"share, n: got {share:g} of {n} items; expected a share from 0 to 1 of 1 item or more.")
-    square = _QUANTILE**2 / n
-    middle = (share + square / 2) / (1 + square)
-    reach = _QUANTILE * np.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
-    return max(0.0, float(middle - reach)), min(1.0, float(middle + reach))
 
 
 def class_section(embedded: EmbeddedSet, classes: ClassEmbeds | None, class_names: Sequence[str]) -> Section:

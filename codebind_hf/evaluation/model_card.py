@@ -76,7 +76,7 @@ def write_model_card(
     if measured and measured != (checkpoint or measured):
         raise ValueError(
             f"report: is of the checkpoint {measured}, and the card of {checkpoint}. Fix: evaluate this checkpoint "
-            "(examples/evaluate.py), or give none."
+            "(codebind evaluate), or give none."
         )
     header = _header(report or {}, name, dataset, license, [*_TAGS, *tags])
     links = {key: os.path.relpath(path, target).replace(os.sep, "/") for key, path in (figures or {}).items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers.utils import CONFIG_NAME, cached_file
 
 from codebind_hf.processing.pipeline_inputs import THRESHOLDS_FILE
+from codebind_hf.started import command_line
 
 
 # Written about a checkpoint after it is done, or beside it by those who train on.
@@ -28,11 +29,11 @@ def checkpoint_of(given: str | os.PathLike, flag: str) -> str:
     """
     text = os.fspath(given)
     checkpoint = final_checkpoint(text)
-    fix = "Fix: give a run of examples/train.py, the folder of a checkpoint, or a model's name on the Hub."
+    fix = "Fix: give a run of `codebind train`, the folder of a checkpoint, or a model's name on the Hub."
     if os.path.isdir(checkpoint):
         if not os.path.isfile(os.path.join(checkpoint, CONFIG_NAME)):
             is_run = os.path.isfile(os.path.join(text, "run.json"))
-            fix = f"Fix: finish this run (examples/train.py --resume --output_dir {text})." if is_run else fix
+            fix = f"Fix: finish this run ({command_line('train')} --resume --output_dir {text})." if is_run else fix
             raise OSError(f"{flag}: {checkpoint} has no {CONFIG_NAME}, so it is no checkpoint. {fix}")
         return checkpoint
     if not _HUB_NAME.fullmatch(text) or os.path.exists(text):

@@ -16,6 +16,7 @@ from codebind_hf.evaluation.pages.table import Table
 from codebind_hf.evaluation.pages.table import markdown_table as markdown_table
 from codebind_hf.evaluation.pages.table import percent as percent
 from codebind_hf.evaluation.suite import as_json
+from codebind_hf.evaluation.summary import accuracy_table
 from codebind_hf.evaluation.writing import write_text
 
 
@@ -103,11 +104,7 @@ def codebook_table(report: Report) -> str:
 
 def summary_lines(report: Report) -> list[str]:
     """What a command says of a report: zero-shot accuracies, their prompts, and what was left out."""
-    lines = []
-    for modality, entry in report.get("zero_shot", {}).items():
-        shares = [f"{100 * entry[key]:5.1f} %" for key in ("accuracy", "accuracy_continuous", "chance")]
-        found = f"zero-shot {shares[0]}  continuous {shares[1]}  chance {shares[2]}  n {entry['n']}"
-        lines.append(f"{modality:12} {found}")
+    lines = accuracy_table(report)
     if prompts := prompts_of(report, most=3):
         lines.append(f"zero-shot prompts: {prompts}")
     failures = report["rows"]["failures"]

@@ -24,6 +24,7 @@ from codebind_hf.evaluation.metrics import (
     retrieval_recall,
     zero_shot_accuracy,
 )
+from codebind_hf.evaluation.summary import wilson_interval
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 
 
@@ -35,7 +36,10 @@ Section = dict[str, dict[str, Any]]
 
 
 def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: Sequence[str]) -> Section:
-    """Zero-shot accuracy of every modality but text: `{modality: {accuracy, accuracy_continuous, chance, n}}`.
+    """Zero-shot accuracy of every modality but text: `{modality: {accuracy, accuracy_continuous, chance, ..., n}}`.
+
+    `majority` is what always naming the most frequent class would give, `low` and `high` the 95 % interval of the
+    accuracy.
 
     Where rows have several labels, an item is right when the class that is nearest is among them, and
     `mean_average_precision` is the mean over classes of how well each ranks the items.
@@ -61,8 +65,14 @@ def zero_shot_section(embedded: EmbeddedSet, classes: ClassEmbeds, class_names: 
             f"accuracy{suffix}": zero_shot_accuracy(getattr(labelled, part), getattr(classes, part), labels)
             for suffix, part in READ_OUTS
         }
-        section[name] = {**scores, "chance": 1 / len(class_names), "n": len(labels)}
+        majority = max(Counter(labels).values()) / len(labels)
+        entry = {**scores, **_interval(scores["accuracy"], len(labels)), "chance": 1 / len(class_names)}
+        section[name] = {**entry, "majority": majority, "n": len(labels)}
     return section
+
+
+def _interval(accuracy: float, count: int) -> dict[str, float]:
+    return dict(zip(("low", "high"), wilson_interval(accuracy, count), strict=True))
 
 
 def _multi_label_section(embedded: EmbeddedSet, classes: ClassEmbeds, index: dict[str, int]) -> Section:
@@ -80,7 +90,9 @@ def _multi_label_section(embedded: EmbeddedSet, classes: ClassEmbeds, index: dic
             scores = normalize(getattr(labelled, part), dim=-1) @ normalize(getattr(classes, part), dim=-1).T
             entry[f"accuracy{suffix}"] = best_is_relevant(scores, relevant)
             entry[f"mean_average_precision{suffix}"] = mean_average_precision(scores.T.numpy(), relevant.T)
-        section[name] = {**entry, "chance": float(relevant.mean()), "n": len(labelled)}
+        majority = float(relevant.mean(axis=0).max())
+        entry |= _interval(entry["accuracy"], len(labelled))
+        section[name] = {**entry, "chance": float(relevant.mean()), "majority": majority, "n": len(labelled)}
     return section
 
 

@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 
 from codebind_hf.data.choices import BAR_DELAY
 from codebind_hf.data.row_tensors import class_names_of
-from codebind_hf.evaluation.class_scores import class_section, gap_section
 from codebind_hf.evaluation.abstention import abstention_section
+from codebind_hf.evaluation.class_scores import class_section, gap_section
 from codebind_hf.evaluation.class_structure import information_section, intra_class_section
 from codebind_hf.evaluation.controls import Controls, controls_of
 from codebind_hf.evaluation.decoupling import (

@@ -1,17 +1,21 @@
 """Which rows of a gallery belong to this file, or to these words? What a command that searches asks, step by step.
 
-Messages name the flags of `examples/search.py`.
+Messages name the flags of `codebind search`.
 """
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from codebind_hf.evaluation.embedding import EmbeddedModality, embed_dataset
+from codebind_hf.data.prepared import by_fix
+from codebind_hf.evaluation.embedding import EmbeddedModality, embed_dataset, modalities_to_read
+from codebind_hf.evaluation.pages.search_page import write_search_page
 from codebind_hf.inference.part_search import join_parts
 from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modalities import MODALITIES
@@ -19,6 +23,111 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.arguments import argument_of
 from codebind_hf.processing.media import SUFFIXES
 from codebind_hf.processing.sources import kind_of
+from codebind_hf.processing.values import nearest
+
+
+@dataclass(frozen=True)
+class Match:
+    """An item of a gallery: its file, text or row, its cosine with the query, and what its row says of it."""
+
+    item: str
+    cosine: float
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class GalleryAnswer:
+    """What of a gallery is nearest to a query.
+
+    Args:
+        query: the file or the words.
+        modality: of the query.
+        found: by modality, the best items first.
+        skipped: what could not be read, as lines.
+    """
+
+    query: str
+    modality: str
+    found: dict[str, list[Match]]
+    skipped: list[str]
+
+    def lines(self) -> list[str]:
+        """The answer for people."""
+        lines = [f"query: {self.query} ({self.modality})", *self.skipped]
+        for name, matches in self.found.items():
+            lines += ["", name]
+            lines += [f"{rank:3}. {each.cosine:+.3f}  {each.item}" for rank, each in enumerate(matches, start=1)]
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer for programs."""
+        found = {
+            name: [{"item": each.item, "cosine": each.cosine} for each in matches]
+            for name, matches in self.found.items()
+        }
+        return {"query": self.query, "modality": self.modality, "found": found, "skipped": self.skipped}
+
+    def write_page(self, file: Path) -> Path:
+        """The answer as a page to look at and listen to.
+
+        Raises:
+            OSError: it cannot be written, or the query cannot be read any more.
+        """
+        results = {
+            name: [{"name": each.item, "cosine": each.cosine, "value": each.value} for each in matches]
+            for name, matches in self.found.items()
+        }
+        return write_search_page(file, {"modality": self.modality, "value": self.query}, results)
+
+
+def search_gallery(
+    model: CodeBindModel,
+    processor: Any,
+    rows: Any,
+    query: str,
+    modality: str,
+    modalities: str | None = None,
+    top_k: int = 5,
+    read_out: str = "continuous",
+    by: str = "what",
+    on_error: str = "raise",
+    folder: Path | None = None,
+) -> GalleryAnswer:
+    """Rank every modality of the rows by its cosine with the query.
+
+    Args:
+        query: a file, or words.
+        modality: of the query, of `modality_of_query` or "text".
+        modalities: names to rank, with commas; by default all that the rows have but the query's own.
+        top_k: items of each.
+        read_out: one of `READ_OUTS`.
+        by: one of `BY`.
+        on_error: as in `embed_dataset`.
+        folder: that names of files are given from.
+
+    Raises:
+        ValueError: a modality that there is not, or parts that cannot be compared.
+        OSError: with "raise", a file cannot be read.
+    """
+    present = modalities_to_read(model, rows, "gallery")
+    wanted = gallery_modalities(model.config, modalities, modality, present, by)
+    asked = embedded_query(model, processor, modality, query)
+    embedded = embed_dataset(model, processor, rows, modalities=wanted, on_error=on_error)
+    reasons = [(f"skipped row {each.position}, {each.modality}", each.message) for each in embedded.failures]
+    found = {}
+    for name in (name for name in wanted if name in embedded.modalities):
+        is_text = name == "text"
+        gallery = embedded.captions if is_text and embedded.captions is not None else embedded.modalities[name]
+        positions = gallery.positions.tolist()
+        matches = (
+            Match(
+                said := name_of_item(rows, positions, item, name, folder or Path()), cosine, said if is_text else row
+            )
+            for item, cosine in ranked(asked, gallery, read_out, by)
+            for row in [rows[positions[item]][name]]
+        )
+        found[name] = list(islice(distinct(matches) if is_text else matches, top_k))
+    return GalleryAnswer(query, modality, found, list(by_fix(reasons)))
 
 
 def check_query(path: str) -> None:
@@ -57,9 +166,9 @@ def modality_of_query(path: str, known: tuple[str, ...]) -> str:
 def check_modality(modality: str, known: tuple[str, ...], flag: str) -> None:
     """Refuse a modality of the query that the checkpoint does not read."""
     if modality not in known:
+        fix = nearest(modality, known) or "another query, or another checkpoint."
         raise ValueError(
-            f"{flag}: got {modality!r}, which this checkpoint does not read; it reads {', '.join(known)}. Fix: "
-            "another query, or another checkpoint."
+            f"{flag}: got {modality!r}, which this checkpoint does not read; it reads {', '.join(known)}. Fix: {fix}"
         )
 
 
@@ -97,7 +206,9 @@ def gallery_modalities(
         to_rank = (
             "the gallery and the checkpoint have" if by == "what" else f"by {by}, a query of {query} is ranked in"
         )
-        raise ValueError(f"--modalities: got {', '.join(missing)}; {to_rank} {', '.join(present)}.")
+        near = nearest(missing[0], present)
+        fix = near and f" Fix: {near}"
+        raise ValueError(f"--modalities: got {', '.join(missing)}; {to_rank} {', '.join(present)}.{fix}")
     return chosen
 
 
@@ -123,13 +234,13 @@ def _vectors(part: EmbeddedModality, read_out: str, by: str) -> Tensor:
     return own if by == "which" else torch.from_numpy(join_parts(shared.numpy(), own.numpy()))
 
 
-def distinct(matches: Iterable[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+def distinct(matches: Iterable[Match]) -> Iterator[Match]:
     """Texts that several rows share once, where the best of them stands."""
     seen = set[str]()
-    for text, cosine in matches:
-        if text not in seen:
-            seen.add(text)
-            yield text, cosine
+    for match in matches:
+        if match.item not in seen:
+            seen.add(match.item)
+            yield match
 
 
 def name_of_item(rows: Any, positions: list[int], item: int, modality: str, folder: Path) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -144,13 +143,6 @@ def look_at_bridge(
         low, high = wilson_interval(accuracy, number)
         chance = float(relevant.mean())
         return BridgeLook(modality, kind, shown, number, len(classes), accuracy, low, high, chance, known)
-
-
-def wilson_interval(share: float, number: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share of `number` independent trials (Wilson 1927)."""
-    middle = (share + z * z / (2 * number)) / (1 + z * z / number)
-    reach = z * sqrt(share * (1 - share) / number + z * z / (4 * number * number)) / (1 + z * z / number)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.processing.values import nearest
 from codebind_hf.renamed import renamed_attribute, renamed_keywords
 from codebind_hf.training.building import recipe_config
-from codebind_hf.training.flags import SHARED_CODES
+from codebind_hf.training.choices import SHARED_CODES
 from codebind_hf.training.recipe import Recipe, modalities_of
 from codebind_hf.training.running import check_plan, train
 from codebind_hf.training.stages import TEXT_FIX, Stage

@@ -3,9 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +19,7 @@ from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.monitoring.trackers import LOGS
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.processing.values import shown
+from codebind_hf.started import command_line
 from codebind_hf.training.adapters import merge_lora, save_adapter
 from codebind_hf.training.bridge_cache import CACHE_FOLDER
 from codebind_hf.training.checkpoints import (
@@ -40,7 +38,7 @@ logger = logging.getLogger(__name__)
 RECORD_FILE = "run.json"
 LOCK_FILE = "run.lock"
 CHECKPOINT, ADAPTER, PACK, FIGURES, FILES, ROWS = "checkpoint", "adapter", "pack", "figures", "files", "rows"
-# Where `examples/evaluate.py` writes about the run.
+# Where `codebind evaluate` writes about the run.
 EVALUATION = "evaluation"
 # What a run writes, beside the folders of its stages.
 _OWN = (
@@ -270,15 +268,11 @@ class RunFolder:
         return ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
 
 
-def way_to_go_on(script: str, output_dir: Path) -> str:
-    """How to go on with a run that `script` began, as it can be typed here."""
+def way_to_go_on(output_dir: Path) -> str:
+    """How to go on with a run that this process began, as it can be typed here."""
     if not (output_dir / RECORD_FILE).is_file():
         return "Nothing was begun there; start it again."
-    launcher = shutil.which("accelerate")
-    own = Path(sys.executable).with_name("accelerate")
-    # An environment that is not activated has its launcher beside its Python.
-    name = "accelerate" if launcher or not own.is_file() else os.path.relpath(own)
-    return f"Go on with: {name} launch {script} --resume --output_dir {output_dir}"
+    return f"Go on with: {command_line('train')} --resume --output_dir {output_dir}"
 
 
 def _digest(value: Any) -> str:

@@ -217,7 +217,7 @@ def load_beside(
 
 
 def _of_benchmarks(data: Mapping[str, Any]) -> RunRows:
-    """Training rows alone: `examples/benchmark.py` evaluates, by the benchmark's own metric."""
+    """Training rows alone: `codebind benchmark` evaluates, by the benchmark's own metric."""
     names = [data["benchmark"]] if isinstance(data["benchmark"], str) else data["benchmark"]
     root = data.get("root")
     if not root:

@@ -134,7 +134,7 @@ def _train(settings: RunSettings, folder: RunFolder, overwrite: bool) -> RunReco
     else:
         logger.info(
             "Nothing is evaluated without test rows (--test_manifest, --test_dataset); of a benchmark, "
-            "examples/benchmark.py evaluates."
+            "codebind benchmark evaluates."
         )
     if isinstance(rows.test, NineSenses):
         _export(rows.test, folder.path / FILES)

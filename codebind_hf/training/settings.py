@@ -12,7 +12,7 @@ import yaml
 from codebind_hf.data.choices import ON_ERROR
 from codebind_hf.data.sources import split_name
 from codebind_hf.processing.values import check_choice, check_number
-from codebind_hf.training.flags import SHARED_CODES
+from codebind_hf.training.choices import SHARED_CODES
 from codebind_hf.training.recipe import BACKBONE_FIELDS, DEFAULT_STAGES, Recipe
 from codebind_hf.training.run_rows import check_data
 from codebind_hf.training.typed_fields import check_mapping, check_names, check_types
@@ -90,7 +90,7 @@ class RunSettings:
         if self.bind and (tested := [name for name in ("test_manifest", "test_dataset") if self.data.get(name)]):
             raise ValueError(
                 f"{tested[0]}: got {self.data[tested[0]]!r} with a binding, which does not evaluate "
-                "(examples/evaluate.py does). Fix: leave it out."
+                "(codebind evaluate does). Fix: leave it out."
             )
         for template in self.templates or []:
             if "{}" not in template:
@@ -208,7 +208,7 @@ def read_binding(
         return None
     if base or test_rows:
         raise ValueError(
-            "--bind starts from its --bridge and does not evaluate (examples/evaluate.py does): leave out --base, "
+            "--bind starts from its --bridge and does not evaluate (codebind evaluate does): leave out --base, "
             "--test_manifest and --test_dataset."
         )
     shape = read_yaml(encoder, "--encoder") if encoder else None

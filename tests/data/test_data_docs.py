@@ -1,12 +1,15 @@
 """docs/data.md: its Python runs, and the flags, endings and numbers it names are those of the code."""
 
-import argparse
 import re
 from pathlib import Path
 
 import pytest
+import typer
+from commands_in_process import flags_of, parsed
 
 from codebind_hf import CodeBindProcessor
+from codebind_hf.commands.running import data_of, given
+from codebind_hf.commands.values import renames
 from codebind_hf.data import NineSenses
 from codebind_hf.data.choices import LOADINGS
 from codebind_hf.data.loading import MEMORY_LIMIT
@@ -14,7 +17,6 @@ from codebind_hf.data.sources import SHARD_COLUMNS
 from codebind_hf.data.streamed import SHUFFLE_BUFFER
 from codebind_hf.data.units import UNITS
 from codebind_hf.model.configuration_codebind import CodeBindConfig
-from codebind_hf.training.flags import add_data_flags, add_model_flags, data_of, renames
 from codebind_hf.training.run_rows import DATA_KEYS
 from codebind_hf.training.tokenization import build_tokenizer
 
@@ -30,16 +32,12 @@ def test_the_block_runs(tmp_path: Path) -> None:
 
 
 def test_what_it_names_is_there() -> None:
-    parser = argparse.ArgumentParser()
-    add_data_flags(parser)
-    known = {flag for action in parser._actions for flag in action.option_strings} | {"--output_dir", "--gallery"}
-    of_models = argparse.ArgumentParser()
-    add_model_flags(of_models)
-    scripts = [Path(__file__).parents[2] / "examples" / name for name in ("evaluate.py", "search.py")]
-    own = {flag for script in scripts for flag in re.findall(r'add_argument\(\s*"(--[a-z_]+)"', script.read_text())}
-    own |= {flag for action in of_models._actions for flag in action.option_strings}
-    assert set(re.findall(r"`(--[a-z_]+)", PAGE)) <= known | own
-    assert known - {"-h", "--help"} <= set(re.findall(r"--[a-z_]+", PAGE))
+    of_rows = {f"--{name}" for name in data_of({})} | {"--cache_bridge", "--backbones", "--depth_unit", "--on_error"}
+    known = flags_of("train") | flags_of("evaluate") | flags_of("search")
+    named = set(re.findall(r"--[a-z_]+", PAGE))
+    assert set(re.findall(r"`(--[a-z_]+)", PAGE)) <= known
+    assert of_rows <= known
+    assert of_rows <= named
     assert set(re.findall(r"^\| `([a-z]+)` \|", PAGE, re.MULTILINE)) == set(LOADINGS)
     assert f"{MEMORY_LIMIT // 2**30} GiB" in PAGE
     assert f"{SHUFFLE_BUFFER:,} rows" in PAGE
@@ -56,10 +54,8 @@ def test_its_table_of_units_is_that_of_the_code() -> None:
 
 
 def test_flags_are_the_settings_of_data() -> None:
-    parser = argparse.ArgumentParser()
-    add_data_flags(parser)
-    given = ["--dataset", "d:test", "--columns", "img=image, caption=text", "--streaming", "--text_from_label", "a {}"]
-    data = data_of(parser.parse_args(given))
+    words = ["--dataset", "d:test", "--columns", "img=image, caption=text", "--streaming", "--text_from_label", "a {}"]
+    data = data_of(given(parsed("train", "--output_dir", "x", *words)))
     assert set(data) <= set(DATA_KEYS)
     assert {name: value for name, value in data.items() if value is not None} == {
         "dataset": "d:test",
@@ -71,5 +67,5 @@ def test_flags_are_the_settings_of_data() -> None:
 
 @pytest.mark.parametrize("text", ["img", "img=", "=image", "a=b,a=c"])
 def test_columns_are_pairs(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="allowed: column=name pairs"):
+    with pytest.raises(typer.BadParameter, match="allowed: column=name pairs"):
         renames(text)

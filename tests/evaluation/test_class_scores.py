@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from codebind_hf.evaluation import Evaluation
-from codebind_hf.evaluation.class_scores import MOST_CONFUSED, class_section, gap_section, share_interval
+from codebind_hf.evaluation.class_scores import MOST_CONFUSED, class_section, gap_section
 from codebind_hf.evaluation.embedding import ClassEmbeds, EmbeddedModality, EmbeddedSet
 
 
@@ -13,26 +13,6 @@ def set_of(parts: dict[str, torch.Tensor], labels: list[str | None]) -> Embedded
     modalities = {name: EmbeddedModality(torch.arange(len(each)), each, each) for name, each in parts.items()}
     rows = len(labels)
     return EmbeddedSet(modalities, [None] * rows, labels, [{} for _ in range(rows)])
-
-
-def test_the_interval_is_wilsons_by_hand() -> None:
-    # 8 of 10: (0.8 + 0.19207) / 1.38415 -+ 1.959964 * sqrt(0.016 + 0.0096037) / 1.38415
-    low, high = share_interval(0.8, 10)
-    assert low == pytest.approx(0.4901625, abs=1e-6)
-    assert high == pytest.approx(0.9433178, abs=1e-6)
-
-
-def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    drawn = np.random.default_rng(0).binomial(60, 0.9, size=4000)
-    ends = [share_interval(count / 60, 60) for count in range(61)]
-    held = np.mean([ends[count][0] <= 0.9 <= ends[count][1] for count in drawn])
-    assert 0.93 < held < 0.98
-
-
-@pytest.mark.parametrize(("share", "n"), [(1.2, 5), (-0.1, 5), (0.5, 0)])
-def test_what_is_no_share_has_no_interval(share: float, n: int) -> None:
-    with pytest.raises(ValueError, match="share, n"):
-        share_interval(share, n)
 
 
 def test_answers_are_counted_by_class_and_ties_take_turns() -> None:

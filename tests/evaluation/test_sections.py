@@ -33,7 +33,12 @@ def test_zero_shot_scores_both_read_outs_of_every_modality_but_text() -> None:
     embedded = embedded_set({"text": modality(EYE), "audio": modality(swapped, continuous=EYE)}, labels=list("abcd"))
     classes = ClassEmbeds(torch.tensor(EYE), torch.tensor(EYE))
     section = zero_shot_section(embedded, classes, list("abcd"))
-    assert section == {"audio": {"accuracy": 0.5, "accuracy_continuous": 1.0, "chance": 0.25, "n": 4}}
+    low, high = section["audio"].pop("low"), section["audio"].pop("high")
+    assert section == {
+        "audio": {"accuracy": 0.5, "accuracy_continuous": 1.0, "chance": 0.25, "majority": 0.25, "n": 4}
+    }
+    # Wilson's interval of 2 of 4.
+    assert (low, high) == (pytest.approx(0.15004, abs=1e-5), pytest.approx(0.84996, abs=1e-5))
 
 
 def test_zero_shot_leaves_out_rows_without_a_label() -> None:

@@ -17,12 +17,12 @@ def filled(folder: Path, *names: str) -> Path:
 
 
 def test_what_is_there_is_named_with_its_size(tmp_path: Path) -> None:
-    folder = filled(tmp_path / "run", "checkpoint/model.safetensors", "checkpoint/config.json", "report.md")
+    folder = filled(tmp_path / "run", "checkpoint/model.safetensors", "checkpoint/config.json", "report.html")
     lines = closing_lines(folder, {"manifest": "rows.jsonl"})
     assert lines[:4] == [
         "Made:",
-        f"  {folder}/checkpoint  model and processor, 5.0 MB",
-        f"  {folder}/report.md   the evaluation, with pictures",
+        f"  {folder}/checkpoint   model and processor, 5.0 MB",
+        f"  {folder}/report.html  the evaluation, with pictures and players",
         "Next:",
     ]
 

@@ -1,13 +1,14 @@
-"""A pack on the Hub: `examples/publish.py --pack`, and loading bridge and pack by name, against the stand-in."""
+"""A pack on the Hub: `codebind publish --pack`, and loading bridge and pack by name, against the stand-in."""
 
-import importlib.util
 import json
-import sys
+import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
+from commands_in_process import run_command
 from hub_server import HubServer, Repository, hub_server
 from huggingface_hub import HfApi, ModelCard
 from pack_labs import HELD, load, same_vectors, vectors_of
@@ -16,7 +17,6 @@ from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.packs import read_pack
 
 
-PUBLISH = Path(__file__).parents[2] / "examples" / "publish.py"
 BRIDGE, NAME = "someone/bridge", "me/radar"
 Labs = Callable[[str], SimpleNamespace]
 
@@ -28,13 +28,8 @@ def server() -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def publish(server: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The example in this process, whose Hub is the server."""
-    spec = importlib.util.spec_from_file_location("publish", PUBLISH)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def hub(server: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The Hub of this process is the server."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name, value in {
         "HF_HUB_OFFLINE": False,
@@ -44,32 +39,22 @@ def publish(server: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         "HUGGINGFACE_CO_URL_TEMPLATE": f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
     }.items():
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-    monkeypatch.setattr(module, "HfApi", lambda: HfApi(endpoint=server.url, token="of-the-tests"))
-    return module
-
-
-def call(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["publish.py", *map(str, arguments)])
-    module.main()
+    api = partial(HfApi, endpoint=server.url, token="of-the-tests")
+    monkeypatch.setattr("codebind_hf.publishing.uploading.HfApi", api)
 
 
 def test_a_pack_is_published_and_loads_beside_its_bridge_by_name(
-    publish: ModuleType,
-    server: HubServer,
-    bridge: Path,
-    labs: Labs,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    hub: None, server: HubServer, bridge: Path, labs: Labs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ("--pack", labs("radar").folder, "--repo_id", NAME, "--bridge", BRIDGE)
-    call(publish, monkeypatch, *given, "--dry_run", tmp_path / "dry")
-    call(publish, monkeypatch, *given)
+    assert run_command("publish", *given, "--dry_run", tmp_path / "dry").returncode == 0
+    done = run_command("publish", *given)
+    assert done.returncode == 0, done.stderr
     files = server.repositories[NAME].files
     assert files == {path.name: path.read_bytes() for path in (tmp_path / "dry").iterdir()}
     assert set(files) == {"README.md", "pack.json", "model.safetensors"}
     assert len(server.repositories[NAME].commits) == 1
-    assert f"Uploaded 3 files, {sum(map(len, files.values())):,} bytes: {server.url}/{NAME}" in capsys.readouterr().out
+    assert f"Uploaded 3 files, {sum(map(len, files.values())):,} bytes: {server.url}/{NAME}" in done.stdout
     # Its card has the names that work for everybody.
     card = ModelCard(files["README.md"].decode())
     assert card.data.base_model == BRIDGE
@@ -127,10 +112,9 @@ def test_a_pack_is_published_and_loads_beside_its_bridge_by_name(
     ],
 )
 def test_a_pack_that_should_not_be_public_is_refused(
-    publish: ModuleType,
+    hub: None,
     labs: Labs,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     change: Callable[[Path], None],
     arguments: list[str],
     named: str,
@@ -140,13 +124,12 @@ def test_a_pack_that_should_not_be_public_is_refused(
     for file in labs("radar").folder.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     change(folder)
-    with pytest.raises(SystemExit, match=rf"error: .*{named}"):
-        call(publish, monkeypatch, "--pack", tmp_path / "run", "--repo_id", "me/none", *arguments)
+    refused = run_command("publish", "--pack", tmp_path / "run", "--repo_id", "me/none", *arguments)
+    assert refused.returncode == 1
+    assert re.search(rf"error: .*{named}", refused.stderr)
 
 
-def test_a_checkpoint_has_no_bridge(
-    publish: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    with pytest.raises(SystemExit):
-        call(publish, monkeypatch, "--checkpoint", "x", "--repo_id", NAME, "--bridge", BRIDGE)
-    assert "--bridge needs --pack" in capsys.readouterr().err
+def test_a_checkpoint_has_no_bridge() -> None:
+    refused = run_command("publish", "--checkpoint", "x", "--repo_id", NAME, "--bridge", BRIDGE)
+    assert refused.returncode == 2
+    assert "--bridge needs --pack" in refused.stderr

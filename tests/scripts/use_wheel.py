@@ -3,12 +3,16 @@
 python -I tests/scripts/use_wheel.py DIST
 
 Looks into the wheel and the source distribution in folder `DIST`, then uses the installed package: the preset `tiny`
-embeds objects of NineSenses. Ends with an AssertionError that says what is wrong.
+embeds objects of NineSenses, and every command is there and names the extra that it lacks.
+Ends with an AssertionError that says what is wrong.
 """
 
 import importlib.util
+import json
+import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +21,7 @@ import torch
 
 import codebind_hf
 from codebind_hf import CodeBindConfig, CodeBindModel, CodeBindProcessor
+from codebind_hf.commands.app import COMMANDS
 from codebind_hf.data import NineSenses
 from codebind_hf.training import Recipe, build
 
@@ -76,6 +81,41 @@ def use() -> list[str]:
     return list(embeds)
 
 
+def called(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """What the installed command answers."""
+    program = Path(sys.executable).with_name("codebind")
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == status, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def call_commands(folder: Path) -> list[str]:
+    """Call the help of every command, and those that need an extra; the names of all."""
+    assert called("--version").stdout.strip() == version("codebind-hf")
+    for name in COMMANDS:
+        assert f"codebind {name}" in called(name, "--help").stdout
+    found = json.loads(called("doctor", "--json").stdout)
+    assert found["self_test"]["works"], found["self_test"]
+    broken = {each["suffix"]: each["fix"] for each in found["readers"] if not each["works"]}
+    assert broken[".mp4"] == 'pip install "codebind-hf[video]"', broken
+    assert set(broken) == {".heic", ".mp4", ".m4a", ".las", ".laz", ".stl", ".edf", "_raw.fif"}, broken
+    rows = NineSenses("test", num_rows=8, modalities=["text", "image"]).export(folder / "rows")
+    run = folder / "run"
+    called("train", "--manifest", rows, "--output_dir", run, "--max_steps", 1, "--batch_size", 4)
+    assert called("search", "--checkpoint", run, "--gallery", rows, "--text", "a").stdout.startswith("query: a (text)")
+    tested = ("train", "--manifest", rows, "--test_manifest", rows, "--output_dir", folder / "tested")
+    for arguments, extra in (
+        (("demo", run), "demo"),
+        (tested, "report"),
+        (("evaluate", "--checkpoint", run, "--manifest", rows, "--output", folder / "report.json"), "report"),
+    ):
+        said = called(*arguments, status=1).stderr
+        assert said.splitlines()[-1].startswith("error: "), said
+        assert f"codebind-hf[{extra}]" in said, said
+    return list(COMMANDS)
+
+
 def main(dist: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     (source,) = dist.glob("*.tar.gz")
@@ -83,6 +123,8 @@ def main(dist: Path) -> None:
     check_source(source)
     check_environment()
     sys.stdout.write(f"{wheel.name}: installed by itself, embeds {', '.join(use())}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        sys.stdout.write(f"commands that answer: {', '.join(call_commands(Path(folder)))}\n")
 
 
 if __name__ == "__main__":

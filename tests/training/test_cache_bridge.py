@@ -1,9 +1,8 @@
 """Towers that do not learn run once a row; losses, weights and codebooks are those of running them at every step."""
 
-import argparse
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands_in_process import parsed
 from examples_in_process import run_example
 from safetensors.torch import load_file
 from test_launched import launched
@@ -24,7 +24,6 @@ from codebind_hf.data.pooled_tokens import TokenStore
 from codebind_hf.training import CodeBindTrainer, Recipe, RunSettings, build, run, train_only
 from codebind_hf.training import bridge_cache as cache_module
 from codebind_hf.training.arguments import CodeBindTrainingArguments
-from codebind_hf.training.flags import add_data_flags
 
 
 MakeTrainer = Callable[..., CodeBindTrainer]
@@ -510,15 +509,12 @@ def test_a_stream_is_refused(manifest: Path, tmp_path: Path) -> None:
         run(RunSettings(data, settings.recipe), tmp_path / "run")
 
 
-@pytest.fixture
-def parser() -> Iterator[argparse.ArgumentParser]:
-    made = argparse.ArgumentParser()
-    add_data_flags(made)
-    return made
+def test_the_flag_names_modalities_or_means_all() -> None:
+    def read(*arguments: str) -> Any:
+        return parsed("train", "--output_dir", "x", *arguments)["cache_bridge"]
 
-
-def test_the_flag_names_modalities_or_means_all(parser: argparse.ArgumentParser) -> None:
-    assert parser.parse_args([]).cache_bridge is None
-    assert parser.parse_args(["--cache_bridge"]).cache_bridge is True
-    assert parser.parse_args(["--cache_bridge", "--streaming"]).cache_bridge is True
-    assert parser.parse_args(["--cache_bridge", "text,image"]).cache_bridge == ["text", "image"]
+    assert read() is None
+    assert read("--cache_bridge") is True
+    assert read("--cache_bridge", "--streaming") is True
+    assert read("--cache_bridge", "all") is True
+    assert read("--cache_bridge", "text,image") == ["text", "image"]

@@ -184,16 +184,15 @@ def test_the_way_to_go_on_can_be_typed_where_nothing_is_activated(
 ) -> None:
     own = tmp_path / "environment" / "bin"
     own.mkdir(parents=True)
-    (own / "accelerate").touch()
+    (own / "codebind").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.executable", str(own / "python"))
     monkeypatch.setattr("shutil.which", lambda name: None)
-    script, folder = "examples/train.py", Path("runs/mine")
-    assert way_to_go_on(script, folder) == "Nothing was begun there; start it again."
+    folder = Path("runs/mine")
+    assert way_to_go_on(folder) == "Nothing was begun there; start it again."
     folder.mkdir(parents=True)
     (folder / "run.json").touch()
-    expected = "Go on with: environment/bin/accelerate launch examples/train.py --resume --output_dir runs/mine"
-    assert way_to_go_on(script, folder) == expected
+    assert way_to_go_on(folder) == "Go on with: environment/bin/codebind train --resume --output_dir runs/mine"
 
 
 @pytest.mark.slow
@@ -217,5 +216,5 @@ def test_a_group_of_processes_that_is_asked_to_end_saves(manifest: Path, tmp_pat
     os.killpg(process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert re.search(r"SIGTERM at step \d+ of 100000; saved\.\nGo on with: \S*accelerate launch", said)
+    assert re.search(r"SIGTERM at step \d+ of 100000; saved\.\nGo on with: \S*python \S*train\.py --resume", said)
     assert complete_checkpoints(tmp_path / "run" / "bridge")

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codebind_hf.evaluation.class_scores import share_interval
 from codebind_hf.evaluation.embedding import ClassEmbeds
 from codebind_hf.evaluation.figure_style import (
     CHANCE,
@@ -19,6 +18,7 @@ from codebind_hf.evaluation.figure_style import (
     quiet,
 )
 from codebind_hf.evaluation.suite import Evaluation
+from codebind_hf.evaluation.summary import wilson_interval
 
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def zero_shot_figure(evaluation: Evaluation, report: Report) -> "Figure | None":
     ):
         values = [100 * entries[name][key] for name in names]
         ends = [
-            share_interval(min(max(value / 100, 0.0), 1.0), entries[name]["n"])
+            wilson_interval(min(max(value / 100, 0.0), 1.0), entries[name]["n"])
             for name, value in zip(names, values, strict=True)
         ]
         reach = np.abs(100 * np.array(ends).T - values)

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codebind_hf.evaluation.class_scores import share_interval
 from codebind_hf.evaluation.decoupling import CLASS
 from codebind_hf.evaluation.drawing.reconstructions import draw_picture, examples
 from codebind_hf.evaluation.drawing.units import measured
@@ -23,6 +22,7 @@ from codebind_hf.evaluation.figure_style import (
 )
 from codebind_hf.evaluation.reconstruction import reconstructions
 from codebind_hf.evaluation.suite import Evaluation
+from codebind_hf.evaluation.summary import wilson_interval
 
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _probe_lines(axes: "Axes", rows: list[tuple[str, str, Report]]) -> None:
         if not offset:
             axes.scatter(values, lines, marker=marker, s=22, **options)
             continue
-        ends = np.array([share_interval(value / 100, int(n)) for value, n in zip(values, counts, strict=True)]).T
+        ends = np.array([wilson_interval(value / 100, int(n)) for value, n in zip(values, counts, strict=True)]).T
         reach = np.abs(100 * ends - values)
         axes.errorbar(
             values, lines + offset, xerr=reach, fmt=marker, markersize=4.5, elinewidth=1.2, capsize=2, **options

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from codebind_hf.evaluation.class_scores import share_interval
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.pages.table import between, percent
+from codebind_hf.evaluation.summary import wilson_interval
 
 
 Report = Mapping[str, Any]
@@ -97,7 +97,7 @@ def _retrieval(report: Report) -> Finding | None:
     above = [
         name
         for name, entry in chosen.items()
-        if share_interval(_share(entry["recall_at_10"]), entry["n"])[0] > base[name]
+        if wilson_interval(_share(entry["recall_at_10"]), entry["n"])[0] > base[name]
     ]
     known = "a ranking that knows the class alone" if knows_class else "a random ranking"
     beats = "class knowledge" if knows_class else "chance"
@@ -178,7 +178,7 @@ def _failures(report: Report) -> Finding | None:
 
 
 def _interval(entry: Report) -> tuple[float, float]:
-    return share_interval(_share(entry["accuracy"]), entry["n"])
+    return wilson_interval(_share(entry["accuracy"]), entry["n"])
 
 
 def _share(value: float) -> float:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from codebind_hf.evaluation.class_scores import share_interval
 from codebind_hf.evaluation.decoupling import CLASS
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.evaluation.pages.table import Table, between, percent, table_of
+from codebind_hf.evaluation.summary import wilson_interval
 
 
 Report = Mapping[str, Any]
@@ -35,7 +35,7 @@ def glance(report: Report) -> list[Table]:
     for name, entry in zero_shot.items():
         own = report.get("by_class", {}).get(name, {})
         found = retrieval.get(f"{name}_to_image", {})
-        interval = share_interval(min(max(entry["accuracy"], 0.0), 1.0), entry["n"])
+        interval = wilson_interval(min(max(entry["accuracy"], 0.0), 1.0), entry["n"])
         rows.append(
             [
                 pretty(name),

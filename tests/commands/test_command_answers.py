@@ -1,4 +1,4 @@
-"""What the scripts answer where a query, a file or a column is not what they need, and where they say it once."""
+"""What the commands answer where a query, a file or a column is not what they need, and where they say it once."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_example_flags import cache, done, made, pictures, refused, report_of, sounds, write
+from test_command_flags import cache, done, made, pictures, refused, report_of, sounds, write
 
 from codebind_hf.data import Manifest
 from codebind_hf.data.prepared import by_fix
@@ -170,3 +170,17 @@ def test_what_a_base_lacks_is_said_in_a_line(sight: Path, caplog: pytest.LogCapt
     said = [each.getMessage() for each in caplog.records]
     assert any("tensors of encoders.audio.tower, which start from nothing" in each for each in said)
     assert not any("LOAD REPORT" in each for each in said)
+
+
+def test_names_of_modalities_that_are_nearly_right_are_proposed(sight: Path, gallery: Path, pictures: Path) -> None:
+    common = ("search", "--checkpoint", sight, "--gallery", gallery)
+    said = refused(*common, "--text", "a", "--modalities", "imgae")
+    assert (
+        "--modalities: got imgae; the gallery and the checkpoint have text, image. Fix: did you mean `image`?" in said
+    )
+    said = refused(*common, "--query", next(pictures.rglob("*.png")), "--modality", "imgae")
+    assert "--modality: got 'imgae', which this checkpoint does not read" in said
+    assert said.endswith("Fix: did you mean `image`?")
+    said = refused(*common, "--text", "a", "--columns", "txt=text")
+    assert "has no column 'txt'" in said
+    assert said.endswith("Did you mean `text`?")

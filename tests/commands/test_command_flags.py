@@ -1,8 +1,6 @@
-"""Flags of the scripts: what is trained on is evaluated and searched, and flags that do nothing are refused."""
+"""Flags of the commands: what is trained on is evaluated and searched, and flags that do nothing are refused."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from examples_in_process import EXAMPLES, run_example
+from commands_in_process import run_command
 from PIL import Image
 
 from codebind_hf.data import NineSenses
@@ -84,15 +82,15 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def done(name: str, *arguments: object) -> str:
-    """What a script prints."""
-    result = run_example(name, *arguments)
+    """What a command prints."""
+    result = run_command(name, *arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 def refused(name: str, *arguments: object) -> str:
-    """What a script says that ends with an error, in one line."""
-    result = run_example(name, *arguments)
+    """What a command says that ends with an error, in one line."""
+    result = run_command(name, *arguments)
     assert result.returncode in (1, 2), result.stdout
     return " ".join(result.stderr.split())
 
@@ -147,7 +145,7 @@ def test_a_run_its_checkpoint_and_a_name_are_told_apart(made: Path, table: Path,
     scripts["benchmark"] = ("nyu-d", "--root", tmp_path)
     for name, others in scripts.items():
         gone = refused(name, *others, "--checkpoint", tmp_path / "gone")
-        assert f"--checkpoint: no folder {tmp_path / 'gone'}. Fix: give a run of examples/train.py, the folder" in gone
+        assert f"--checkpoint: no folder {tmp_path / 'gone'}. Fix: give a run of `codebind train`, the folder" in gone
         assert "and no such model on the Hub" in refused(name, *others, "--checkpoint", "runs/none")
         begun = refused(name, *others, "--checkpoint", tmp_path / "begun")
         assert f"--resume --output_dir {tmp_path / 'begun'})" in begun
@@ -200,11 +198,11 @@ ROWS = ("--manifest", "rows.jsonl")
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([*ROWS, "--dataset", "x"], "argument --dataset: not allowed with argument --manifest"),
-        ([*ROWS, "--max_steps", "0"], "argument --max_steps: got 0; allowed: a whole number of 1 or more"),
-        ([*ROWS, "--batch_size", "0"], "argument --batch_size: got 0; allowed: a whole number of 1 or more"),
-        ([*ROWS, "--seed", "-1"], "argument --seed: got -1; allowed: a whole number of 0 or more"),
-        ([*ROWS, "--preprocessing_num_workers", "-1"], "argument --preprocessing_num_workers: got -1; allowed"),
+        ([*ROWS, "--dataset", "x"], "--manifest and --dataset: got both; give one of them."),
+        ([*ROWS, "--max_steps", "0"], "--max_steps: got 0; allowed: a whole number of 1 or more"),
+        ([*ROWS, "--batch_size", "0"], "--batch_size: got 0; allowed: a whole number of 1 or more"),
+        ([*ROWS, "--seed", "-1"], "--seed: got -1; allowed: a whole number of 0 or more"),
+        ([*ROWS, "--preprocessing_num_workers", "-1"], "--preprocessing_num_workers: got -1; allowed"),
         ([*ROWS, "--streaming"], "streaming: got true with manifest, where it has no effect; allowed: with dataset."),
         (
             ["--dataset", "x", "--streaming", "--loading", "disk"],
@@ -306,8 +304,8 @@ def test_an_output_folder_that_is_a_file_is_named(table: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--manifest", "rows.jsonl", "--batch_size", "0"], "argument --batch_size: got 0"),
-        ([], "one of the arguments --manifest --dataset is required"),
+        (["--manifest", "rows.jsonl", "--batch_size", "0"], "--batch_size: got 0"),
+        ([], "give --manifest or --dataset."),
         (
             ["--manifest", "rows.jsonl", "--recipe", "nope.yaml"],
             "--recipe: nope.yaml: no such file or directory. Fix:",
@@ -360,25 +358,6 @@ def test_all_that_is_missing_of_several_benchmarks_is_listed(made: Path, tmp_pat
     assert "clotho_captions_development.csv" in said
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "search", "benchmark"])
-def test_help_comes_without_torch(name: str) -> None:
-    script = f"""
-import runpy, sys
-sys.argv = ["{name}.py", "--help"]
-try:
-    runpy.run_path(r"{EXAMPLES / name}.py", run_name="__main__")
-except SystemExit as stop:
-    print(stop.code, *({{"torch", "transformers", "numpy", "datasets", "accelerate"}} & sys.modules.keys()))
-"""
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    assert told.stdout.splitlines()[0].startswith(f"usage: {name}.py")
-    assert told.stdout.splitlines()[-1] == "0"
-
-
-def test_a_script_stays_short() -> None:
-    assert len((EXAMPLES / "train.py").read_text().splitlines()) <= 120
-
-
 def test_rows_kept_on_the_disk_go_when_the_run_is_finished(tmp_path: Path) -> None:
     rows = NineSenses("train", num_bridge=4, num_target=0, modalities=["text", "image"]).export(tmp_path / "rows")
     seen = SimpleNamespace(there=False)
@@ -398,3 +377,24 @@ def test_rows_kept_on_the_disk_go_when_the_run_is_finished(tmp_path: Path) -> No
         )
     assert seen.there
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint", "training.json", "run.json"}
+
+
+def test_training_that_could_not_be_evaluated_is_refused_before_it_begins(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codebind_hf.commands.values.find_spec", lambda name: None)
+    common = ("train", "--manifest", table, "--output_dir", tmp_path / "run")
+    said = refused(*common, "--test_manifest", table)
+    assert (
+        'evaluation after training needs sklearn, which is not installed. Fix: pip install "codebind-hf[report]"'
+        in said
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_without_their_library_are_refused_at_once(
+    made: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codebind_hf.commands.values.find_spec", lambda name: None)
+    said = refused("evaluate", "--checkpoint", made, "--manifest", table, "--figures", tmp_path / "figures")
+    assert '--figures needs matplotlib, which is not installed. Fix: pip install "codebind-hf[report]".' in said

@@ -1,6 +1,5 @@
-"""`examples/publish.py` and `push_to_hub`, with the real client of the Hub against a server on this machine."""
+"""`codebind publish` and `push_to_hub`, with the real client of the Hub against a server on this machine."""
 
-import importlib.util
 import json
 import os
 import re
@@ -8,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from commands_in_process import run_command
 from common import assert_same, small_config, tiny_model
 from hub_server import HubServer, Repository, hub_server
 from huggingface_hub import HfApi
@@ -20,11 +21,12 @@ from PIL import Image, PngImagePlugin
 
 from codebind_hf import CodeBindModel, CodeBindProcessor
 from codebind_hf.evaluation import checkpoint_digest
+from codebind_hf.publishing.staging import stage
+from codebind_hf.publishing.uploading import upload
 from codebind_hf.training.tokenization import build_tokenizer
 
 
-ROOT = Path(__file__).parents[1]
-PUBLISH = ROOT / "examples" / "publish.py"
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "scripts" / "push_remotely.py"
 CARD = """---
 license: apache-2.0
@@ -98,23 +100,13 @@ def on_hub(
 def published(run: Path, server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """The run uploaded, and the same as a dry run."""
     home = tmp_path_factory.mktemp("home")
-    module, dry = load_example(), home / "dry"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["publish.py", "--checkpoint", str(run), "--repo_id", NAME, "--dry_run", str(dry)])
-        module.main()
+    dry = home / "dry"
+    tried = run_command("publish", "--checkpoint", run, "--repo_id", NAME, "--private", "--dry_run", dry)
+    assert tried.returncode == 0, tried.stderr
     given = ("--checkpoint", run, "--repo_id", NAME, "--private")
     done = on_hub(server, home, SCRIPT, "push", run / "checkpoint", "someone/pushed", *given)
     assert done.returncode == 0, done.stderr
-    return SimpleNamespace(done=done, repository=server.repositories[NAME], dry=dry, home=home)
-
-
-def load_example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("publish", PUBLISH)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(done=done, tried=tried, repository=server.repositories[NAME], dry=dry, home=home)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -149,6 +141,11 @@ def test_a_published_folder_has_everything_and_no_state_of_training(published: S
     assert (published.dry / name).read_bytes() == (run / "checkpoint" / name).read_bytes()
     # Its example loads what was published.
     assert (published.dry / "README.md").read_text() == CARD.replace('"bell"', f'"{NAME}"')
+
+
+def test_a_dry_run_ends_with_the_line_that_uploads(published: SimpleNamespace, run: Path) -> None:
+    words = published.tried.stdout.splitlines()[-1].partition("codebind publish ")[2]
+    assert words == f"--checkpoint {run} --repo_id {NAME} --private"
 
 
 def test_it_says_what_it_uploads_and_where(published: SimpleNamespace, server: HubServer) -> None:
@@ -198,47 +195,47 @@ def test_push_to_hub_uploads_what_save_pretrained_writes(
 
 
 @pytest.fixture
-def online(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The example in this process, whose Hub is the server."""
-    module = load_example()
+def online(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub of this process is the server."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(module, "HfApi", lambda: HfApi(endpoint=server.url, token="of-the-tests"))
-    return module
+    api = partial(HfApi, endpoint=server.url, token="of-the-tests")
+    monkeypatch.setattr("codebind_hf.publishing.uploading.HfApi", api)
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(
-    online: ModuleType, server: HubServer, published: SimpleNamespace
+    online: None, server: HubServer, published: SimpleNamespace
 ) -> None:
     """The Hub would silently publish in the repository as it is."""
     repository = server.repositories["someone/public"] = Repository(private=False)
     with pytest.raises(ValueError, match="--private: someone/public exists and is public"):
-        online.upload(published.dry, "someone/public", private=True)
+        upload(published.dry, "someone/public", private=True)
     assert repository.commits == []
-    online.upload(published.dry, "someone/public", private=False)
+    upload(published.dry, "someone/public", private=False)
     assert repository.files == files_of(published.dry)
 
 
 def test_weights_of_before_are_not_left_beside_the_new_ones(
-    online: ModuleType, server: HubServer, published: SimpleNamespace
+    online: None, server: HubServer, published: SimpleNamespace
 ) -> None:
     """The library would read the old ones."""
     repository = server.repositories["someone/sharded"] = Repository(private=False)
     old = ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
     repository.files |= dict.fromkeys((*old, "notes.txt"), b"old")
-    online.upload(published.dry, "someone/sharded", private=False)
+    upload(published.dry, "someone/sharded", private=False)
     assert repository.files == {**files_of(published.dry), "notes.txt": b"old"}
     assert len(repository.commits) == 1
 
 
 def test_a_login_that_is_missing_is_said(
-    online: ModuleType, server: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch
+    online: None, server: HubServer, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(online, "HfApi", lambda: HfApi(endpoint=server.url, token=False))
-    monkeypatch.setattr(sys, "argv", ["publish.py", "--checkpoint", str(run), "--repo_id", "someone/none"])
-    with pytest.raises(SystemExit, match=r"error: .*401"):
-        online.main()
+    api = partial(HfApi, endpoint=server.url, token=False)
+    monkeypatch.setattr("codebind_hf.publishing.uploading.HfApi", api)
+    refused = run_command("publish", "--checkpoint", run, "--repo_id", "someone/none")
+    assert refused.returncode == 1
+    assert re.search(r"error: .*401", refused.stderr)
     assert "someone/none" not in server.repositories
 
 
@@ -286,7 +283,7 @@ def test_a_folder_that_should_not_be_public_is_refused(
         (mine / file).write_text(text)
     (tmp_path / "stage").mkdir()
     with pytest.raises((ValueError, OSError), match=re.escape(message).replace(r"\\\\", r"\\")):
-        load_example().stage(mine, tmp_path / "stage", NAME)
+        stage(mine, tmp_path / "stage", NAME)
 
 
 @pytest.mark.parametrize("file", ["report.json", "run.json", "figures/zero_shot.png", "checkpoint/README.md"])
@@ -300,28 +297,28 @@ def test_what_is_of_another_checkpoint_is_not_published_beside_this_one(mine: Pa
         (mine / file).write_text(f"{CARD}This card is of the checkpoint with the SHA-256 `{other}`")
     (tmp_path / "stage").mkdir()
     with pytest.raises(ValueError, match=rf"{Path(file).name}: is of {other}, and this checkpoint is .*evaluate"):
-        load_example().stage(mine, tmp_path / "stage", NAME)
+        stage(mine, tmp_path / "stage", NAME)
 
 
 def test_a_report_that_names_no_checkpoint_is_not_published(mine: Path, tmp_path: Path) -> None:
     (mine / "report.json").write_text("{}")
     (tmp_path / "stage").mkdir()
     with pytest.raises(ValueError, match=r"report.json: is of no checkpoint, and this checkpoint is "):
-        load_example().stage(mine, tmp_path / "stage", NAME)
+        stage(mine, tmp_path / "stage", NAME)
 
 
 def test_a_path_to_the_checkpoint_itself_is_refused_wherever_it_lies(mine: Path, tmp_path: Path) -> None:
     (mine / "report.md").write_text(f"see {(mine / 'checkpoint').resolve()}")
     (tmp_path / "stage").mkdir()
     with pytest.raises(ValueError, match=r"report.md: holds .*a path of one machine"):
-        load_example().stage(mine, tmp_path / "stage", NAME)
+        stage(mine, tmp_path / "stage", NAME)
 
 
 def test_links_and_urls_are_no_paths_of_a_machine(mine: Path, tmp_path: Path) -> None:
     text = "see https://host.org/home/page, ../figures/a.png, data/rows.jsonl, /api/models and [a](/docs/data)"
     (mine / "report.md").write_text(text)
     (tmp_path / "stage").mkdir()
-    load_example().stage(mine, tmp_path / "stage", NAME)
+    stage(mine, tmp_path / "stage", NAME)
     assert (tmp_path / "stage" / "report.md").read_text() == text
 
 
@@ -333,23 +330,19 @@ def test_weights_that_are_not_all_there_are_refused(mine: Path, tmp_path: Path) 
     (mine / "checkpoint" / "config.json").write_text(config)
     (tmp_path / "stage").mkdir()
     with pytest.raises(ValueError, match=r"lacks \d+ tensors of the model, such as "):
-        load_example().stage(mine, tmp_path / "stage", NAME)
+        stage(mine, tmp_path / "stage", NAME)
 
 
 def test_a_checkpoint_without_a_run_is_published_alone(mine: Path, tmp_path: Path) -> None:
     folder = (mine / "checkpoint").rename(mine / "converted")
     (tmp_path / "stage").mkdir()
-    load_example().stage(folder, tmp_path / "stage", NAME)
+    stage(folder, tmp_path / "stage", NAME)
     names = set(files_of(tmp_path / "stage"))
     assert {"README.md", "config.json", "model.safetensors"} <= names
     assert not names & {"report.json", "report.md", "figures/zero_shot.png"}
 
 
-def test_a_dry_run_writes_over_nothing(
-    mine: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arguments = ["--checkpoint", str(mine), "--repo_id", NAME, "--dry_run", str(mine)]
-    monkeypatch.setattr(sys, "argv", ["publish.py", *arguments])
-    with pytest.raises(SystemExit):
-        load_example().main()
-    assert "exists; give a new folder" in capsys.readouterr().err
+def test_a_dry_run_writes_over_nothing(mine: Path) -> None:
+    refused = run_command("publish", "--checkpoint", mine, "--repo_id", NAME, "--dry_run", mine)
+    assert refused.returncode == 2
+    assert "exists; give a new folder" in refused.stderr

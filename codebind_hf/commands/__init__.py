@@ -1,0 +1,1 @@
+"""The command `codebind`: flags and their checks, over what the other rooms do; one module a command."""
