@@ -120,11 +120,8 @@ def search_gallery(
         gallery = embedded.captions if is_text and embedded.captions is not None else embedded.modalities[name]
         positions = gallery.positions.tolist()
         matches = (
-            Match(
-                said := name_of_item(rows, positions, item, name, folder or Path()), cosine, said if is_text else row
-            )
+            _match(rows, positions, item, name, folder or Path(), cosine)
             for item, cosine in ranked(asked, gallery, read_out, by)
-            for row in [rows[positions[item]][name]]
         )
         found[name] = list(islice(distinct(matches) if is_text else matches, top_k))
     return GalleryAnswer(query, modality, found, list(by_fix(reasons)))
@@ -241,6 +238,11 @@ def distinct(matches: Iterable[Match]) -> Iterator[Match]:
         if match.item not in seen:
             seen.add(match.item)
             yield match
+
+
+def _match(rows: Any, positions: list[int], item: int, modality: str, folder: Path, cosine: float) -> Match:
+    name = name_of_item(rows, positions, item, modality, folder)
+    return Match(name, cosine, name if modality == "text" else rows[positions[item]][modality])
 
 
 def name_of_item(rows: Any, positions: list[int], item: int, modality: str, folder: Path) -> str:

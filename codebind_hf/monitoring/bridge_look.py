@@ -13,6 +13,7 @@ from codebind_hf.data.items import row_modalities
 from codebind_hf.data.row_tensors import flattened
 from codebind_hf.evaluation.embedding import class_embeddings, embed_dataset, embed_texts
 from codebind_hf.evaluation.metrics import best_is_relevant
+from codebind_hf.evaluation.summary import wilson_interval
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.monitoring.known_words import KnownWords, known_words
 from codebind_hf.monitoring.opening import free_memory
