@@ -21,7 +21,7 @@ WHEEL_VENV := build/wheel
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: env demo real ablation test test-all test-hf dist test-wheel fuzz soak quality style clean
+.PHONY: env demo real ablation docs test test-all test-hf dist test-wheel fuzz soak quality style clean
 
 env: $(READY)
 
@@ -53,12 +53,23 @@ $(VENV)/.ready-real: $(READY)
 	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[real]"
 	touch $@
 
+# The site, in build/site: open index.html there. A link to nothing, a page in no menu or a name without docs is an error.
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(VENV)/.ready-docs: $(READY)
+	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[docs]"
+	touch $@
+
 test: $(READY)
 	$(PYTEST) -m "not slow"
 
 # Everything: what `make test` runs, then what it leaves out.
 test-all: test
 	$(PYTEST) -m slow
+
+# A slow test builds the site.
+test-all: $(VENV)/.ready-docs
 
 # Strange values and damaged files at every door, 100,000 of them.
 fuzz: $(READY)
