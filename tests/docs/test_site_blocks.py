@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from common import free_port
 from PIL import Image as Pillow
 from site_pages import (
     DOCS,
@@ -212,10 +214,18 @@ def test_the_configurations_of_accelerate_are_ones(path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_start_from_the_configuration_for_cpus(here: Path) -> None:
-    launched = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
+    launched = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--main_process_port",
+        str(free_port()),
+        "--config_file",
+    ]
     given = ["--manifest", "rows.jsonl", "--output_dir", "runs/two", "--max_steps", "2", "--batch_size", "4"]
     command = [*launched, DOCS / "accelerate" / "cpu-2.yaml", ROOT / "examples" / "train.py", *given]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=220)
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=220)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((here / "runs/two/run.json").read_text())
     assert (here / "runs/two/checkpoint/model.safetensors").is_file()
