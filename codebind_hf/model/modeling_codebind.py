@@ -157,7 +157,7 @@ class CodeBindModel(
             depth_values, thermal_values (`torch.Tensor` of shape `(batch, 1, height, width)`): maps.
             tactile_values (`torch.Tensor` of shape `(batch, 3, height, width)`): colour images of a gel sensor.
             point_values (`torch.Tensor` of shape `(batch, points, 3)`, or 6 with colours): point clouds.
-            eeg_values, imu_values (`torch.Tensor` of shape `(batch, channels, time)`): recordings; `imu` has 6 channels.
+            eeg_values, imu_values (`torch.Tensor` of shape `(batch, channels, time)`): recordings (IMU: 6 channels).
             rows (`dict[str, torch.LongTensor]`, *optional*): with `return_loss`, which row of the batch each sample of
                 a modality belongs to, when some rows lack some modalities.
             views (`dict[str, torch.Tensor]`, *optional*): second views of the samples, such as noisy copies, with the
