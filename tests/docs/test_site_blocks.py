@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from common import free_port
+from examples_in_process import run_example
 from PIL import Image as Pillow
 from site_pages import (
     DOCS,
@@ -150,6 +151,17 @@ def test_commands_exist_with_their_flags(page: str, monkeypatch: pytest.MonkeyPa
     for block in blocks_of(page, "bash"):
         for words in commands_of(block):
             check_command(words, monkeypatch)
+
+
+def test_the_searches_of_the_tutorial_find_something(here: Path) -> None:
+    found = 0
+    for block in blocks_of("tutorials/search-across-senses.md", "bash"):
+        for words in commands_of(block):
+            done = run_example(words[1], *words[2:])
+            assert done.returncode == 0, done.stderr
+            assert re.search(r"^  1\. [+-]0\.\d+ ", done.stdout, re.MULTILINE), done.stdout
+            found += 1
+    assert found == 3
 
 
 def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
