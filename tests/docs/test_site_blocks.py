@@ -50,8 +50,8 @@ ELSEWHERE = {
     "training.md": "conversion/test_docs.py",
     "uses.md": "inference/test_uses_docs.py",
 }
-# Pages that train, which takes too long for `make test`.
-SLOW = {"tutorials/bind-a-sensor.md"}
+# Pages that train or compare, which takes too long for `make test`.
+SLOW = {"how-to/gpus-and-precision.md", "how-to/watch-a-run.md", "tutorials/bind-a-sensor.md"}
 PYTHON = [page for page in pages() if blocks_of(page, "python")]
 HERE = [page for page in PYTHON if page not in ELSEWHERE]
 BASH = [page for page in pages() if blocks_of(page, "bash")]
@@ -66,7 +66,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the world, as the working folder."""
-    shutil.copytree(world, tmp_path / "here")
+    # Pages add files and change none, so links are copies.
+    shutil.copytree(world, tmp_path / "here", copy_function=os.link)
     monkeypatch.chdir(tmp_path / "here")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
@@ -153,6 +154,7 @@ def test_commands_exist_with_their_flags(page: str, monkeypatch: pytest.MonkeyPa
             check_command(words, monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_searches_of_the_tutorial_find_something(here: Path) -> None:
     found = 0
     for block in blocks_of("tutorials/search-across-senses.md", "bash"):
