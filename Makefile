@@ -21,7 +21,7 @@ WHEEL_VENV := build/wheel
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: env demo real ablation test test-all test-hf dist test-wheel fuzz soak quality style clean
+.PHONY: env demo real ablation docs test test-all test-hf dist test-wheel fuzz soak quality style clean
 
 env: $(READY)
 
@@ -57,11 +57,20 @@ $(VENV)/.ready-browser: $(READY)
 	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[browser]"
 	touch $@
 
+# The site, in build/site: open index.html there. A link to nothing, a page in no menu or a name without docs is an error.
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(VENV)/.ready-docs: $(READY)
+	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[docs]"
+	touch $@
+
 test: $(READY)
 	$(PYTEST) -m "not slow"
 
-# Everything: what `make test` runs, then what it leaves out. A browser of the system shows the demo app, where there is one.
-test-all: test $(VENV)/.ready-browser
+# Everything: what `make test` runs, then what it leaves out. A browser of the
+# system shows the demo app, where there is one; the site is built.
+test-all: test $(VENV)/.ready-browser $(VENV)/.ready-docs
 	$(PYTEST) -m slow
 
 # Strange values and damaged files at every door, 100,000 of them.

@@ -31,8 +31,8 @@ def intra_class_cosine(embeds: ArrayLike, labels: ArrayLike, other: ArrayLike | 
     Source: paper appendix figure 6; how it weighs classes is not said there.
 
     Args:
-        embeds (array of shape `(items, dim)`).
-        labels (array of shape `(items,)`).
+        embeds (array of shape `(items, dim)`): of one part.
+        labels (array of shape `(items,)`): the class of each item.
         other (array of shape `(items, dim)`, *optional*): compare `embeds` of one item with `other` of another, such
             as shared with specific parts.
 

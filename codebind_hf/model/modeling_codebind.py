@@ -154,10 +154,10 @@ class CodeBindModel(
             pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`): images.
             pixel_values_videos (`torch.Tensor` of shape `(batch, clips, frames, 3, height, width)`): video.
             input_features (`torch.Tensor` of shape `(batch, clips, mel, frames)`): log-mel spectrograms of audio.
-            depth_values, thermal_values (`torch.Tensor` of shape `(batch, 1, height, width)`).
+            depth_values, thermal_values (`torch.Tensor` of shape `(batch, 1, height, width)`): maps.
             tactile_values (`torch.Tensor` of shape `(batch, 3, height, width)`): colour images of a gel sensor.
             point_values (`torch.Tensor` of shape `(batch, points, 3)`, or 6 with colours): point clouds.
-            eeg_values (`torch.Tensor` of shape `(batch, channels, time)`), imu_values likewise with 6 channels.
+            eeg_values, imu_values (`torch.Tensor` of shape `(batch, channels, time)`): recordings (IMU: 6 channels).
             rows (`dict[str, torch.LongTensor]`, *optional*): with `return_loss`, which row of the batch each sample of
                 a modality belongs to, when some rows lack some modalities.
             views (`dict[str, torch.Tensor]`, *optional*): second views of the samples, such as noisy copies, with the

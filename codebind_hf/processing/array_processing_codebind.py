@@ -18,7 +18,7 @@ from .values import check_choice, check_number, refuse, shown
 class CodeBindArrayFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
     """Float arrays of `num_channels` over one or two axes -> `<name>_values` (num_channels, *input_size).
 
-    Parameters:
+    Args:
         name: the modality, which is also its argument.
         num_channels: leading axis of an item; it may be left out when it is 1.
         input_size: `[time]` (linear interpolation, of longer ones smoothed) or `[height, width]` (bilinear, smoothed);

@@ -23,7 +23,7 @@ _MOST_CHANNELS = 32
 class CodeBindAudioFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
     """Waveforms `(samples,)` or `(channels, samples)` and their rate -> `input_features`, `(clips, mel, frames)`.
 
-    Parameters:
+    Args:
         sampling_rate: Hz that every waveform is resampled to.
         num_clips, clip_seconds: clips of equal length, the first at the start and the last at the end of the sound.
         clip_spacing: "ends" as above, or "open" (the last clip stops one step before the end, as ViT-Lens does).

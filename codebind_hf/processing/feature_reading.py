@@ -21,7 +21,7 @@ _MOMENTS = ("mean", "std")
 class FeatureReader(ModalityProcessing):
     """Features of one network -> `(num_channels,)`, or `(tokens, num_channels)` with zeros after shorter sequences.
 
-    Parameters:
+    Args:
         name: the modality.
         num_channels: numbers in a vector.
         input_size: `[tokens]`, the longest sequence; `[1]` for single vectors.

@@ -41,7 +41,7 @@ THERMAL_UNITS = (*_CELSIUS, "levels")
 class GridImageProcessor(ModalityProcessing, BaseImageProcessor):
     """Resize, crop and normalize one picture or map.
 
-    Parameters:
+    Args:
         size: `[height, width]` of the result.
         num_channels: 3, or 1 (colour becomes grey); a map is repeated to fill 3.
         resize_mode: "shortest_edge" (keep the aspect ratio, then crop the centre) or "stretch".
@@ -188,7 +188,7 @@ class CodeBindTactileImageProcessor(CodeBindImageProcessor):
 class CodeBindDepthImageProcessor(GridImageProcessor):
     """Depth maps `(height, width)` in metres -> `depth_values`.
 
-    Further parameters:
+    Args:
         depth_unit: unit of the values passed in: "m", "cm", "mm", a number (metres per unit), or "disparity" (already
             what `encoding="disparity"` makes). `None`: floats are metres, integers are refused.
         depth_range: metres below and above are cut off; `None` cuts nothing.
@@ -291,7 +291,7 @@ class CodeBindDepthImageProcessor(GridImageProcessor):
 class CodeBindThermalImageProcessor(GridImageProcessor):
     """Thermal maps `(height, width)`: 8-bit levels, temperatures, or floats in [0, 1] -> `thermal_values`.
 
-    Further parameters:
+    Args:
         thermal_unit: unit of the values passed in. Temperatures are "celsius", "kelvin", "fahrenheit", or what
             radiometric cameras store as integers: "decicelsius" and "centicelsius" (tenths and hundredths of a
             degree), "decikelvin" and "centikelvin" (kelvin * 10, kelvin * 100), or `[degrees per level, degrees of

@@ -16,7 +16,7 @@ from .values import check_choice, check_number, refuse
 class CodeBindPointFeatureExtractor(ModalityProcessing, FeatureExtractionMixin):
     """Point clouds `(points, 3)` in any unit, or `(points, 6)` with colours -> `point_values`, `(num_points, ...)`.
 
-    Parameters:
+    Args:
         num_points: points of the result; smaller clouds are repeated in order.
         num_channels: 3 (x, y, z), or 6 (x, y, z, red, green, blue).
         selection: which points of a larger cloud stay: "farthest" (each new point is the one farthest from those

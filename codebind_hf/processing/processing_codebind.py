@@ -44,9 +44,11 @@ class CodeBindProcessor(ProcessorMixin):
     """Turns any subset of modalities into the tensors that `CodeBindModel` reads.
 
     Args:
-        image_processor, video_image_processor, depth_image_processor, thermal_image_processor,
-            tactile_image_processor, feature_extractor (audio), eeg_feature_extractor, imu_feature_extractor,
-            point_feature_extractor: sub-processors; `None` makes one with its default parameters.
+        image_processor, video_image_processor, depth_image_processor: sub-processors; `None` makes one with its
+            default parameters.
+        thermal_image_processor, tactile_image_processor, point_feature_extractor: likewise.
+        feature_extractor: of audio, likewise.
+        eeg_feature_extractor, imu_feature_extractor: likewise.
         tokenizer: reads text; without one the processor knows no text.
         modalities: modalities that the checkpoint has; `None` is all of them (without a tokenizer: all but text).
         max_text_length: tokens that a text is cut and padded to, begin and end included.

@@ -29,7 +29,7 @@ _SAID: set[str] = set()
 class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
     """Recordings `(channels, time)` or `{"array", "sampling_rate"}` -> `(num_channels, num_samples)`.
 
-    Parameters:
+    Args:
         num_channels: channels of the result; missing ones are filled with zeros, more are refused.
         num_samples: length of the result.
         time_crop: `[start, stop]` samples kept of the recording first (fewer where it is shorter); `None` keeps all.
@@ -167,7 +167,7 @@ class CodeBindSignalFeatureExtractor(RatedProcessing, FeatureExtractionMixin):
 class CodeBindEegFeatureExtractor(CodeBindSignalFeatureExtractor):
     """EEG `(electrodes, time)` -> `eeg_values`; the unit does not matter unless `normalize` is "none".
 
-    Further parameter:
+    Args:
         channels: names of the channels that are taken of a file with names (EDF, BDF, FIFF, EEGLAB, BrainVision; read
             in volts), in the order of the model's channels; `None` takes all in the order of the file.
         montage: names of the channels of an array, which has none, so that `channels` can be taken of it.
@@ -244,7 +244,7 @@ class CodeBindImuFeatureExtractor(CodeBindSignalFeatureExtractor):
 
     Nothing is subtracted by default: the mean acceleration is the direction of gravity.
 
-    Further parameter:
+    Args:
         axes: what the channels of recordings are, of "ax", "ay", "az" (acceleration) and "gx", "gy", "gz" (rotation),
             with "-" before what points the other way; `None` is these six in this order.
     """

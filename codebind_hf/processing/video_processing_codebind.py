@@ -25,7 +25,7 @@ _WINDOW_SECONDS = 2.0
 class CodeBindVideoImageProcessor(GridImageProcessor):
     """Videos: uint8 `(frames, height, width, 3)`, a list of pictures, or `{"array", "fps"}` -> `pixel_values_videos`.
 
-    Further parameters:
+    Args:
         num_clips: clips spread uniformly over the video.
         frames_per_clip: frames spread uniformly over a clip, its first and last among them.
         clip_seconds: length of a clip, which needs the frame rate; `None` cuts the video into `num_clips` equal parts.

@@ -3,7 +3,9 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import miniatures
 import pytest
 
 from codebind_hf import benchmarks
@@ -143,6 +145,19 @@ def test_imagenets_names_are_in_the_order_of_the_synsets() -> None:
         *("tench", "Golden Retriever", "giant panda", "missile", "missile", "sunglasses", "sunglasses", "banana"),
         "toilet paper",
     ]
+
+
+def test_the_python_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    miniatures.make("sun-d", tmp_path / "DATA" / "sun")
+    sun: Any = benchmarks.get("sun-d")
+    monkeypatch.setitem(sun.num_items, "sound", len(sun.rows("DATA/sun", "test", "sound")))
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/benchmarks.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, "docs/benchmarks.md", "exec"), names)
+    assert set(names["found"].rows[0]) >= {"id", "label", "depth"}
+    assert isinstance(names["rows"][0]["text"], list)
+    assert "image" in names["rows"][0]
 
 
 def test_the_tables_of_the_docs_are_made_of_the_registry() -> None:
