@@ -11,6 +11,8 @@ import torch
 from common import free_port
 from small_runs import same_results, settings_for
 
+from codebind_hf.data import NineSenses
+
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_on_processes.py"
 RUN = SCRIPT.with_name("run_on_processes.py")
@@ -19,8 +21,8 @@ STREAM = SCRIPT.with_name("stream_on_processes.py")
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def launched(script: Path, *arguments: str) -> str:
-    """What a script says on two processes."""
+def launched(script: Path | str, *arguments: str) -> str:
+    """What a script, or `-m` and a module, says on two processes."""
     options = f"--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --main_process_port {free_port()}"
     command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *options.split()]
     done = subprocess.run(
@@ -93,3 +95,15 @@ def test_two_processes_look_at_a_bridge_and_tell_a_tracker_without_changing_a_bi
     same_results(tmp_path / "seen", tmp_path / "blind")
     assert json.loads((tmp_path / "seen" / "run.json").read_text())["bridge"]["rows"] > 0
     assert len(list((tmp_path / "seen" / "logs").iterdir())) == 1, "one process writes"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_two_processes_train_one_model_by_the_command(tmp_path: Path) -> None:
+    rows = NineSenses("train", num_bridge=12, num_target=0, modalities=["text", "image"]).export(tmp_path / "rows")
+    flags = ("--manifest", str(rows), "--output_dir", str(tmp_path / "run"), "--max_steps", "2", "--batch_size", "2")
+    said = launched("-m", "codebind_hf", "train", *flags)
+    assert said.count(f"Wrote {tmp_path / 'run' / 'checkpoint'}.") == 1, "one process tells"
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+    (log,) = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert log["log"][-1]["step"] == 2
