@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from codebind_hf.monitoring.opening import size_of
+from codebind_hf.started import command_line
 
 
-COMMAND = "codebind"
 # What a run on NineSenses exports.
 _OWN_ROWS = Path("files", "manifest.jsonl")
 # Of the folder of a run, in this order: what is there is named.
@@ -63,7 +63,7 @@ def next_commands(
         commands.append(["publish", "--pack", run, "--repo_id", f"YOU/{bound}"])
     else:
         commands += [["demo", run], ["publish", "--checkpoint", run, "--repo_id", f"YOU/{folder.resolve().name}"]]
-    return [shlex.join([COMMAND, *each]) for each in commands]
+    return [f"{command_line(name)} {shlex.join(flags)}" for name, *flags in commands]
 
 
 def _rows(folder: Path, data: Mapping[str, Any]) -> list[str]:

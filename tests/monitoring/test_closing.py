@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from codebind_hf.monitoring.closing import closing_lines
+from codebind_hf.started import command_line
 
 
 def filled(folder: Path, *names: str) -> Path:
@@ -39,9 +40,9 @@ def test_what_is_there_is_named_with_its_size(tmp_path: Path) -> None:
 def test_commands_have_the_rows_of_this_run(tmp_path: Path, data: dict[str, Any], flags: str) -> None:
     folder = filled(tmp_path / "run", "checkpoint/model.safetensors")
     lines = closing_lines(folder, data, templates=["this is a {}"])
-    assert f"  codebind evaluate --checkpoint {folder} {flags} --template 'this is a {{}}'" in lines
-    assert f"  codebind demo {folder}" in lines
-    assert f"  codebind publish --checkpoint {folder} --repo_id YOU/run" in lines
+    assert f"  {command_line('evaluate')} --checkpoint {folder} {flags} --template 'this is a {{}}'" in lines
+    assert f"  {command_line('demo')} {folder}" in lines
+    assert f"  {command_line('publish')} --checkpoint {folder} --repo_id YOU/run" in lines
     searches = [line for line in lines if " search " in line]
     assert len(searches) == ("manifest" in data)
     assert all(line.endswith("'a b.jsonl'") or line.endswith("'my test.jsonl'") for line in searches)
@@ -50,13 +51,16 @@ def test_commands_have_the_rows_of_this_run(tmp_path: Path, data: dict[str, Any]
 def test_files_that_the_run_exported_are_searched(tmp_path: Path) -> None:
     folder = filled(tmp_path / "run", "checkpoint/model.safetensors", "files/manifest.jsonl")
     lines = closing_lines(folder, {"nine_senses": {}})
-    assert f"  codebind search --checkpoint {folder} --text WORDS --gallery {folder}/files/manifest.jsonl" in lines
-    assert f"  codebind evaluate --checkpoint {folder} --manifest {folder}/files/manifest.jsonl" in lines
+    assert (
+        f"  {command_line('search')} --checkpoint {folder} --text WORDS --gallery {folder}/files/manifest.jsonl"
+        in lines
+    )
+    assert f"  {command_line('evaluate')} --checkpoint {folder} --manifest {folder}/files/manifest.jsonl" in lines
 
 
 def test_what_was_bound_is_used_beside_its_bridge(tmp_path: Path) -> None:
     folder = filled(tmp_path / "eeg", "checkpoint/model.safetensors", "pack/pack.safetensors")
     lines = closing_lines(folder, {"manifest": "rows.jsonl"}, bound="eeg", bridge="runs/demo")
-    evaluate = f"  codebind evaluate --checkpoint runs/demo --packs {folder} --manifest LABELLED_ROWS"
+    evaluate = f"  {command_line('evaluate')} --checkpoint runs/demo --packs {folder} --manifest LABELLED_ROWS"
     assert evaluate in lines
-    assert f"  codebind publish --pack {folder} --repo_id YOU/eeg" in lines
+    assert f"  {command_line('publish')} --pack {folder} --repo_id YOU/eeg" in lines
