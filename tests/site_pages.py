@@ -1,11 +1,11 @@
 """The pages of the site: their blocks of code, the commands in them, and a folder in which they run."""
 
 import argparse
-import importlib.util
 import json
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import pytest
 from examples_in_process import example
 from PIL import Image
 
+from codebind_hf.commands import app
 from codebind_hf.data import NineSenses
 from codebind_hf.training import Recipe, build, save
 
@@ -24,7 +25,15 @@ DOCS = ROOT / "docs"
 # Before a block that no test runs: why it cannot.
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\n+$", re.DOTALL)
 BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-BIND = ("codebind", "bind")
+# Commands of others, of which nothing is ours to check.
+OTHERS = {
+    "git clone",
+    "cd codebind_hf",
+    "source .venv/bin/activate",
+    "tensorboard --logdir",
+    "hf auth",
+    "nvidia-smi -l",
+}
 
 
 class Block(NamedTuple):
@@ -104,25 +113,14 @@ class _Parsed(Exception):
     """The command line was read to its end."""
 
 
-def check_codebind(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`codebind <command> ...` has these flags; without the room of commands, they are those of the examples."""
-    if importlib.util.find_spec("codebind_hf.commands") is None:
-        command, rest = words[1], words[2:]
-        if words[: len(BIND)] == list(BIND):
-            command, rest = "train", ["--bind", *rest]
-        if command in ("demo", "doctor"):
-            assert not [word for word in rest if word.startswith("-")], words
-        elif rest != ["--help"]:
-            check_example(command, rest, monkeypatch)
-        return
-    import click
-    import typer
-
-    app = importlib.import_module("codebind_hf.commands").app
-    group = typer.main.get_command(app)
-    command = group.commands[words[1]]
-    with click.Context(group, info_name="codebind") as context:
-        command.make_parser(click.Context(command, parent=context)).parse_args(words[2:])
+def check_codebind(words: list[str]) -> None:
+    """`codebind <command> ...` has these flags, and they have values of their kind."""
+    group = app.whole()
+    with group.make_context("codebind", [words[1]], resilient_parsing=True) as context:
+        command = group.get_command(context, words[1])
+        assert command is not None, words
+        if words[2:] != ["--help"]:
+            command.make_context(words[1], words[2:], parent=context)
 
 
 def check_example(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +136,40 @@ def check_example(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPat
         patch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
         with pytest.raises(_Parsed):
             example(name).main()
+
+
+def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command line of a page names is there: scripts, flags, targets, extras."""
+    scripts = [place for place, word in enumerate(words) if re.fullmatch(r"examples/[\w/]+\.py", word)]
+    if scripts and words[0] in ("python", "accelerate"):
+        script = words[scripts[0]]
+        assert (ROOT / script).is_file(), words
+        if words[0] == "accelerate":
+            check_launcher(words[1 : scripts[0]])
+        name, arguments = script.removeprefix("examples/").removesuffix(".py"), words[scripts[0] + 1 :]
+        if name in app.COMMANDS:
+            check_codebind(["codebind", name, *arguments])
+        else:
+            check_example(name, arguments, monkeypatch)
+    elif Path(words[0]).name == "codebind":
+        if words[1:] != ["--help"]:
+            check_codebind(words)
+    elif words[0] == "make":
+        made = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        assert {word for word in words[1:] if "=" not in word} <= made, words
+    elif words[:2] == ["pip", "install"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        for listed in re.findall(r"\[([a-z,]+)\]", " ".join(words)):
+            assert set(listed.split(",")) <= set(extras), words
+    else:
+        assert " ".join(words[:2]) in OTHERS, words
+
+
+def check_launcher(words: list[str]) -> None:
+    """`accelerate launch` knows these options, and the file of a `--config_file` is there."""
+    from accelerate.commands.launch import launch_command_parser
+
+    assert words[0] == "launch"
+    arguments = launch_command_parser().parse_args([*words[1:], "script.py"])
+    if arguments.config_file:
+        assert (ROOT / arguments.config_file).is_file(), arguments.config_file

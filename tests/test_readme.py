@@ -1,28 +1,65 @@
-"""The README's Python runs as it stands there."""
+"""The README is short, its code runs as it stands there, and what it says is there or was measured."""
 
+import json
+import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from site_pages import blocks_of, check_command, commands_of, make_world
+
+from codebind_hf.model.presets import PRESETS
 
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ROOT = Path(__file__).parents[1]
+PAGE = "../README.md"
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_block_compiles() -> None:
-    assert len(BLOCKS) >= 3
-    for number, block in enumerate(BLOCKS):
-        compile(block, f"README block {number}", "exec")
+def test_it_is_short() -> None:
+    lines = TEXT.splitlines()
+    assert len(lines) <= 150
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
 
 
-@pytest.mark.parametrize("wanted", ["from_preset", "CodeBindTrainer("])
-def test_a_block_that_needs_no_files_runs(wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (block,) = [block for block in BLOCKS if wanted in block]
-    exec(compile(block, f"README: {wanted}", "exec"), {"__name__": "readme"})
+def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_world(tmp_path))
+    (block,) = blocks_of(PAGE, "python")
+    names = {"__name__": "readme", "depth_in_metres": np.load("map.npy")}
+    exec(compile(block.text, "README", "exec"), names)
+    assert np.shape(names["cosine"]) == (1, 1)
 
 
-def test_the_make_targets_it_names_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (README.parent / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"make ([a-z]+)", README.read_text())) <= targets | {"them"}
+def test_its_commands_exist_with_their_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [words for block in blocks_of(PAGE, "bash") for words in commands_of(block)]
+    assert len(lines) >= 6
+    for words in lines:
+        check_command(words, monkeypatch)
+
+
+def test_its_rows_can_be_read() -> None:
+    (block,) = blocks_of(PAGE, "json")
+    assert {"text", "image", "audio", "label"} == set(json.loads(block.text))
+
+
+def test_its_links_lead_somewhere() -> None:
+    places = re.findall(r"\]\(([^)#]+)", TEXT)
+    assert len(places) > 15
+    assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+def test_it_names_every_preset() -> None:
+    assert set(re.findall(r"`((?:codebind-)?(?:tiny|ib|vl)[\w-]*)`", TEXT)) == set(PRESETS)
+
+
+def test_its_table_is_of_the_run_that_the_card_is_of() -> None:
+    figures = json.loads((ROOT / "model_cards" / "results" / "codebind-tiny.json").read_text())["zero_shot"]
+    rows = {line.split(" | ")[0][2:]: line.split(" | ")[1:3] for line in TEXT.splitlines() if line.startswith("| ")}
+    for name, entry in figures.items():
+        said = rows[{"eeg": "EEG"}.get(name, name.replace("_", " "))]
+        assert said == [f"{100 * entry[key]:.1f} %" for key in ("accuracy", "accuracy_continuous")], name
+
+
+def test_the_picture_on_top_is_small_enough_to_load() -> None:
+    assert os.path.getsize(ROOT / "docs" / "images" / "overview.png") < 300_000

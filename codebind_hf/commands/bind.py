@@ -3,19 +3,21 @@
 from inspect import signature
 from typing import Annotated
 
+import typer
+
 from codebind_hf.commands import options as of
 from codebind_hf.commands.running import check_run, run_from, same_flags
 from codebind_hf.commands.train import train
 from codebind_hf.commands.values import refuse
 
 
-EXAMPLE = "codebind bind --modality eeg --bridge runs/demo --manifest rows.jsonl --output_dir runs/eeg"
+EXAMPLE = "codebind bind eeg --bridge runs/demo --manifest rows.jsonl --output_dir runs/eeg"
 
 
 def bind(
     output_dir: of.OutputDir,
     modality: Annotated[
-        str | None, of.flag("modality", "the modality to bind, a column of the rows", metavar="NAME", also=("bind",))
+        str | None, typer.Argument(metavar="MODALITY", help="the one to bind, a column of the rows")
     ] = None,
     bridge: of.Bridge = None,
     config: of.Config = None,
@@ -52,5 +54,5 @@ def bind(
     flags["bind"] = flags.pop("modality")
     check_run(flags)
     if not flags["resume"] and not (flags["bind"] and flags["bridge"]):
-        refuse("--modality NAME and --bridge MODEL: give both, or --resume to go on.")
+        refuse("MODALITY and --bridge MODEL: give both, or --resume to go on.")
     run_from(flags)

@@ -99,6 +99,12 @@ def _verdict(found: Mapping[str, Any]) -> Iterable[str]:
         yield ""
     yield markdown_table(["accepted at", "found", "holds"], [[a, b, "yes" if c else "no"] for a, b, c in rows])
     yield ""
+    if len(found["seeds"]) > 1:
+        yield (
+            f"Over all {len(wins)} pairs, ours is {value(found['retrieval over all'], signed=True)} from InfoNCE. "
+            "Of pairs that do not differ, about one in six is more than one standard error behind."
+        )
+        yield ""
     if speech:
         yield (
             f"**What leaks.** From the shared part, which should not know it, a tuned linear probe reads the language "

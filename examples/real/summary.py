@@ -49,6 +49,7 @@ def summary(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
         "settings": {name: _plain(settings) for name, settings in ROWS.items()},
         "bridge": _bridges(cells, seeds),
         "retrieval": {s: _retrieval(cells, s, seeds) for s in senses if PLAN[s][0] in ("stamps", "furniture")},
+        "retrieval over all": _over_all(cells, senses, seeds),
         "zero-shot": {s: _zero_shot(cells, s, seeds) for s in senses if s in ("eeg", "imu")},
         "emergent": _emergent(study, seeds),
         "readings": {s: _readings(cells, s, seeds) for s in senses if s in PROBED},
@@ -88,6 +89,21 @@ def _retrieval(cells: dict, sense: str, seeds: Sequence[int]) -> dict[str, Any]:
             one[f"{name} - infonce"] = spread(np.subtract(values[name], values["infonce"]))
         found[other] = one
     return found
+
+
+def _over_all(cells: dict, senses: Sequence[str], seeds: Sequence[int]) -> dict[str, float]:
+    """How far the mean R@10 of all pairs is from that of InfoNCE alone, on the same splits."""
+
+    def recall(row: str, seed: int) -> float:
+        found = [
+            cells[row, seed, sense][f"to {other}"]["shared"]["recall_at_10"]
+            for sense in senses
+            if PLAN[sense][0] in ("stamps", "furniture")
+            for other in ("image", "text")
+        ]
+        return float(np.mean(found))
+
+    return spread([recall("codebind", seed) - recall("infonce", seed) for seed in seeds])
 
 
 def _zero_shot(cells: dict, sense: str, seeds: Sequence[int]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def test_what_two_commands_share_has_one_help_and_one_default() -> None:
         (["train", "--output_dir", "x", "--max_steps", "many"], "--max_steps: got many; allowed: a whole number of 1"),
         (["train", "--output_dir", "x", "--tolerance", "much"], "error: --tolerance: got much; allowed: a number."),
         (["train", "--output_dir", "x", "y"], "unexpected extra argument"),
-        (["bind", "--output_dir", "x", "--manifest", "y"], "--modality NAME and --bridge MODEL: give both"),
+        (["bind", "--output_dir", "x", "--manifest", "y"], "MODALITY and --bridge MODEL: give both"),
         (["demo"], "error: MODEL: missing."),
         (["publish", "--repo_id", "me/x"], "error: give --checkpoint or --pack."),
         (["convert"], "error: give --imagebind, --codebind, --vitlens or --verify."),

@@ -25,7 +25,7 @@ def test_both_start_the_same_run(started: list[dict[str, Any]], tmp_path: Path) 
     rows.touch()
     common = ("--bridge", "me/bridge", "--manifest", rows, "--output_dir", tmp_path / "run", "--seed", 3)
     common += ("--tolerance", 0.1, "--shared_codes", "learning", "--max_steps", 5, "--columns", "a=eeg")
-    assert run_command("bind", "--modality", "eeg", *common).returncode == 0
+    assert run_command("bind", "eeg", *common).returncode == 0
     assert run_command("train", "--bind", "eeg", *common).returncode == 0
     one, other = started
     assert one == other
@@ -45,7 +45,7 @@ def test_a_run_that_goes_on_needs_only_its_folder(started: list[dict[str, Any]])
 
 def test_what_binding_does_not_do_is_no_flag_of_it() -> None:
     assert flags_of("train") - flags_of("bind") == {
-        *("--test_manifest", "--test_dataset", "--template", "--base", "--backbones", "--streaming"),
+        *("--bind", "--test_manifest", "--test_dataset", "--template", "--base", "--backbones", "--streaming"),
     }
     assert set(inspect.signature(bind.bind).parameters) - {"modality"} <= set(
         inspect.signature(train.train).parameters

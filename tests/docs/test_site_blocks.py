@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from site_pages import (
     NOT_RUN,
     ROOT,
     blocks_of,
-    check_codebind,
-    check_example,
+    check_command,
     commands_of,
     make_world,
     pages,
@@ -42,6 +40,7 @@ ELSEWHERE = {
     "conversion.md": "conversion/test_docs.py",
     "data.md": "data/test_data_docs.py",
     "decoupling.md": "model/test_decoding.py",
+    "demo.md": "serving/test_demo_docs.py",
     "encode.md": "conversion/test_docs.py",
     "metrics.md": "evaluation/test_metric_modules.py",
     "packs.md": "packs/test_pack_docs.py",
@@ -164,48 +163,6 @@ def test_the_searches_of_the_tutorial_find_something(here: Path) -> None:
             assert re.search(r"^  1\. [+-]0\.\d+ ", done.stdout, re.MULTILINE), done.stdout
             found += 1
     assert found == 3
-
-
-def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    scripts = [place for place, word in enumerate(words) if re.fullmatch(r"examples/[\w/]+\.py", word)]
-    if scripts and words[0] in ("python", "accelerate"):
-        script = words[scripts[0]]
-        assert (ROOT / script).is_file(), words
-        if words[0] == "accelerate":
-            check_launcher(words[1 : scripts[0]])
-        check_example(script.removeprefix("examples/").removesuffix(".py"), words[scripts[0] + 1 :], monkeypatch)
-    elif words[0] == "codebind":
-        check_codebind(words, monkeypatch)
-    elif words[0] == "make":
-        made = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-        assert {word for word in words[1:] if "=" not in word} <= made, words
-    elif words[:2] == ["pip", "install"]:
-        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        for listed in re.findall(r"\[([a-z,]+)\]", " ".join(words)):
-            assert set(listed.split(",")) <= set(extras), words
-    else:
-        assert " ".join(words[:2]) in OTHERS, words
-
-
-# Commands of others, of which nothing is ours to check.
-OTHERS = {
-    "git clone",
-    "cd codebind_hf",
-    "source .venv/bin/activate",
-    "tensorboard --logdir",
-    "hf auth",
-    "nvidia-smi -l",
-}
-
-
-def check_launcher(words: list[str]) -> None:
-    """`accelerate launch` knows these options, and the file of a `--config_file` is there."""
-    from accelerate.commands.launch import launch_command_parser
-
-    assert words[0] == "launch"
-    arguments = launch_command_parser().parse_args([*words[1:], "script.py"])
-    if arguments.config_file:
-        assert (ROOT / arguments.config_file).is_file(), arguments.config_file
 
 
 @pytest.mark.parametrize("page", pages())

@@ -177,6 +177,9 @@ def test_a_study_in_miniature_writes_its_page_and_goes_on_where_it_stopped(
     assert study.senses == ["points", "depth", "video"]
     found = summary(study, [0, 1])
     entry = found["retrieval"]["points"]["image"]
+    differences = [by[other]["ours - infonce"]["mean"] for by in found["retrieval"].values() for other in by]
+    assert len(differences) == 6
+    assert found["retrieval over all"]["mean"] == pytest.approx(np.mean(differences))
     assert entry["ours"]["mean"] > 0.8
     assert entry["closed form"]["mean"] > 0.8
     assert (
