@@ -8,9 +8,9 @@
 `--checkpoint` is a run of `examples/train.py`, a folder with model and processor, or a name on the Hub, and `--packs`
 what was bound to it. A manifest is JSONL, CSV or Parquet: paths of files by modality (image, audio, depth, ...), and
 per row an optional `label` and `attributes`; the flags of rows are those of `examples/train.py`. Written are
-`report.json` and, beside it, `report.md` with the same numbers as tables: zero-shot accuracy into the labels,
-retrieval between all modalities, codebook usage, probes, reconstruction. A few hundred rows of a tiny checkpoint take
-well under a minute on two CPU cores.
+`report.json` and, beside it, `report.html` and `report.md` with the same numbers as tables: zero-shot accuracy into
+the labels, retrieval between all modalities, codebook usage, probes, reconstruction. A few hundred rows of a tiny
+checkpoint take well under a minute on two CPU cores.
 
 Classes are shown as `--template` says; without it as the recipe, as `--text_from_label`, or as "a photo of a {}".
 

@@ -43,7 +43,11 @@ def main() -> None:
     checkpoint = arguments.run / "checkpoint"
     model, processor = CodeBindModel.from_pretrained(checkpoint), CodeBindProcessor.from_pretrained(checkpoint)
     rows = Manifest(arguments.run / "files/manifest.jsonl")
-    row = next(row for row in rows if arguments.object in str(row.get("image")))
+    row = next((row for row in rows if arguments.object in str(row.get("image"))), None)
+    if row is None:
+        parser.error(
+            f"--object: got {arguments.object}, which no picture of {arguments.run / 'files'} is named after."
+        )
     found = embed_dataset(model, processor, [row], progress=False).modalities
     shared = {name: found[name].shared_codes[0].tolist() for name in SENSES}
     specific = {name: ids[0].tolist() for name in SENSES if (ids := found[name].specific_codes) is not None}

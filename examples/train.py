@@ -13,7 +13,7 @@ A manifest is JSONL, CSV or Parquet: per row, any subset of modalities (`text` i
 manifest), and an optional `label` and `attributes`. `--dataset` takes what `datasets` reads instead: saved data sets,
 folders of classes, shards. Written are `checkpoint/` (model and processor), `training.json` (the whole log, with how
 many numbers learned in which parts), `run.json` (what the run was started with) and, when there are test rows,
-`report.json`, `report.md`, pictures and the model card. A run with LoRA also writes `adapter/`, and merges it into
+`report.json`, `report.html`, pictures and the model card. A run with LoRA also writes `adapter/`, and merges it into
 `checkpoint/`.
 
 A run saves every two minutes, and when it is interrupted (Ctrl-C, SIGTERM). `--resume` finds its settings and goes

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from examples_in_process import run_example
+from examples_in_process import example, run_example
 from PIL import Image
 
 from codebind_hf.data import NineSenses
+from codebind_hf.evaluation.figure_style import new_figure
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
 from codebind_hf.training.adapters import load_adapter
@@ -230,6 +231,30 @@ def refusal(name: str, *arguments: object) -> str:
     done = run_example(name, *arguments)
     assert done.returncode in (1, 2)
     return done.stderr
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_readme_is_drawn_from_a_run_of_the_demo(demo: SimpleNamespace, tmp_path: Path) -> None:
+    picture = tmp_path / "overview.png"
+    done = run_example("overview", "--run", demo.folder, "--object", "-00003", "--output", picture)
+    assert done.returncode == 0, done.stderr
+    with Image.open(picture) as opened:
+        assert opened.width > 2 * opened.height
+    done = run_example("overview", "--run", demo.folder, "--object", "nothing", "--output", picture)
+    assert done.returncode == 2
+    assert "--object: got nothing, which no picture of" in done.stderr
+
+
+def test_codes_that_senses_share_have_a_colour_and_others_none() -> None:
+    overview, axes = example("overview"), new_figure(4, 3).add_subplot()
+    codes = {name: [number, 7] for number, name in enumerate(overview.SENSES[:3])}
+    overview.lines(axes, codes, "codes", names=True)
+    drawn = [patch.get_facecolor() for patch in axes.patches]
+    assert len(drawn) == 6
+    assert len(set(drawn[1::2])) == 1
+    assert len({*drawn[0::2]}) == 1, "codes of one sense alone are grey"
+    assert drawn[0][0] == drawn[0][1] == drawn[0][2]
+    assert len(set(drawn[1][:3])) > 1
 
 
 @pytest.fixture
