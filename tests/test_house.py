@@ -100,12 +100,13 @@ PUBLIC = {
     "codebind_hf.data": """Augmentation CodeBindCollator LazyDataset Manifest NineSenses PreparedDataset
         ModalityBatchSampler StoredDataset StreamedDataset augmented_row load_items rows_from_dataset""",
     "codebind_hf.evaluation": """ClassEmbeds EmbeddedModality EmbeddedSet Evaluation FusionResult ProbeResult
-        attack checkpoint_digest class_embeddings code_agreement codebook_health comparison_table draw_figures
+        attack calibrate_threshold checkpoint_digest class_embeddings code_agreement codebook_health comparison_table
+        draw_figures
         embed_dataset embed_texts evaluate_benchmark evaluate_model fusion_accuracy given_away hit_shares
         intra_class_cosine
         linear_probe load_metric markdown_report match_places mean_average_precision median_rank metric_path
-        modality_usage owner_recall pool_precision pool_recall retrieval_recall write_benchmarks write_model_card
-        write_report write_search_page zero_shot_accuracy""",
+        modality_usage owner_recall pool_precision pool_recall retrieval_recall save_thresholds write_benchmarks
+        write_model_card write_report write_search_page zero_shot_accuracy""",
     "codebind_hf.inference": """Audio ClipEmbeds CodeIndex CodeMatch CodeUse Depth Eeg Image Imu PointCloud
         SearchResult Sensor SensorCheck SensorFlags SharedCode Tactile Text Thermal Video disagreement explain_code
         explain_match join_parts pack_codes packed_size unpack_codes""",

@@ -6,6 +6,8 @@ from codebind_hf.lazy_names import lazy_names
 
 
 if TYPE_CHECKING:
+    from codebind_hf.evaluation.abstention import calibrate_threshold as calibrate_threshold
+    from codebind_hf.evaluation.abstention import save_thresholds as save_thresholds
     from codebind_hf.evaluation.attacks import attack as attack
     from codebind_hf.evaluation.attacks import given_away as given_away
     from codebind_hf.evaluation.benchmarking import comparison_table as comparison_table
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "codebind_hf.evaluation.abstention": "calibrate_threshold save_thresholds",
         "codebind_hf.evaluation.attacks": "attack given_away",
         "codebind_hf.evaluation.benchmarking": "comparison_table evaluate_benchmark write_benchmarks",
         "codebind_hf.evaluation.class_structure": "intra_class_cosine",

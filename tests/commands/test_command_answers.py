@@ -59,7 +59,7 @@ def test_a_folder_of_sounds_is_evaluated_beside_its_run(sounds: Path, made: Path
         assert report["templates"] == [prompts]
         assert f"zero-shot prompts: `{prompts}`\n" in printed
         assert f"\n\nPrompts: `{prompts}`.\n\n" in output.with_suffix(".md").read_text()
-        assert f"Wrote {output} and" in printed
+        assert f"Wrote {output}, " in printed
     assert report["checkpoint"] == "run"
     assert report["zero_shot"]["audio"]["n"] == 4
     assert report["class_names"] == ["ring", "star"]
@@ -91,7 +91,7 @@ def test_another_checkpoint_is_evaluated_in_the_working_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     printed = done("evaluate", "--checkpoint", sight, "--dataset", f"{pictures}:test")
-    assert "Wrote report.json and report.md." in printed
+    assert "Wrote report.json, report.md and report.html to look at." in printed
     assert '"checkpoint": "sight"' in Path("report.json").read_text()
 
 
@@ -122,6 +122,22 @@ def test_a_text_of_several_rows_is_listed_once(sight: Path, gallery: Path, pictu
     answers = [line.split(maxsplit=2) for line in printed.splitlines()[3:]]
     assert sorted(text for _, _, text in answers) == ["text 0", "text 1"]
     assert float(answers[0][1]) >= float(answers[1][1])
+
+
+def test_an_answer_is_also_written_as_a_page(sight: Path, gallery: Path, tmp_path: Path) -> None:
+    common = ("search", "--checkpoint", sight, "--gallery", gallery, "--text", "a <ring>", "--top_k", 1)
+    printed = done(*common, "--html", tmp_path / "found.html")
+    assert f"Wrote {tmp_path / 'found.html'}." in printed
+    page = (tmp_path / "found.html").read_text()
+    assert "a &lt;ring&gt;" in page
+    assert "a <ring>" not in page
+    (best,) = [line.split(maxsplit=2) for line in printed.splitlines() if line.startswith("  1. ")]
+    assert best[2] in page
+    assert best[1] in page
+    assert page.count("data:image/") == 1
+    said = refused(*common, "--html", tmp_path / "found.txt")
+    assert "--html: got" in said
+    assert "give a file that ends in .html" in said
 
 
 def test_a_unit_of_depth_that_the_checkpoint_does_not_read_is_refused(sight: Path, gallery: Path) -> None:

@@ -32,7 +32,7 @@ def test_evaluation_prints_the_report_that_it_writes(made: Path, pictures: Path,
     rows, output = f"{pictures}:test", tmp_path / "report.json"
     report, said = answered("evaluate", "--checkpoint", made, "--dataset", rows, "--output", output)
     assert report == json.loads(output.read_text())
-    assert f"Wrote {output} and" in said
+    assert f"Wrote {output}, " in said
     entry = report["zero_shot"]["image"]
     assert (entry["n"], entry["majority"]) == (6, 1 / 3)
     (table,) = [line.split() for line in said.splitlines() if line.startswith("image ")]

@@ -23,6 +23,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     gradio.__spec__ = importlib.machinery.ModuleSpec("gradio", None)
     monkeypatch.setitem(sys.modules, "codebind_hf.serving", ModuleType("codebind_hf.serving"))
     monkeypatch.setitem(sys.modules, "codebind_hf.serving.demo_app", app)
+    space = ModuleType("codebind_hf.serving.space")
+
+    def write_space(folder: Path, checkpoint: str, gallery: str | None) -> Path:
+        found.append((folder, checkpoint, gallery))
+        return folder
+
+    space.write_space = write_space  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "codebind_hf.serving.space", space)
     monkeypatch.setitem(sys.modules, "gradio", gradio)
     return found
 
@@ -40,6 +48,16 @@ def test_the_app_gets_what_the_flags_say(calls: list[tuple[Any, ...]], run: Path
     assert run_command("demo", run, *given).returncode == 0
     usual = (str(run), None, "127.0.0.1", 7860, False, True)
     assert calls == [usual, (str(run), "a.jsonl", "0.0.0.0", 80, True, False)]  # noqa: S104
+
+
+def test_a_space_is_written_instead_and_how_to_put_it_online_is_said(
+    calls: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    # A model that is on the Hub alone.
+    done = run_command("demo", "me/model", "--space", tmp_path / "space", "--gallery", "a.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert calls == [(tmp_path / "space", "me/model", "a.jsonl")]
+    assert f"hf upload --repo-type space USER/NAME {tmp_path / 'space'}" in done.stdout
 
 
 def test_no_app_is_started_for_what_is_no_model(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def evaluated(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     try:
         with pytest.MonkeyPatch.context() as patch:
             # Pictures are not of interest here, and take most of the time.
-            patch.setattr(runs, "draw_figures", lambda *given: {})
+            patch.setattr(runs, "draw_if_installed", lambda *given: {})
             run(settings, folder / "run")
     finally:
         logger.removeHandler(handler)
