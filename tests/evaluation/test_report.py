@@ -32,6 +32,7 @@ def test_the_markdown_holds_the_numbers_and_links_pictures_relatively(fake: Simp
     accuracy = f"{100 * report['zero_shot']['point_cloud']['accuracy']:.1f}"
     assert f"| point cloud | {accuracy} |" in text
     for chapter in (
+        "None of these",
         "Emergent pairs",
         "Mixed pool",
         "What the parts know",
@@ -54,6 +55,16 @@ def test_the_markdown_holds_the_numbers_and_links_pictures_relatively(fake: Simp
     values = tuple(f"{100 * tens[f'{part}_at_10']:.1f}" for part in ("shared", "specific", "both"))
     assert "| EEG: same class | {} | {} | {} |".format(*values) in text
     assert f"| torch | {report['environment']['torch']} |" in text
+
+
+def test_what_none_of_these_does_is_a_table() -> None:
+    entry = {"coverage": 0.9, "threshold": 0.312, "answered": 0.875, "accuracy_of_answered": 0.5, "n": 40}
+    with_both = {**entry, "refused_known": 0.125, "refused_unknown": 0.75}
+    text = markdown_report({"abstention": {"eeg": entry, "point_cloud": with_both}})
+    assert "## None of these" in text
+    assert "at least 90.0 % of items of known classes" in text
+    assert "| EEG | +0.31 | 87.5 | 50.0 | - | - | 40 |" in text
+    assert "| point cloud | +0.31 | 87.5 | 50.0 | 12.5 | 75.0 | 40 |" in text
 
 
 def test_a_report_of_before_there_were_ten_neighbours_is_still_written() -> None:

@@ -84,6 +84,19 @@ def _prompts(report: Report) -> list[str]:
     return [f"Prompts: {prompts}."] if prompts else []
 
 
+def _abstention_words(report: Report) -> list[str]:
+    entries = report.get("abstention", {})
+    if not entries:
+        return []
+    share = next(iter(entries.values()))["coverage"]
+    return [
+        'Whose best label is less near than a threshold is answered "none of these". The threshold lets at least '
+        f"{percent(share)} % of items of known classes through, on average over draws of the half of the rows that it "
+        "is calibrated on; shown is what it does on the other half. Refused are, with half of the classes as labels, "
+        "items of these (known) and of the others (unknown)."
+    ]
+
+
 def _retrieval_words(report: Report) -> list[str]:
     if not report.get("retrieval"):
         return []
@@ -156,6 +169,7 @@ def _reconstruction_words(report: Report) -> list[str]:
 _Fill = Callable[[Report], list[Table]]
 _CHAPTERS: tuple[tuple[str, Callable[[Report], list[str]], tuple[_Fill, ...], tuple[str, ...]], ...] = (
     ("Zero-shot classification", _prompts, (tables.zero_shot,), ("zero_shot", "similarity")),
+    ("None of these", _abstention_words, (tables.abstention,), ()),
     ("Which classes are told apart", _no_words, (tables.by_class,), ("confusion",)),
     ("Retrieval of the same object", _retrieval_words, (tables.mean_recall, tables.trained), ("retrieval",)),
     ("Emergent pairs: modalities never trained together", _no_words, (tables.emergent,), ()),

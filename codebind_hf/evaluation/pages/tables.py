@@ -82,6 +82,17 @@ def by_class(report: Report) -> list[Table]:
     ]
 
 
+def abstention(report: Report) -> list[Table]:
+    """What "none of these" does at the calibrated threshold, read through the codes."""
+    keys = ("answered", "accuracy_of_answered", "refused_known", "refused_unknown")
+    rows = [
+        [pretty(name), f"{entry['threshold']:+.2f}", *(percent(entry.get(key)) for key in keys), entry["n"]]
+        for name, entry in report.get("abstention", {}).items()
+    ]
+    header = ["modality", "cosine from", "answered, %", "right of these, %", "known refused, %", "unknown refused, %"]
+    return table_of([*header, "n"], rows)
+
+
 def retrieval(report: Report, names: Iterable[str] | None = None) -> list[Table]:
     """Recall of retrieval pairs; by default of all that the report has."""
     entries = report.get("retrieval", {})
