@@ -90,8 +90,8 @@ def test_the_evaluate_example_writes_the_report_of_a_manifest(tiny: SimpleNamesp
     assert report["rows"]["n"] == ROWS
     assert re.search(r"^eeg +[\d.]+ +[\d.]+ to [\d.]+ ", printed, re.MULTILINE)
     markdown = output.with_suffix(".md").read_text()
-    assert "![zero shot](pictures/zero_shot.png)" in markdown
-    assert len(list((tmp_path / "out" / "pictures").glob("*.png"))) == 8
+    assert "](pictures/zero_shot.png)" in markdown
+    assert len(list((tmp_path / "out" / "pictures").glob("*.png"))) == 10
     assert str(tmp_path) not in output.read_text() + markdown
 
 
