@@ -24,7 +24,7 @@ def demo(
     host: Annotated[
         str, of.flag("host", "address to listen at; 0.0.0.0 is every one", metavar="ADDRESS")
     ] = "127.0.0.1",
-    port: Annotated[int, of.count("port", "port to listen at")] = 7860,
+    port: Annotated[int, of.count("port", "port to listen at", most=65535)] = 7860,
     share: Annotated[bool, of.flag("share", "also at a public address of Gradio's, for three days")] = False,
     no_browser: Annotated[bool, of.flag("no_browser", "open no browser")] = False,
     space: Annotated[

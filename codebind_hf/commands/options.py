@@ -34,9 +34,9 @@ def choice(name: str, help: str, allowed: tuple[str, ...]) -> Any:
     return flag(name, help, parser=one_of(allowed), metavar="|".join(allowed))
 
 
-def count(name: str, help: str, least: int = 1) -> Any:
-    """A flag that is a whole number from `least`."""
-    return flag(name, help, parser=whole_number(least), metavar="N")
+def count(name: str, help: str, least: int = 1, most: int | None = None) -> Any:
+    """A flag that is a whole number from `least`, up to `most` if there is one."""
+    return flag(name, help, parser=whole_number(least, most), metavar="N")
 
 
 # A finished model.

@@ -8,16 +8,17 @@ from typing import Any, NoReturn
 import typer
 
 
-def whole_number(least: int) -> Callable[[Any], int]:
-    """What reads a flag that is a whole number from `least`."""
+def whole_number(least: int, most: int | None = None) -> Callable[[Any], int]:
+    """What reads a flag that is a whole number from `least`, up to `most` if there is one."""
+    allowed = f"of {least} or more" if most is None else f"from {least} to {most}"
 
     def read(value: Any) -> int:
         try:
             number = int(value)
         except ValueError:
             number = least - 1
-        if number < least:
-            raise typer.BadParameter(f"got {value}; allowed: a whole number of {least} or more.")
+        if number < least or most is not None and number > most:
+            raise typer.BadParameter(f"got {value}; allowed: a whole number {allowed}.")
         return number
 
     return read

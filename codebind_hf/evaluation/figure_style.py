@@ -1,5 +1,7 @@
 """What every picture has in common: one colour a modality, one figure factory, quiet axes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 
@@ -23,6 +25,7 @@ MODALITY_COLORS = {
 QUANTIZED, CONTINUOUS, CHANCE, INK, GRID = "#1f5fa8", "#9cc3e6", "#c44e52", "#333333", "#e3e3e3"
 _OTHER_COLORS = ("#bcbd22", "#3b3b98", "#a0522d", "#20b2aa")
 _DPI = 130
+_MISSING = "pictures need matplotlib; install it with `pip install codebind-hf[report]`."
 
 
 def color_of(modality: str) -> str:
@@ -44,8 +47,23 @@ def new_figure(width: float, height: float) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("pictures need matplotlib; install it with `pip install codebind-hf[report]`.") from error
+        raise ImportError(_MISSING) from error
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
+
+
+@contextmanager
+def literal_text() -> Iterator[None]:
+    """Draw and save pictures in which a dollar is a dollar: labels are words of a user, not formulas.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    try:
+        from matplotlib import rc_context
+    except ImportError as error:
+        raise ImportError(_MISSING) from error
+    with rc_context({"text.parse_math": False}):
+        yield
 
 
 def quiet(axes: "Axes", grid: Literal["x", "y"] | None = None) -> None:

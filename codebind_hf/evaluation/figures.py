@@ -13,6 +13,7 @@ from codebind_hf.evaluation.drawing.parts import probe_figure, swap_figure
 from codebind_hf.evaluation.drawing.reconstructions import reconstruction_figure
 from codebind_hf.evaluation.drawing.retrieval import retrieval_figure
 from codebind_hf.evaluation.drawing.shared_space import gap_figure, shared_space_figure
+from codebind_hf.evaluation.figure_style import literal_text
 from codebind_hf.evaluation.suite import Evaluation
 
 
@@ -40,12 +41,13 @@ def draw_figures(evaluation: Evaluation, report: Report, folder: str | os.PathLi
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     files = {}
-    for name, draw in _FIGURES.items():
-        figure = draw(evaluation, report)
-        if figure is not None:
-            files[name] = target / f"{name}.png"
-            digest = report.get("checkpoint_sha256")
-            figure.savefig(files[name], metadata={"Checkpoint": digest} if digest else None)
+    with literal_text():
+        for name, draw in _FIGURES.items():
+            figure = draw(evaluation, report)
+            if figure is not None:
+                files[name] = target / f"{name}.png"
+                digest = report.get("checkpoint_sha256")
+                figure.savefig(files[name], metadata={"Checkpoint": digest} if digest else None)
     return files
 
 

@@ -144,7 +144,8 @@ def mixed_pool_section(embedded: EmbeddedSet) -> Section:
         embeds = torch.cat([getattr(modality, part) for modality in pooled])
         found = pool_recall(embeds, owners, k=CUTS)
         columns.update({f"{name}{suffix}": values for name, values in found.items()})
-        columns[f"nearest_same_modality{suffix}"] = pool_recall(embeds, kinds, k=(1,))["recall_at_1"]
+        # The only item of its modality has no other to be nearest to.
+        columns[f"nearest_same_modality{suffix}"] = np.nan_to_num(pool_recall(embeds, kinds, k=(1,))["recall_at_1"])
     columns["same_modality_chance"] = _same_owner_share(kinds)
     section = {}
     for kind, name in enumerate(embedded.modalities):

@@ -74,3 +74,11 @@ def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, run:
     assert done.stderr == (
         'error: the demo needs gradio, which is not installed. Fix: pip install "codebind-hf[demo]".\n'
     )
+
+
+def test_a_port_that_no_machine_has_is_refused(calls: list[tuple[Any, ...]], run: Path) -> None:
+    done = run_command("demo", run, "--port", 65536)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: --port: got 65536; allowed: a whole number from 1 to 65535." in done.stderr
+    assert run_command("demo", run, "--port", 65535).returncode == 0
+    assert [call[3] for call in calls] == [65535]

@@ -59,6 +59,18 @@ def test_few_rows_and_one_modality_are_no_error(fake: SimpleNamespace, tmp_path:
     assert "reconstructions" in draw_figures(evaluation, evaluation.report(), tmp_path)
 
 
+def test_dollars_in_a_label_are_no_formula(fake: SimpleNamespace, tmp_path: Path) -> None:
+    # As a formula it would lack a brace.
+    label = f"{fake.classes[0]} $x^{{2$"
+    rows = fake.rows(40, modalities=("text", "image"))
+    for row in rows:
+        row["label"] = label if row["label"] == fake.classes[0] else row["label"]
+    evaluation = Evaluation(fake.model, fake.processor, rows, progress=False)
+    report = evaluation.report()
+    assert label in report["class_names"]
+    assert {"similarity", "confusion", "shared_space"} <= set(draw_figures(evaluation, report, tmp_path))
+
+
 def test_a_missing_matplotlib_names_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install codebind-hf\[report\]"):

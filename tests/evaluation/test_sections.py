@@ -106,6 +106,17 @@ def test_a_mixed_pool_of_matching_modalities_finds_the_other_modality() -> None:
     assert section["audio"]["nearest_same_modality"] == 0.0
 
 
+@pytest.mark.parametrize("sounds", [[EYE[1]], [EYE[0]]], ids=["far", "near"])
+def test_the_only_item_of_a_modality_has_no_other_to_be_nearest_to(sounds: list) -> None:
+    embedded = embedded_set({"image": modality(EYE), "audio": modality(sounds)})
+    section = mixed_pool_section(embedded)
+    assert section["audio"]["n"] == 1
+    assert section["audio"]["nearest_same_modality"] == section["audio"]["same_modality_chance"] == 0.0
+    assert section["audio"]["nearest_same_modality_continuous"] == 0.0
+    # The sound is of row 0, and as near as its own picture in one case only.
+    assert section["audio"]["recall_at_1"] == (1.0 if sounds[0] == EYE[0] else 0.0)
+
+
 def test_a_large_pool_is_cut_to_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "MOST_POOLED", 4)
     embedded = embedded_set({"image": modality(EYE), "audio": modality(EYE)})

@@ -36,19 +36,24 @@ def _zero_shot(report: Report) -> Finding | None:
         return None
     ranked = sorted(entries, key=lambda name: -entries[name]["accuracy"])
     # Of items with several labels, what is right is no single class, but a share of items all the same.
+    shown = list(dict.fromkeys((ranked[0], ranked[-1])))
+    # Rows may lack a modality, and what a random answer gets is of the rows that have it.
+    items, chances = (_equal([entries[name][key] for name in shown]) for key in ("n", "chance"))
     said = [
         f"{pretty(name)} {between(entries[name]['accuracy'], _interval(entries[name]))} %"
-        for name in dict.fromkeys((ranked[0], ranked[-1]))
+        + ("" if items else f" of {entries[name]['n']} items")
+        for name in shown
     ]
-    classes, chance = len(report.get("class_names", ())), entries[ranked[0]]["chance"]
+    classes = len(report.get("class_names", ()))
+    together = f", of {entries[shown[0]]['n']} items" if items else ""
+    chance = " and ".join(percent(entries[name]["chance"]) for name in (shown[:1] if chances else shown))
     lost = [pretty(name) for name in ranked if _interval(entries[name])[0] <= entries[name]["chance"]]
     lead = f"{_capital(pretty(ranked[0]))} is recognised best" + (
         f", {pretty(ranked[-1])} worst." if len(ranked) > 1 else "."
     )
     warned = f" Not above chance: {', '.join(lost)}." if lost else ""
     text = (
-        f"Right from the words for {classes} classes alone: {', '.join(said)}, of {entries[ranked[0]]['n']} items; "
-        f"chance is {percent(chance)} %.{warned}"
+        f"Right from the words for {classes} classes alone: {', '.join(said)}{together}; chance is {chance} %.{warned}"
     )
     return Finding(lead, text)
 
@@ -92,8 +97,12 @@ def _retrieval(report: Report) -> Finding | None:
     chosen = {name: entries[name] for name in emergent or entries}
     who = "modalities that were never trained together" if emergent else "modalities"
     mean = np.mean([entry["recall_at_10"] for entry in chosen.values()])
-    base = {name: entry.get("class_only_at_10", entry["chance_at_10"]) for name, entry in chosen.items()}
-    knows_class = all("class_only_at_10" in entry for entry in chosen.values())
+    has_class = all("class_only_at_10" in entry for entry in chosen.values())
+    # Nothing finds more than all.
+    is_full = has_class and min(entry["class_only_at_10"] for entry in chosen.values()) > 1 - 1e-9
+    knows_class = has_class and not is_full
+    key = "class_only_at_10" if knows_class else "chance_at_10"
+    base = {name: entry[key] for name, entry in chosen.items()}
     above = [
         name
         for name, entry in chosen.items()
@@ -108,6 +117,8 @@ def _retrieval(report: Report) -> Finding | None:
         f"{percent(np.mean(list(base.values())))} %{f', chance {chance} %' if knows_class else ''}. Counted are pairs "
         "whose 95 % interval lies above it."
     )
+    if is_full:
+        text += " Classes have at most ten items here, so whether more than the class was found cannot be told."
     return Finding(lead, text)
 
 
@@ -175,6 +186,10 @@ def _failures(report: Report) -> Finding | None:
         f"{len(failures)} {_plural('item', len(failures))} could not be read.",
         f"The first is {pretty(first['modality'])} of row {first['position']}; all are at the end.",
     )
+
+
+def _equal(values: list[float]) -> bool:
+    return len(set(values)) == 1
 
 
 def _interval(entry: Report) -> tuple[float, float]:

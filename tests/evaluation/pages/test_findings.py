@@ -76,6 +76,25 @@ def test_without_classes_pairs_are_compared_with_chance() -> None:
     assert found.lead == "1 of 1 pairs of modalities find more than chance."
 
 
+def test_modalities_with_other_items_and_other_chances_are_told_with_theirs() -> None:
+    report = report_of()
+    report["zero_shot"]["eeg"] |= {"n": 40, "chance": 0.3}
+    text = findings(report)[0].text
+    assert "audio 80.0 (71.1 to 86.7) % of 100 items, EEG 27.0 (15.7 to 42.3) % of 40 items; " in text
+    assert "; chance is 25.0 and 30.0 %." in text
+
+
+def test_pairs_are_compared_with_chance_where_class_knowledge_would_find_all() -> None:
+    full = {name: {**entry, "class_only_at_10": 1.0} for name, entry in report_of()["retrieval"].items()}
+    found = findings(report_of(retrieval=full))[2]
+    assert found.lead == "2 of 2 pairs of modalities that were never trained together find more than chance."
+    assert "a random ranking has 10.0 %" in found.text
+    assert found.text.endswith("whether more than the class was found cannot be told.")
+    # One class with more items is enough to ask.
+    full["eeg_to_audio"]["class_only_at_10"] = 0.25
+    assert findings(report_of(retrieval=full))[2].lead.endswith("find more than class knowledge.")
+
+
 def test_what_could_not_be_read_and_dead_codes_are_findings() -> None:
     rows = {"failures": [{"modality": "audio", "position": 3, "message": "broken"}]}
     books = {
