@@ -9,6 +9,7 @@ import pytest
 from small_runs import Killed, at_step, die, same_results, settings_for
 
 from codebind_hf.data import NineSenses
+from codebind_hf.started import command_line
 from codebind_hf.training import RunSettings, run, runs
 from codebind_hf.training.settings import BindSettings
 
@@ -66,7 +67,7 @@ def test_a_run_that_goes_on_looks_no_second_time_and_ends_the_same(
     assert sum(text.startswith("bridge: before training") for text in said()) == count == 2
     same_results(tmp_path / "run", tmp_path / "whole")
     last = said()[-1].splitlines()
-    pack = f"  codebind publish --pack {tmp_path / 'run'} --repo_id YOU/audio"
+    pack = f"  {command_line('publish')} --pack {tmp_path / 'run'} --repo_id YOU/audio"
     assert last[0] == "Made:"
     assert pack in last
 
@@ -113,7 +114,7 @@ def test_a_template_that_fits_is_proposed_and_what_is_evaluated_stays(evaluated:
     proposed = [text for text in heard if "training texts that name their label" in text]
     assert proposed == [
         'Of 60 training texts that name their label, 60 follow "we see a {}"; classes will be evaluated as "a photo '
-        'of a {}". To evaluate them as they were trained: --template "we see a {}"'
+        "of a {}\". To evaluate them as they were trained: --template 'we see a {}'"
     ]
     assert json.loads((folder / "report.json").read_text())["templates"] == ["a photo of a {}"]
     assert any("--template 'we see a {}'" in line for line in heard[-1].splitlines())
