@@ -46,6 +46,18 @@ def test_the_shared_space_is_the_same_picture_whoever_lays_it_out(fake: SimpleNa
     assert pixels[0] == pixels[1]
 
 
+def test_a_collapsed_shared_space_is_drawn(fake: SimpleNamespace, tmp_path: Path) -> None:
+    # Equal items of 16 rows have exactly their mean: nothing is left of them.
+    evaluation = Evaluation(fake.model, fake.processor, fake.rows(16), progress=False)
+    for modality in evaluation.embedded.modalities.values():
+        modality.embeds.copy_(modality.embeds[:1].clone().expand_as(modality.embeds))
+    figure = shared_space_figure(evaluation, {})
+    assert figure is not None
+    places = np.concatenate([np.asarray(each.get_offsets()) for each in figure.axes[0].collections])
+    assert places.tolist() == [[0.0, 0.0]] * len(places)
+    assert len(places) > 10
+
+
 def test_pictures_without_data_are_left_out(fake: SimpleNamespace, tmp_path: Path) -> None:
     rows = [{"image": row["image"], "audio": row["audio"]} for row in fake.rows(20)]
     evaluation = Evaluation(fake.model, fake.processor, rows, progress=False)
