@@ -3,7 +3,9 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 # What `accelerate launch` tells the processes that it starts.
@@ -28,6 +30,17 @@ def command_line(command: str) -> str:
     if command == "train" and _LAUNCHED in os.environ and prefix == "python":
         return f"{launcher('accelerate')} launch {way}"
     return f"{launcher(prefix)} {way}"
+
+
+def typed_flags(values: Mapping[str, Any]) -> list[str]:
+    """Flags as words of a command line, one for each value of a list; what is `None` or empty was not given."""
+    words = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            value = ",".join(f"{old}={new}" for old, new in value.items())
+        each = value if isinstance(value, list | tuple) else [value] if value else []
+        words += [word for one in each for word in (f"--{name}", str(one))]
+    return words
 
 
 def launcher(name: str) -> str:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from codebind_hf.started import command_line, launcher
+from codebind_hf.started import command_line, launcher, typed_flags
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +64,10 @@ def test_an_environment_that_is_not_activated_is_named(monkeypatch: pytest.Monke
     monkeypatch.setattr("shutil.which", lambda name: found)
     assert command_line("train") == f"{os.path.join('environment', 'bin', 'codebind')} train"
     assert launcher("nothing") == "nothing"
+
+
+def test_flags_are_typed_as_commands_read_them() -> None:
+    values = {"manifest": "a b.jsonl", "dataset": None, "template": ["a {}", "{}"], "columns": {"x": "y", "u": "v"}}
+    assert typed_flags({**values, "packs": [], "encoding": ""}) == [
+        *("--manifest", "a b.jsonl", "--template", "a {}", "--template", "{}", "--columns", "x=y,u=v"),
+    ]

@@ -13,6 +13,8 @@ from codebind_hf.commands.values import at_most_one, exactly_one, needs, refuse
 
 
 EXAMPLE = "codebind evaluate --checkpoint runs/mine --manifest test.jsonl --template 'the digit {}'"
+# Which rows, and what else a search needs to read them.
+_AS_SEARCH_READS = ("manifest", "dataset", "columns", "text_from_label", "encoding", "packs", "depth_unit")
 
 
 def evaluate(
@@ -71,7 +73,7 @@ def evaluate(
         needs("matplotlib", "report", "--figures")
     from codebind_hf.evaluation.provenance import checkpoint_of, run_folder_of
     from codebind_hf.evaluation.report import summary_lines
-    from codebind_hf.started import command_line
+    from codebind_hf.started import command_line, typed_flags
     from codebind_hf.training.run_folder import EVALUATION
 
     place, run = checkpoint_of(checkpoint, "--checkpoint"), run_folder_of(checkpoint)
@@ -85,9 +87,10 @@ def evaluate(
     ]
     if report.get("zero_shot"):
         words = report["templates"][0].format(report["class_names"][0])
-        named = {"checkpoint": checkpoint, "manifest": manifest, "dataset": dataset, "text": words}
-        flags_of_rows = shlex.join(part for name, value in named.items() if value for part in (f"--{name}", value))
-        said.append(f"Search these rows: {command_line('search')} {flags_of_rows}")
+        rows = {name: flags[name] for name in _AS_SEARCH_READS}
+        rows["on_error"] = None if on_error == "raise" else on_error
+        named = typed_flags({"checkpoint": checkpoint, **rows, "text": words})
+        said.append(f"Search these rows: {command_line('search')} {shlex.join(named)}")
     typer.echo("\n".join(said), err=as_json)
 
 

@@ -18,6 +18,7 @@ _MOST_ITEMS = 3000
 _LEAST_ITEMS = 4
 _HUES = 12
 _STEPS = 500
+_LEAST_SPREAD = 1e-6
 
 
 def flat_places(vectors: NDArray[np.floating], modalities: list[str]) -> NDArray[np.float64]:
@@ -35,6 +36,9 @@ def flat_places(vectors: NDArray[np.floating], modalities: list[str]) -> NDArray
     for name in dict.fromkeys(modalities):
         chosen = np.array([each == name for each in modalities])
         centred[chosen] -= centred[chosen].mean(axis=0)
+    # One item of each modality, or equal ones: of no spread, the layout would be NaN, on which it ends the process.
+    if np.abs(centred).max() < _LEAST_SPREAD:
+        return np.full((len(centred), 2), 0.5)
     perplexity = min(30.0, (len(centred) - 1) / 3)
     places = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=_STEPS).fit_transform(centred)
     low, high = places.min(0), places.max(0)

@@ -1,17 +1,20 @@
 """What a run says of its rows and its bridge before it trains, and of what it made when it is done."""
 
 import logging
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from accelerate import PartialState
 
 from codebind_hf.data.streamed import StreamedDataset
+from codebind_hf.model.configuration_codebind import CodeBindConfig
 from codebind_hf.model.modeling_codebind import CodeBindModel
 from codebind_hf.monitoring.bridge_look import look_at_bridge
 from codebind_hf.monitoring.closing import closing_lines
 from codebind_hf.monitoring.label_templates import labelled_texts, templates_of
 from codebind_hf.processing.processing_codebind import CodeBindProcessor
+from codebind_hf.started import typed_flags
 from codebind_hf.training.processes import decided_by_main
 from codebind_hf.training.recipe import Recipe
 from codebind_hf.training.run_folder import RunFolder, RunRecord
@@ -36,7 +39,7 @@ def fitting_prompts(settings: RunSettings, rows: RunRows) -> list[str]:
     if not found.proposed or DEFAULT_PROMPT in found.proposed:
         return []
     if rows.test is not None and PartialState().is_main_process:
-        flags = " ".join(f'--template "{each}"' for each in found.proposed)
+        flags = shlex.join(typed_flags({"template": found.proposed}))
         logger.info(
             'Of %s training texts that name their label, %s follow "%s"; classes will be evaluated as "%s". To '
             "evaluate them as they were trained: %s",
@@ -78,4 +81,5 @@ def say_end(settings: RunSettings, folder: RunFolder, templates: Sequence[str]) 
     """What the run made and what to do next; for the main process."""
     bound = settings.bind.modality if settings.bind else None
     bridge = settings.bind.bridge if settings.bind else ""
-    logger.info("%s", "\n".join(closing_lines(folder.path, settings.data, bound, bridge, templates)))
+    has_text = "text" in CodeBindConfig.from_pretrained(folder.checkpoint).modality_names
+    logger.info("%s", "\n".join(closing_lines(folder.path, settings.data, bound, bridge, templates, has_text)))

@@ -47,6 +47,21 @@ def test_evaluation_prints_the_report_that_it_writes(made: Path, pictures: Path,
     assert done(*words).startswith("query: a photo of a cube (text)\n")
 
 
+def test_a_search_that_comes_next_reads_rows_as_the_evaluation_did(made: Path, table: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    renamed = table.with_name("renamed rows.jsonl")
+    renamed.write_text(
+        "".join(json.dumps({"img": each["image"], "label": "ab"[i % 2]}) + "\n" for i, each in enumerate(lines))
+    )
+    flags = ("--columns", "img=image", "--text_from_label", "the {}", "--on_error", "skip")
+    common = ("--checkpoint", made, "--manifest", renamed)
+    _, said = answered("evaluate", *common, *flags, "--output", tmp_path / "report.json")
+    *_, line = said.splitlines()
+    _, *words = shlex.split(line.removeprefix("Search these rows: "))
+    assert words == ["search", *map(str, common), *flags, "--text", "the a"]
+    assert done(*words).startswith("query: the a (text)\n")
+
+
 def test_the_list_of_benchmarks_is_that_of_the_registry() -> None:
     rows, _ = answered("benchmark", "--list")
     assert {"nyu-d", "esc-50", "modelnet40"} <= {row["name"] for row in rows}

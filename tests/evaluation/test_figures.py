@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from codebind_hf.evaluation import Evaluation, draw_figures
+from codebind_hf.evaluation.drawing.classes import similarity_figure
 from codebind_hf.evaluation.drawing.retrieval import retrieval_figure
 from codebind_hf.evaluation.drawing.shared_space import class_styles, shared_space_figure
 from codebind_hf.evaluation.drawing.units import measured
@@ -44,6 +45,32 @@ def test_the_shared_space_is_the_same_picture_whoever_lays_it_out(fake: SimpleNa
         with Image.open(tmp_path / f"{workers}.png") as picture:
             pixels.append(picture.convert("RGB").tobytes())
     assert pixels[0] == pixels[1]
+
+
+def test_a_collapsed_shared_space_is_drawn(fake: SimpleNamespace, tmp_path: Path) -> None:
+    # Equal items of 16 rows have exactly their mean: nothing is left of them.
+    evaluation = Evaluation(fake.model, fake.processor, fake.rows(16), progress=False)
+    for modality in evaluation.embedded.modalities.values():
+        modality.embeds.copy_(modality.embeds[:1].clone().expand_as(modality.embeds))
+    figure = shared_space_figure(evaluation, {})
+    assert figure is not None
+    places = np.concatenate([np.asarray(each.get_offsets()) for each in figure.axes[0].collections])
+    assert places.tolist() == [[0.0, 0.0]] * len(places)
+    assert len(places) > 10
+
+
+def test_rows_with_several_labels_are_of_each_of_their_classes(fake: SimpleNamespace) -> None:
+    rows = [{**row, "label": [row["label"]]} for row in fake.rows(30)]
+    rows[0]["label"] = [fake.classes[0], fake.classes[1]]
+    evaluation = Evaluation(fake.model, fake.processor, rows, progress=False)
+    figure = similarity_figure(evaluation, {"zero_shot": {"image": {"accuracy": 0.5}}})
+    assert figure is not None
+    assert evaluation.class_embeds is not None
+    cosine = (evaluation.embedded.modalities["image"].embeds @ evaluation.class_embeds.embeds.T).numpy()
+    of_class = [[name in row["label"] for row in rows] for name in evaluation.classes]
+    expected = np.stack([cosine[chosen].mean(axis=0) for chosen in of_class])
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    np.testing.assert_allclose(shown, expected - expected.mean(), atol=1e-6)
 
 
 def test_pictures_without_data_are_left_out(fake: SimpleNamespace, tmp_path: Path) -> None:

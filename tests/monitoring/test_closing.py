@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.utils import validate_repo_id
 
 from codebind_hf.monitoring.closing import closing_lines
 from codebind_hf.started import command_line
@@ -64,3 +65,32 @@ def test_what_was_bound_is_used_beside_its_bridge(tmp_path: Path) -> None:
     evaluate = f"  {command_line('evaluate')} --checkpoint runs/demo --packs {folder} --manifest LABELLED_ROWS"
     assert evaluate in lines
     assert f"  {command_line('publish')} --pack {folder} --repo_id YOU/eeg" in lines
+
+
+def test_without_text_a_file_is_searched_by(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "run", "checkpoint/model.safetensors")
+    lines = closing_lines(folder, {"manifest": "rows.jsonl"}, has_text=False)
+    assert f"  {command_line('search')} --checkpoint {folder} --query FILE --gallery rows.jsonl" in lines
+    assert "--text" not in " ".join(lines)
+
+
+def test_rows_are_read_as_the_run_read_them(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "run", "checkpoint/model.safetensors")
+    data = {
+        **{"manifest": "a.csv", "test_manifest": "b.csv", "columns": {"img": "image", "kind": "label"}},
+        **{"text_from_label": ["a {}", "the {}"], "encoding": "latin-1"},
+    }
+    lines = closing_lines(folder, data)
+    flags = "--columns img=image,kind=label --text_from_label 'a {}' --text_from_label 'the {}' --encoding latin-1"
+    assert f"  {command_line('evaluate')} --checkpoint {folder} --manifest b.csv {flags}" in lines
+    assert f"  {command_line('search')} --checkpoint {folder} --text WORDS --gallery b.csv {flags}" in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [("my run", "my-run"), ("v1.2_a-b", "v1.2_a-b"), ("..a--b..", "a-b"), ("\N{GREEK SMALL LETTER ALPHA}", "model")],
+)
+def test_the_proposed_name_is_one_that_the_hub_takes(tmp_path: Path, name: str, called: str) -> None:
+    folder = filled(tmp_path / name, "checkpoint/model.safetensors")
+    validate_repo_id(f"YOU/{called}")
+    assert closing_lines(folder, {"manifest": "a.jsonl"})[-1].endswith(f" --repo_id YOU/{called}")

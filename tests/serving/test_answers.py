@@ -151,6 +151,13 @@ def test_the_map_holds_every_item_and_its_name(bench: Workbench) -> None:
     assert re.findall(r"</i>([^<]+)</span>", html) == ["bell", "ring", "tall glass"]
 
 
+@pytest.mark.parametrize("modalities", [list("abcd"), list("aabb")], ids=["one of each", "equal ones"])
+def test_items_without_a_spread_lie_in_the_middle_of_the_map(modalities: list[str]) -> None:
+    vectors = torch.nn.functional.one_hot(torch.tensor([ord(name) - ord("a") for name in modalities]), 4)
+    places = flat_places(vectors.double().numpy(), modalities)
+    assert places.tolist() == [[0.5, 0.5]] * 4
+
+
 def test_groups_that_differ_by_modality_alone_lie_together_on_the_map() -> None:
     torch.manual_seed(0)
     kinds = torch.nn.functional.one_hot(torch.arange(40) % 2, 16).float()

@@ -114,7 +114,7 @@ def test_a_template_that_fits_is_proposed_and_what_is_evaluated_stays(evaluated:
     proposed = [text for text in heard if "training texts that name their label" in text]
     assert proposed == [
         'Of 60 training texts that name their label, 60 follow "we see a {}"; classes will be evaluated as "a photo '
-        'of a {}". To evaluate them as they were trained: --template "we see a {}"'
+        "of a {}\". To evaluate them as they were trained: --template 'we see a {}'"
     ]
     assert json.loads((folder / "report.json").read_text())["templates"] == ["a photo of a {}"]
     assert any("--template 'we see a {}'" in line for line in heard[-1].splitlines())

@@ -130,9 +130,12 @@ def _maps(
 def _class_similarity(evaluation: Evaluation, classes: ClassEmbeds, name: str) -> np.ndarray:
     modality = evaluation.embedded.modalities[name]
     table = np.full((len(evaluation.classes), len(evaluation.classes)), np.nan)
-    labels = np.array([evaluation.embedded.labels[row] for row in modality.positions.tolist()], dtype=object)
+    embedded, rows = evaluation.embedded, modality.positions.tolist()
+    # Rows with several labels belong to each of their classes.
+    labels = [embedded.label_sets[row] if embedded.label_sets else (embedded.labels[row],) for row in rows]
     cosine = (modality.embeds @ classes.embeds.T).numpy()
     for position, label in enumerate(evaluation.classes):
-        if (labels == label).any():
-            table[position] = cosine[labels == label].mean(axis=0)
+        chosen = np.array([label in each for each in labels], dtype=bool)
+        if chosen.any():
+            table[position] = cosine[chosen].mean(axis=0)
     return table - np.nanmean(table)

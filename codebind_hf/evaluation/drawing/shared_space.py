@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _MOST_POINTS = 1400
+_LEAST_SPREAD = 1e-6
 _MOST_CLASSES_NAMED = 30
 _POINT: dict[str, Any] = {"s": 15, "alpha": 0.8, "linewidths": 0}
 _TEXT_POINT: dict[str, Any] = {"s": 75, "marker": "*", "edgecolors": "white", "linewidths": 0.6}
@@ -155,6 +156,9 @@ def _flattened(points: np.ndarray, seed: int) -> np.ndarray:
         raise ImportError(
             "the picture of the shared space needs scikit-learn; install it with `pip install codebind-hf[report]`."
         ) from error
+    # Of a collapsed space, the layout would be NaN, on which it ends the process.
+    if np.abs(points).max() < _LEAST_SPREAD:
+        return np.zeros((len(points), 2), dtype=np.float32)
     perplexity = min(30.0, (len(points) - 1) / 3)
     with one_thread():
         return TSNE(perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(points)
