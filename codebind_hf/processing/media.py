@@ -139,8 +139,11 @@ def _checked_file(modality: str, path: str | os.PathLike) -> tuple[Path, str]:
     with reading(modality, file):
         kind = kind_of(file, suffixes)
         if not kind and file.suffix.lower() in suffixes:
-            empty = "is empty" if not file.stat().st_size else f"is no {file.suffix.lower()} file and no other kind"
-            raise OSError(f"{empty} that is read; supported: {', '.join(suffixes)}")
+            if not file.stat().st_size:
+                raise OSError("is empty. Fix: write it again, or leave it out")
+            raise OSError(
+                f"is no {file.suffix.lower()} file and no other kind that is read; supported: {', '.join(suffixes)}"
+            )
     if kind not in suffixes:
         known = ", ".join(suffixes)
         fix = "convert the file, or pass what it holds as an array."
