@@ -57,7 +57,7 @@ $(VENV)/.ready-browser: $(READY)
 	$(BIN)/python -m pip install --quiet $(CONSTRAIN) --editable ".[browser]"
 	touch $@
 
-# The site, in build/site: open index.html there. A link to nothing, a page in no menu or a name without docs is an error.
+# The site, in build/site: open index.html there (its search field needs `python -m http.server`). A link to nothing, a page in no menu or a name without docs is an error.
 docs: $(VENV)/.ready-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 

@@ -1,5 +1,6 @@
 """`codebind demo`: the app in a browser, for a finished model."""
 
+import socket
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -46,5 +47,12 @@ def demo(
         written = import_module("codebind_hf.serving.space").write_space(space, checkpoint, gallery)
         typer.echo(f"Wrote {written}. Put it online: hf upload --repo-type space USER/NAME {written}")
         return
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except OSError as error:
+            reason = f"{port} at {host} cannot be had ({error.strerror})"
+            raise OSError(f"--port: {reason}. Fix: another --port.") from error
     app = import_module("codebind_hf.serving.demo_app")
     app.launch(checkpoint, gallery, host, port, share, open_browser=not no_browser)

@@ -1,5 +1,6 @@
 """`codebind evaluate`: how good is a checkpoint on labelled rows of one's own?"""
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,8 @@ def evaluate(
     """Evaluate a checkpoint on labelled rows.
 
     The report says accuracy, retrieval, probes, codes and reconstruction. Rows are as in `codebind train`.
-    Classes are shown as --template says; without it as the recipe, as --text_from_label, or as "a photo of a {}".
+    Classes are shown as --template says; without it as the recipe, as --text_from_label, as when the run was
+    evaluated after training, or as "a photo of a {}".
     Probes and reconstructions read rows again: --loading memory keeps their tensors, --loading disk in a folder
     beside the report, for the next evaluation of the same rows too.
     """
@@ -69,6 +71,7 @@ def evaluate(
         got = f"got skip with --loading {loading}, where a row with one bad file would be left out whole"
         refuse(f"--on_error: {got}. Fix: leave --loading out.")
     at_most_one({"training_manifest": training_manifest, "training_dataset": training_dataset})
+    needs("sklearn", "report", "evaluation")
     if figures:
         needs("matplotlib", "report", "--figures")
     from codebind_hf.evaluation.provenance import checkpoint_of, run_folder_of
@@ -124,6 +127,8 @@ def build_evaluation(checkpoint: str, flags: Mapping[str, Any]) -> Any:
     from codebind_hf.training.run_rows import load_beside, load_rows
 
     templates, data, training = templates_of(flags["template"], flags["recipe"]), data_of(flags), None
+    if not templates and not flags["text_from_label"]:
+        templates = templates_of_run(checkpoint)
     kept, workers = flags["loading"], flags["preprocessing_num_workers"] or 0
     options: dict[str, Any] = {"on_error": flags["on_error"], "packs": flags["packs"] or []}
     model, processor, named = load_beside(checkpoint, data, flags["depth_unit"], **options)
@@ -136,6 +141,16 @@ def build_evaluation(checkpoint: str, flags: Mapping[str, Any]) -> Any:
     settings: dict[str, Any] = {name: flags[name] for name in ("seed", "batch_size", "on_error")}
     settings |= {"templates": templates or named.templates, "training_rows": training}
     return Evaluation(model, processor, rows, **settings)
+
+
+def templates_of_run(checkpoint: str) -> list[str] | None:
+    """What classes were shown as when the run of a checkpoint was itself evaluated; `None` if it was not."""
+    from codebind_hf.evaluation.provenance import run_folder_of
+
+    run = run_folder_of(checkpoint)
+    if run is None or not (run / "report.json").is_file():
+        return None
+    return json.loads((run / "report.json").read_text(encoding="utf-8")).get("templates")
 
 
 def templates_of(template: list[str] | None, recipe: Path | None) -> list[str] | None:

@@ -77,7 +77,7 @@ Workers = Annotated[
 ]
 Template = Annotated[
     list[str] | None,
-    flag("template", "zero-shot prompt with {} for the class; repeatable; without it as texts are", metavar="TEXT"),
+    flag("template", "zero-shot prompt with {} for the class, else 'a photo of a {}'; repeatable", metavar="TEXT"),
 ]
 
 # Rows to train on, and to evaluate on after it.

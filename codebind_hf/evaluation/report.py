@@ -107,6 +107,8 @@ def summary_lines(report: Report) -> list[str]:
     lines = accuracy_table(report)
     if prompts := prompts_of(report, most=3):
         lines.append(f"zero-shot prompts: {prompts}")
+    if not lines:
+        lines.append("Nothing is classified: rows have fewer than two labels, or the checkpoint reads no text.")
     failures = report["rows"]["failures"]
     reasons = ((f"skipped row {each['position']}, {each['modality']}", each["message"]) for each in failures)
     return [*lines, *by_fix(reasons)]

@@ -72,7 +72,8 @@ def next_commands(
         commands.append(["search", "--checkpoint", run, *asked, "--gallery", *gallery])
     if bound and (folder / "pack").is_dir():
         commands[0][1:3] = ["--checkpoint", bridge, "--packs", run]
-        commands.append(["publish", "--pack", run, "--repo_id", f"YOU/{_name(bound)}"])
+        place = f"YOU/{_name(Path(bridge).resolve().name)}" if Path(bridge).exists() else bridge
+        commands.append(["publish", "--pack", run, "--bridge", place, "--repo_id", f"YOU/{_name(bound)}"])
     else:
         commands += [
             ["demo", run],

@@ -95,6 +95,25 @@ def test_another_checkpoint_is_evaluated_in_the_working_folder(
     assert '"checkpoint": "sight"' in Path("report.json").read_text()
 
 
+def test_a_run_is_evaluated_with_the_prompts_that_it_was_evaluated_with_after_training(
+    made: Path, pictures: Path, tmp_path: Path
+) -> None:
+    run, rows = shutil.copytree(made, tmp_path / "run"), ("--dataset", f"{pictures}:test")
+    (run / "report.json").write_text(json.dumps({"templates": ["look, a {}"]}))
+    assert "zero-shot prompts: `look, a {}`\n" in done("evaluate", "--checkpoint", run, *rows)
+    said = done("evaluate", "--checkpoint", run, *rows, "--text_from_label", "this {}")
+    assert "zero-shot prompts: `this {}`\n" in said
+    said = done("evaluate", "--checkpoint", run, *rows, "--template", "the {}", "--text_from_label", "this {}")
+    assert "zero-shot prompts: `the {}`\n" in said
+
+
+def test_rows_without_labels_are_evaluated_and_the_lack_is_said(sight: Path, pictures: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"a thing {n}", "image": str(path)} for n, path in enumerate(sorted(pictures.rglob("*.png"))[:4])]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = ("--manifest", tmp_path / "rows.jsonl", "--output", tmp_path / "report.json")
+    assert "Nothing is classified: rows have fewer than two labels" in done("evaluate", "--checkpoint", sight, *common)
+
+
 def test_a_query_is_refused_by_its_flag(made: Path, sight: Path, sounds: Path, gallery: Path) -> None:
     sound = next(sounds.rglob("*.wav"))
     seeing = ("search", "--checkpoint", sight, "--gallery", gallery)

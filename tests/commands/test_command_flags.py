@@ -395,6 +395,11 @@ def test_training_that_could_not_be_evaluated_is_refused_before_it_begins(
 def test_pictures_without_their_library_are_refused_at_once(
     made: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    common = ("evaluate", "--checkpoint", made, "--manifest", table)
     monkeypatch.setattr("codebind_hf.commands.values.find_spec", lambda name: None)
-    said = refused("evaluate", "--checkpoint", made, "--manifest", table, "--figures", tmp_path / "figures")
+    assert 'evaluation needs sklearn, which is not installed. Fix: pip install "codebind-hf[report]".' in refused(
+        *common
+    )
+    monkeypatch.setattr("codebind_hf.commands.values.find_spec", lambda name: name != "matplotlib" or None)
+    said = refused(*common, "--figures", tmp_path / "figures")
     assert '--figures needs matplotlib, which is not installed. Fix: pip install "codebind-hf[report]".' in said

@@ -1,6 +1,7 @@
 """`codebind demo` starts the app of a model that is there, and says what it lacks."""
 
 import importlib.machinery
+import socket
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -44,10 +45,10 @@ def run(tmp_path: Path) -> Path:
 
 def test_the_app_gets_what_the_flags_say(calls: list[tuple[Any, ...]], run: Path) -> None:
     assert run_command("demo", run).returncode == 0
-    given = ("--gallery", "a.jsonl", "--host", "0.0.0.0", "--port", 80, "--share", "--no_browser")  # noqa: S104
+    given = ("--gallery", "a.jsonl", "--host", "0.0.0.0", "--port", 7999, "--share", "--no_browser")  # noqa: S104
     assert run_command("demo", run, *given).returncode == 0
     usual = (str(run), None, "127.0.0.1", 7860, False, True)
-    assert calls == [usual, (str(run), "a.jsonl", "0.0.0.0", 80, True, False)]  # noqa: S104
+    assert calls == [usual, (str(run), "a.jsonl", "0.0.0.0", 7999, True, False)]  # noqa: S104
 
 
 def test_a_space_is_written_instead_and_how_to_put_it_online_is_said(
@@ -58,6 +59,18 @@ def test_a_space_is_written_instead_and_how_to_put_it_online_is_said(
     assert done.returncode == 0, done.stderr
     assert calls == [(tmp_path / "space", "me/model", "a.jsonl")]
     assert f"hf upload --repo-type space USER/NAME {tmp_path / 'space'}" in done.stdout
+
+
+def test_a_port_that_is_taken_is_named(calls: list[tuple[Any, ...]], run: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = run_command("demo", run, "--port", port)
+    assert done.returncode == 1
+    assert f"error: --port: {port} at 127.0.0.1 cannot be had (" in done.stderr
+    assert "Fix: another --port." in done.stderr
+    assert calls == []
 
 
 def test_no_app_is_started_for_what_is_no_model(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:

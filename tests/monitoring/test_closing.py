@@ -64,7 +64,7 @@ def test_what_was_bound_is_used_beside_its_bridge(tmp_path: Path) -> None:
     lines = closing_lines(folder, {"manifest": "rows.jsonl"}, bound="eeg", bridge="runs/demo")
     evaluate = f"  {command_line('evaluate')} --checkpoint runs/demo --packs {folder} --manifest LABELLED_ROWS"
     assert evaluate in lines
-    assert f"  {command_line('publish')} --pack {folder} --repo_id YOU/eeg" in lines
+    assert f"  {command_line('publish')} --pack {folder} --bridge runs/demo --repo_id YOU/eeg" in lines
 
 
 def test_without_text_a_file_is_searched_by(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def test_a_run_that_goes_on_looks_no_second_time_and_ends_the_same(
     assert sum(text.startswith("bridge: before training") for text in said()) == count == 2
     same_results(tmp_path / "run", tmp_path / "whole")
     last = said()[-1].splitlines()
-    pack = f"  {command_line('publish')} --pack {tmp_path / 'run'} --repo_id YOU/audio"
+    there = f"--bridge YOU/{straight.name} --repo_id YOU/audio"
+    pack = f"  {command_line('publish')} --pack {tmp_path / 'run'} {there}"
     assert last[0] == "Made:"
     assert pack in last
 

@@ -25,7 +25,7 @@ SCOPE = (
     "their expected value. *Chance* is a random answer; *class-only* is a model that knows every item's class and "
     "nothing else about it."
 )
-NO_PICTURES = "There are no pictures: they need `pip install codebind-hf[report]`, and to be asked for."
+NO_PICTURES = "No charts were drawn: `--figures FOLDER` asks for them, with the extra `report`."
 
 
 class Picture(NamedTuple):

@@ -68,7 +68,7 @@ def test_names_of_users_are_escaped() -> None:
 def test_without_pictures_the_page_says_so() -> None:
     text = html_report({"seed": 1})
     check_page(text)
-    assert "pip install codebind-hf[report]" in text
+    assert "No charts were drawn: <code>--figures FOLDER</code> asks for them" in text
     assert "<img" not in text
 
 
