@@ -1,6 +1,8 @@
 """The tiny model of the tests and inputs for it. Every axis has a size of its own, so that swapped axes fail."""
 
+import multiprocessing
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -136,3 +138,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def in_a_fork(check: Callable[[], None]) -> None:
+    """Run a check in a copy of this process.
+
+    Where a worker dies, torch raises out of a signal handler, wherever the main thread is: also in the middle of a
+    lock's release, which other threads would then wait for.
+    """
+    process = multiprocessing.get_context("fork").Process(target=check)
+    process.start()
+    process.join(100)
+    assert process.exitcode == 0, f"exit code {process.exitcode}; what was wrong stands on the error output"

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from common import in_a_fork
 
 from codebind_hf.data import LazyDataset, NineSenses, PreparedDataset, StoredDataset, load_items
 from codebind_hf.data.workers import named_workers
@@ -99,6 +100,10 @@ def _broken(**_: object) -> None:
 
 
 def test_a_killed_worker_is_an_error_with_a_fix() -> None:
+    in_a_fork(_killed)
+
+
+def _killed() -> None:
     with pytest.raises(OSError, match="^preprocessing_num_workers: DataLoader worker .* Fix: fewer workers"):
         PreparedDataset([{"text": "a"}], _dying, num_workers=1)
 

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from common import in_a_fork
 
 from codebind_hf.evaluation.side_by_side import results_of
 
@@ -51,6 +52,10 @@ def test_random_numbers_of_the_caller_go_on_as_if_nothing_had_been_started() -> 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_killed_worker_is_an_error_with_a_fix() -> None:
+    in_a_fork(_killed)
+
+
+def _killed() -> None:
     with pytest.raises(OSError, match="num_workers: DataLoader worker .* Fix: fewer workers"):
         results_of([be_killed] * 3, num_workers=2)
 
