@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codebind_hf.evaluation.drawing.layout import flat_layout
 from codebind_hf.evaluation.embedding import EmbeddedSet
 from codebind_hf.evaluation.figure_style import pretty
 from codebind_hf.serving import markup
@@ -17,8 +18,6 @@ COLORED_BY = ("modality", "class")
 _MOST_ITEMS = 3000
 _LEAST_ITEMS = 4
 _HUES = 12
-_STEPS = 500
-_LEAST_SPREAD = 1e-6
 
 
 def flat_places(vectors: NDArray[np.floating], modalities: list[str]) -> NDArray[np.float64]:
@@ -30,18 +29,10 @@ def flat_places(vectors: NDArray[np.floating], modalities: list[str]) -> NDArray
         vectors (array of shape `(items, dim)`): embeddings.
         modalities: of every item.
     """
-    from sklearn.manifold import TSNE
-
-    centred = vectors.astype(np.float32)
-    for name in dict.fromkeys(modalities):
-        chosen = np.array([each == name for each in modalities])
-        centred[chosen] -= centred[chosen].mean(axis=0)
-    # One item of each modality, or equal ones: of no spread, the layout would be NaN, on which it ends the process.
-    if np.abs(centred).max() < _LEAST_SPREAD:
-        return np.full((len(centred), 2), 0.5)
-    perplexity = min(30.0, (len(centred) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=_STEPS).fit_transform(centred)
+    places = flat_layout(vectors.astype(np.float32), modalities, seed=0)
     low, high = places.min(0), places.max(0)
+    if (high == low).all():
+        return np.full((len(vectors), 2), 0.5)
     return np.asarray((places - low) / np.maximum(high - low, 1e-12), np.float64)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from codebind_hf.evaluation.drawing.layout import flat_layout
 from codebind_hf.evaluation.embedding import EmbeddedSet
 from codebind_hf.evaluation.figure_style import (
     CONTINUOUS,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 
 _MOST_POINTS = 1400
-_LEAST_SPREAD = 1e-6
 _MOST_CLASSES_NAMED = 30
 _POINT: dict[str, Any] = {"s": 15, "alpha": 0.8, "linewidths": 0}
 _TEXT_POINT: dict[str, Any] = {"s": 75, "marker": "*", "edgecolors": "white", "linewidths": 0.6}
@@ -50,7 +50,7 @@ def shared_space_figure(evaluation: Evaluation, report: Report) -> "Figure | Non
     points, modalities, labels = _sampled(evaluation.embedded, evaluation.seed)
     if len(points) < 10:
         return None
-    layout = partial(_flattened, _centred(points, modalities), evaluation.seed)
+    layout = partial(_flattened, points, modalities, evaluation.seed)
     (places,) = results_of([layout], evaluation.num_workers)
     labelled = evaluation.class_embeds is not None
     figure = new_figure(10.4 if labelled else 5.2, 6.0)
@@ -141,24 +141,6 @@ def _sampled(embedded: EmbeddedSet, seed: int) -> tuple[np.ndarray, list[str], l
     return np.concatenate(points), modalities, labels
 
 
-def _centred(points: np.ndarray, modalities: list[str]) -> np.ndarray:
-    centred = points.copy()
-    for name in dict.fromkeys(modalities):
-        chosen = np.array([modality == name for modality in modalities])
-        centred[chosen] -= points[chosen].mean(axis=0)
-    return centred
-
-
-def _flattened(points: np.ndarray, seed: int) -> np.ndarray:
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise ImportError(
-            "the picture of the shared space needs scikit-learn; install it with `pip install codebind-hf[report]`."
-        ) from error
-    # Of a collapsed space, the layout would be NaN, on which it ends the process.
-    if np.abs(points).max() < _LEAST_SPREAD:
-        return np.zeros((len(points), 2), dtype=np.float32)
-    perplexity = min(30.0, (len(points) - 1) / 3)
+def _flattened(points: np.ndarray, modalities: list[str], seed: int) -> np.ndarray:
     with one_thread():
-        return TSNE(perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(points)
+        return flat_layout(points, modalities, seed)
